@@ -1,0 +1,62 @@
+"""The suite's switches.
+
+``ACCEL_TEST_BLOCK_TORCH=1``
+    Any import of torch raises, so the pure suite proves that accel does not need it.
+``ACCEL_TEST_CUDA=1``
+    Runs the tests marked ``cuda``.
+``ACCEL_HYPOTHESIS_PROFILE=fuzz``
+    Random, long property tests in place of the short, repeatable ones.
+
+Tests that need torch are marked ``torch``; files named ``test_torch_*.py`` carry the mark
+by their name and may import torch at the top.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+BLOCK_TORCH = os.environ.get("ACCEL_TEST_BLOCK_TORCH") == "1"
+CUDA = os.environ.get("ACCEL_TEST_CUDA") == "1"
+
+SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "ci", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW_MACHINES
+)
+settings.register_profile(
+    "fuzz", max_examples=10_000, deadline=None, suppress_health_check=SLOW_MACHINES
+)
+settings.load_profile(os.environ.get("ACCEL_HYPOTHESIS_PROFILE", "ci"))
+
+
+class TorchBlocker(importlib.abc.MetaPathFinder):
+    """A finder that makes torch look as if it were not installed."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "torch" or fullname.startswith("torch."):
+            raise ModuleNotFoundError(f"No module named {fullname!r} (blocked)", name=fullname)
+
+
+if BLOCK_TORCH:
+    if "torch" in sys.modules:
+        raise RuntimeError("torch was imported before its import could be blocked")
+    sys.meta_path.insert(0, TorchBlocker())
+    collect_ignore_glob = ["test_torch_*.py"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark by file name, and leave out what this run cannot do."""
+    kept, left_out = [], []
+    for item in items:
+        if item.path.name.startswith("test_torch_"):
+            item.add_marker(pytest.mark.torch)
+        needs_torch = item.get_closest_marker("torch") or item.get_closest_marker("cuda")
+        blocked = (BLOCK_TORCH and needs_torch) or (not CUDA and item.get_closest_marker("cuda"))
+        (left_out if blocked else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
