@@ -1,0 +1,1 @@
+"""accel beside other libraries: the same workloads, checked first, timed in turns."""

@@ -1,0 +1,133 @@
+"""Starts the peers' processes and gives them turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .workloads import WORKLOADS
+
+THREAD_VARIABLES = (
+    "ACCEL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass
+class Outcome:
+    """What one peer did with one workload: turns in nanoseconds a call, or why there are none."""
+
+    turns: list[float] = field(default_factory=list)
+    error: float = 0.0
+    first_seconds: float = 0.0
+    wrong: str | None = None
+    failure: str | None = None
+
+    @property
+    def ns(self) -> float:
+        """The median turn, NaN where there was none."""
+        return statistics.median(self.turns) if self.turns else float("nan")
+
+
+class PeerProcess:
+    """A peer behind a pipe."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        environment = dict(os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """One request and its answer; a process that has died answers with a failure."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line:
+            return json.loads(line)
+        return {"failure": f"the process ended with status {self.process.wait()}"}
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+Results = dict[str, dict[str, Outcome]]
+
+
+class Runner:
+    """Times workloads on every peer that answers."""
+
+    def __init__(self, peers: Sequence[str], *, threads: int, rounds: int, seconds: float) -> None:
+        self.rounds, self.seconds = rounds, seconds
+        self.peers: list[PeerProcess] = []
+        self.versions: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        for name in peers:
+            process = PeerProcess(name, threads)
+            answer = process.ask("about")
+            if "failure" in answer:
+                self.missing[name] = answer["failure"]
+                process.close()
+            else:
+                self.versions[name] = answer["version"]
+                self.peers.append(process)
+
+    def run(self, workloads: Iterable[str]) -> Iterable[tuple[str, dict[str, Outcome]]]:
+        """Yield each workload with its outcomes as soon as it is done."""
+        for workload in workloads:
+            yield workload, self.measure(workload)
+
+    def measure(self, workload: str) -> dict[str, Outcome]:
+        """Check every peer's answer, then let those that are right take turns."""
+        if workload not in WORKLOADS:
+            raise KeyError(f"no workload {workload!r}; --list shows them")
+        outcomes = {}
+        racing = []
+        for peer in self.peers:
+            outcomes[peer.name] = outcome = Outcome(**peer.ask("prepare", workload=workload))
+            if outcome.wrong is None and outcome.failure is None:
+                racing.append(peer)
+        for peer in racing:  # finds the number of calls and warms caches; not counted
+            peer.ask("turn", seconds=self.seconds)
+        for number in range(self.rounds):
+            first = number % max(len(racing), 1)
+            for peer in racing[first:] + racing[:first]:
+                answer = peer.ask("turn", seconds=self.seconds)
+                if "failure" in answer:
+                    outcomes[peer.name].failure = answer["failure"]
+                else:
+                    outcomes[peer.name].turns.append(answer["ns"])
+        for peer in self.peers:
+            peer.ask("release")
+        return outcomes
+
+    def close(self) -> None:
+        for peer in self.peers:
+            peer.close()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
