@@ -1,0 +1,210 @@
+"""The JIT: machines, verification, kernel cache, freeing of code, the native driver."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from accel.errors import ArgumentError, InternalCompilerError
+from accel.targets.pure import jit
+from accel.targets.pure.llvm_text import Function, Lanes, module_text
+
+PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
+
+USE_BEFORE_DEFINITION = """
+define i64 @f() {
+entry:
+  %x = add i64 %y, 1
+  %y = add i64 1, 1
+  ret i64 %x
+}
+"""
+UNKNOWN_CALL = """
+declare void @no_such_function()
+define void @f() {
+  call void @no_such_function()
+  ret void
+}
+"""
+
+
+def scale_kernel(name: str, factor: float, status: int = 0) -> str:
+    """x[i] *= factor over the items [begin, end) of the float64 array at bases[0]."""
+    fn = Function(name, PARAMS, "i64")
+    lanes = Lanes(fn, "double", 1)
+    data = fn.load("ptr", "%bases", 8)
+    with fn.loop("%begin", "%end") as loop:
+        at = fn.gep(data, loop.index, "double")
+        lanes.store(lanes.mul(lanes.load(at), factor), at)
+    fn.do(f"ret i64 {status}")
+    return module_text([fn])
+
+
+def run(kernels: list[jit.Kernel], x: np.ndarray) -> int:
+    bases = np.array([x.ctypes.data], np.int64)
+    program = np.array([[k.address, 0, 0, x.size] for k in kernels], np.int64)
+    return jit.run_program(bases.ctypes.data, program.ctypes.data, len(kernels))
+
+
+def test_import_does_not_load_llvm() -> None:
+    code = "import sys, accel.targets.pure.jit; print('llvmlite.binding' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr
+
+
+def test_program_runs_its_kernels_in_order() -> None:
+    cache = jit.KernelCache()
+    kernels = cache.ensure([("a", scale_kernel("a", 2)), ("b", scale_kernel("b", 3))])
+    x = np.arange(5.0)
+    assert run(kernels, x) == 0
+    assert x.tolist() == [0, 6, 12, 18, 24]
+    assert jit.run_program(0, 0, 0) == 0
+
+
+def test_status_names_the_record_and_stops() -> None:
+    cache = jit.KernelCache()
+    good = cache.get("good", scale_kernel("good", 2))
+    bad = cache.get("bad", scale_kernel("bad", 3, status=7))
+    x = np.ones(2)
+    assert run([good, bad, good], x) == (2 << 32) | 7
+    assert x.tolist() == [6, 6]
+
+
+def test_equal_text_is_compiled_once_whatever_its_name() -> None:
+    cache = jit.KernelCache()
+    first = cache.get("a", scale_kernel("a", 2))
+    second, third = cache.ensure([("b", scale_kernel("b", 2)), ("b", scale_kernel("b", 4))])
+    assert second is first and third is not first
+    assert (cache.compiles, cache.hits, len(cache)) == (2, 1, 2)
+    assert f"@{first.name}(" in first.ir and first.name.startswith("a_")
+
+
+def test_duplicates_within_one_request_are_compiled_once() -> None:
+    cache = jit.KernelCache()
+    a, b = cache.ensure([("p", scale_kernel("p", 2)), ("q", scale_kernel("q", 2))])
+    assert a is b and cache.compiles == 1
+
+
+def test_internal_functions_of_two_kernels_may_share_a_name() -> None:
+    texts = []
+    for name, factor in (("k1", 2.0), ("k2", 5.0)):
+        helper = Function("helper", [("double", "x")], "double", linkage="internal")
+        helper.do(f"ret double {Lanes(helper, 'double', 1).mul('%x', factor)}")
+        fn = Function(name, PARAMS, "i64")
+        data = fn.load("ptr", "%bases", 8)
+        value = fn.op(f"call double @helper(double {fn.load('double', data, 8)})")
+        fn.store("double", value, data, 8)
+        fn.do("ret i64 0")
+        texts.append((name, module_text([helper, fn])))
+    x = np.ones(1)
+    assert run(jit.KernelCache().ensure(texts), x) == 0
+    assert x[0] == 10
+
+
+def test_evicted_kernels_live_while_used_and_are_freed_after() -> None:
+    cache = jit.KernelCache(max_bytes=0)
+    kernel = cache.get("k", scale_kernel("k", 2))
+    assert cache.held_bytes == 0
+    assert cache.get("other", scale_kernel("other", 2)) is kernel  # found while alive
+    x = np.ones(3)
+    assert run([kernel], x) == 0 and x[0] == 2
+    code = weakref.ref(kernel._code)
+    del kernel
+    gc.collect()
+    assert code() is None and len(cache) == 0
+
+
+def test_cache_keeps_recent_kernels_within_its_bound() -> None:
+    cache = jit.KernelCache()
+    cache.get("k0", scale_kernel("k0", 1.5))
+    cache.max_bytes = 3 * cache.held_bytes
+    for i in range(6):
+        cache.get("k", scale_kernel("k", i + 2.0))
+    gc.collect()
+    assert len(cache) == 3 and cache.held_bytes <= cache.max_bytes
+    before = cache.compiles
+    cache.get("k", scale_kernel("k", 7.0))
+    assert cache.compiles == before
+    cache.clear()
+    gc.collect()
+    assert len(cache) == 0
+
+
+def test_memory_is_returned() -> None:
+    def mapped() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0])
+
+    if not sys.platform.startswith("linux"):
+        return
+    cache = jit.KernelCache(max_bytes=0)
+    for i in range(30):
+        cache.get("k", scale_kernel("k", 100.0 + i))
+    start = mapped()
+    for i in range(120):
+        cache.get("k", scale_kernel("k", 200.0 + i))
+    assert cache.compiles == 150
+    # Each kernel maps at least two pages: 120 leaked ones could not hide.
+    assert mapped() - start < 120
+
+
+def test_bad_ir_is_refused_with_its_lines() -> None:
+    text = scale_kernel("k", 2).replace("fmul double", "fmul float")
+    with pytest.raises(InternalCompilerError, match="fmul float"):
+        jit.compile_module(text)
+    with pytest.raises(InternalCompilerError):
+        jit.compile_module(USE_BEFORE_DEFINITION)
+
+
+def test_undefined_symbols_are_refused_before_loading() -> None:
+    with pytest.raises(InternalCompilerError, match="no_such_function"):
+        jit.compile_module(UNKNOWN_CALL)
+
+
+def test_failed_compile_leaves_the_cache_usable() -> None:
+    cache = jit.KernelCache()
+    with pytest.raises(InternalCompilerError):
+        cache.ensure([("a", scale_kernel("a", 2)), ("b", "define nonsense")])
+    assert len(cache) == 0
+    x = np.ones(1)
+    assert run([cache.get("a", scale_kernel("a", 2))], x) == 0 and x[0] == 2
+
+
+def test_concurrent_callers_share_compiles() -> None:
+    cache = jit.KernelCache()
+    results: list[list[jit.Kernel]] = []
+
+    def work() -> None:
+        results.append(cache.ensure([("k", scale_kernel("k", 2.0 + i)) for i in range(4)]))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.compiles == 4
+    assert all(result == results[0] for result in results) and len(results) == 6
+
+
+def test_machine_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = jit.host_machine()
+    assert host.vector_bytes in (16, 32, 64) and host.lanes(4) == host.vector_bytes // 4
+    assert host.fingerprint == jit.host_machine().fingerprint
+    monkeypatch.setenv("ACCEL_CPU_FEATURES", "pentium")
+    with pytest.raises(ArgumentError, match="baseline"):
+        jit.host_machine()
+    monkeypatch.setenv("ACCEL_CPU_FEATURES", "sse2")
+    if host.triple.startswith("x86_64"):
+        level = jit.host_machine()
+        assert level.vector_bytes == 16 and not level.has_fma
+        assert level.fingerprint != host.fingerprint
+        assert "zmm" not in jit.assembly(scale_kernel("k", 2), level)
+    else:
+        with pytest.raises(ArgumentError, match="lacks"):
+            jit.host_machine()
