@@ -1,0 +1,112 @@
+"""The pieces that every function of the vector math is made of.
+
+A function is written once and serves both element types and every width: it asks
+:func:`pick` for its constants and :func:`polynomial` for its coefficients. All of it is
+lane-wise, so a scalar tail has the bits of the vector body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from ..llvm_text import Lanes
+from .coefficients import DOUBLE, SINGLE
+
+__all__ = [
+    "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "one_bits", "pick",
+    "polynomial", "power_of_two", "round_scaled", "scale", "series",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+# Horner's rule has the fewest operations; a long chain is cut in two independent ones.
+_SPLIT_TERMS = 10
+
+
+def is_single(lanes: Lanes) -> bool:
+    return lanes.element == "float"
+
+
+def pick(lanes: Lanes, single: T, double: T) -> T:
+    """The constant for these lanes' precision."""
+    return single if lanes.element == "float" else double
+
+
+def mantissa_bits(lanes: Lanes) -> int:
+    """Stored bits of the significand."""
+    return pick(lanes, 23, 52)
+
+
+def one_bits(lanes: Lanes) -> int:
+    """The bits of 1.0."""
+    return pick(lanes, 127 << 23, 1023 << 52)
+
+
+def polynomial(lanes: Lanes, name: str, x: str, *leading: float) -> str:
+    """The fitted polynomial `name` at `x`, with `leading` terms put before its constant."""
+    fitted = (SINGLE if is_single(lanes) else DOUBLE)[name]
+    return series(lanes, [*leading, *fitted], x)
+
+
+def series(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:
+    """sum(coefficients[i] * x**i), a fused multiply-add per term."""
+    if len(coefficients) < _SPLIT_TERMS:
+        return _horner(lanes, coefficients, x)
+    square = lanes.mul(x, x)
+    even = _horner(lanes, coefficients[0::2], square)
+    return lanes.fma(_horner(lanes, coefficients[1::2], square), x, even)
+
+
+def _horner(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:
+    result = lanes.const(coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = lanes.fma(result, x, coefficient)
+    return result
+
+
+def at_most(lanes: Lanes, x: str, bound: str | float) -> str:
+    """min(bound, x); NaN stays NaN. One instruction on x86."""
+    return lanes.select(lanes.cmp("olt", bound, x), bound, x)
+
+
+def at_least(lanes: Lanes, x: str, bound: str | float) -> str:
+    """max(bound, x); NaN stays NaN."""
+    return lanes.select(lanes.cmp("ogt", bound, x), bound, x)
+
+
+def any_lane(lanes: Lanes, mask: str) -> str:
+    """An i1: does `mask` hold in any lane?"""
+    if lanes.width == 1:
+        return mask
+    return lanes.fn.call(
+        "i1", f"llvm.vector.reduce.or.v{lanes.width}i1", (lanes.mask_type, mask)
+    )
+
+
+def round_scaled(lanes: Lanes, x: str, factor: float, bias: int) -> tuple[str, str]:
+    """Round x * factor to the nearest integer n; returns n and the bits of n + bias.
+
+    Adding 1.5 * 2**(mantissa bits) leaves the integer in the low bits of the sum. NaN
+    gives NaN and some bits, where a conversion to an integer would be poison.
+    """
+    magic = pick(lanes, 12582912.0, 6755399441055744.0) + bias
+    shifted = lanes.fma(x, factor, magic)
+    return lanes.sub(shifted, magic), lanes.bits_of(shifted)
+
+
+def power_of_two(lanes: Lanes, biased: str) -> str:
+    """2**n from the integer bits of n + exponent bias, for results that are normal numbers."""
+    return lanes.from_bits(lanes.integers.binary("shl", biased, mantissa_bits(lanes)))
+
+
+def scale(lanes: Lanes, x: str, biased: str) -> str:
+    """x * 2**n from the bits of n + twice the exponent bias.
+
+    Two factors, each normal, so that results may overflow to infinity or be rounded once
+    into the subnormals.
+    """
+    integers = lanes.integers
+    half = integers.binary("lshr", biased, 1)
+    rest = integers.sub(biased, half)
+    return lanes.mul(lanes.mul(x, power_of_two(lanes, half)), power_of_two(lanes, rest))

@@ -1,0 +1,142 @@
+"""exp and its relatives: exp2, expm1, sinh, cosh, tanh, sigmoid, gelu by tanh.
+
+x = n ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2**n (1 + r + r*r*q(r)).
+"""
+
+from __future__ import annotations
+
+from ..llvm_text import Lanes
+from .common import (
+    at_least,
+    at_most,
+    pick,
+    polynomial,
+    power_of_two,
+    round_scaled,
+    scale,
+)
+
+__all__ = [
+    "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "sigmoid", "sinh", "tanh",
+]  # fmt: skip
+
+
+def _bias(lanes: Lanes) -> int:
+    """The exponent bias."""
+    return pick(lanes, 127, 1023)
+
+
+def _reduce(lanes: Lanes, x: str, bias: int, low: str | None = None) -> tuple[str, str, str]:
+    """The bits of n + bias, n, and r of x (+ low)."""
+    n, bits = round_scaled(lanes, x, 1.4426950408889634, bias)
+    r = lanes.fma(n, pick(lanes, -0.6931471824645996, -0.6931471805599453), x)
+    r = lanes.fma(n, pick(lanes, 1.9046542121259336e-09, -2.3190468138462996e-17), r)
+    return bits, n, r if low is None else lanes.add(r, low)
+
+
+def _minus_one(lanes: Lanes, r: str) -> str:
+    """exp(r) - 1 for a reduced r."""
+    return lanes.fma(lanes.mul(r, r), polynomial(lanes, "exp", r), r)
+
+
+def exp_parts(lanes: Lanes, x: str, low: str | None = None, shift: int = 0) -> tuple[str, str]:
+    """exp(x + low) * 2**shift as (p, bits) for :func:`common.scale`; x must be clamped."""
+    bits, _, r = _reduce(lanes, x, 2 * _bias(lanes) + shift, low)
+    return lanes.add(_minus_one(lanes, r), 1.0), bits
+
+
+def exp(lanes: Lanes, x: str) -> str:
+    x = at_most(lanes, x, pick(lanes, 89.0, 710.0))
+    return scale(lanes, *exp_parts(lanes, at_least(lanes, x, pick(lanes, -104.0, -746.0))))
+
+
+def exp2(lanes: Lanes, x: str) -> str:
+    x = at_most(lanes, x, pick(lanes, 129.0, 1025.0))
+    x = at_least(lanes, x, pick(lanes, -151.0, -1076.0))
+    n, bits = round_scaled(lanes, x, 1.0, 2 * _bias(lanes))
+    r = lanes.sub(x, n)
+    return scale(lanes, lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), bits)
+
+
+def expm1(lanes: Lanes, x: str) -> str:
+    clamped = at_least(lanes, at_most(lanes, x, pick(lanes, 88.8, 709.9)), pick(lanes, -18.0, -38.0))
+    bits, n, r = _reduce(lanes, clamped, _bias(lanes) - 1)
+    em1 = _minus_one(lanes, r)
+    half = power_of_two(lanes, bits)  # 2**(n - 1): 2**n itself may overflow
+    scaled = lanes.fma(half, em1, lanes.sub(half, 0.5))
+    result = lanes.select(lanes.cmp("oeq", n, 0.0), em1, lanes.add(scaled, scaled))
+    return lanes.copysign(result, x)
+
+
+def _half_exp(lanes: Lanes, magnitude: str) -> str:
+    """exp(magnitude) / 2, which reaches the largest number where sinh and cosh do."""
+    return scale(lanes, *exp_parts(lanes, at_most(lanes, magnitude, pick(lanes, 90.0, 711.0)), shift=-1))
+
+
+def sinh(lanes: Lanes, x: str) -> str:
+    magnitude = lanes.abs(x)
+    half = _half_exp(lanes, magnitude)
+    big = lanes.sub(half, lanes.div(0.25, half))
+    square = lanes.mul(x, x)
+    small = lanes.fma(lanes.mul(x, square), polynomial(lanes, "sinh", square), x)
+    return lanes.select(lanes.cmp("olt", magnitude, 1.0), small, lanes.copysign(big, x))
+
+
+def cosh(lanes: Lanes, x: str) -> str:
+    half = _half_exp(lanes, lanes.abs(x))
+    return lanes.add(half, lanes.div(0.25, half))
+
+
+def tanh(lanes: Lanes, x: str) -> str:
+    """(e - 1)/(e + 1) with e = exp(2|x|), from e - 1 so that small x keep their digits."""
+    magnitude = at_most(lanes, lanes.abs(x), pick(lanes, 9.5, 20.0))
+    bits, _, r = _reduce(lanes, lanes.add(magnitude, magnitude), _bias(lanes))
+    power = power_of_two(lanes, bits)
+    em1 = lanes.fma(power, _minus_one(lanes, r), lanes.sub(power, 1.0))
+    return lanes.copysign(lanes.div(em1, lanes.add(em1, 2.0)), x)
+
+
+def sigmoid(lanes: Lanes, x: str) -> str:
+    """1/(1 + exp(-x)), with exp of a negative number only, so that the tail keeps its digits."""
+    e = exp_of_negative(lanes, lanes.neg(lanes.abs(x)))
+    return lanes.div(lanes.select(lanes.cmp("olt", x, 0.0), e, 1.0), lanes.add(e, 1.0))
+
+
+def exp_of_negative(lanes: Lanes, x: str, low: str | None = None) -> str:
+    """exp(x + low) for x <= 0."""
+    return scale(lanes, *exp_parts(lanes, at_least(lanes, x, pick(lanes, -104.0, -746.0)), low))
+
+
+def gelu_tanh(lanes: Lanes, x: str) -> str:
+    """x/2 (1 + tanh(u)) = x sigmoid(2u), 2u = x (c0 + c1 x*x).
+
+    2u reaches a hundred where the result is still a number, so it is carried in two parts.
+    """
+    bound = pick(lanes, 12.0, 23.0)
+    a = at_most(lanes, lanes.abs(x), bound)
+    c0, c0_low = pick(
+        lanes,
+        (1.5957691669464111, -4.534068054340423e-08),
+        (1.5957691216057308, -9.96930880911092e-17),
+    )
+    c1, c1_low = pick(
+        lanes,
+        (0.07135481387376785, 2.3988324659995897e-09),
+        (0.07135481627260025, -6.175149918155315e-19),
+    )
+    square = lanes.mul(a, a)
+    square_low = lanes.fma(a, a, lanes.neg(square))
+    term = lanes.mul(square, c1)
+    term_low = lanes.fma(square, c1, lanes.neg(term))
+    total = lanes.add(term, c0)
+    back = lanes.sub(total, c0)  # two-sum: either term may be the larger
+    total_low = lanes.add(lanes.sub(term, back), lanes.sub(c0, lanes.sub(total, back)))
+    total_low = lanes.add(total_low, lanes.add(term_low, c0_low))
+    total_low = lanes.fma(square, c1_low, lanes.fma(square_low, c1, total_low))
+    w = lanes.mul(a, total)
+    w_low = lanes.fma(a, total_low, lanes.fma(a, total, lanes.neg(w)))
+    p, bits = exp_parts(lanes, lanes.neg(w), lanes.neg(w_low))
+    e = scale(lanes, p, bits)
+    negative = lanes.cmp("olt", x, 0.0)
+    quotient = lanes.div(lanes.select(negative, e, 1.0), lanes.add(e, 1.0))
+    return lanes.mul(x, quotient)

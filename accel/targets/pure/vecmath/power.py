@@ -1,0 +1,148 @@
+"""pow, hypot and rsqrt."""
+
+from __future__ import annotations
+
+from ..llvm_text import Lanes
+from .common import at_least, at_most, is_single, polynomial, power_of_two, scale
+from .logarithm import exponent_and_fraction
+
+__all__ = ["hypot", "pow_", "rsqrt"]
+
+_ROOT_HALF = 0x3FE6A09E667F3BCD
+# 2/ln 2 and 2/(3 ln 2), each in two parts: the first terms of log2((1+s)/(1-s)).
+_FIRST = (2.8853900817779268, 4.0710547481862066e-17)
+_SECOND = (0.9617966939259756, 5.0577616648125907e-17)
+
+
+def _product(lanes: Lanes, a: str, b: str | float) -> tuple[str, str]:
+    """a * b exactly, as high and low part."""
+    high = lanes.mul(a, b)
+    return high, lanes.fma(a, b, lanes.neg(high))
+
+
+def _fast_sum(lanes: Lanes, a: str, b: str) -> tuple[str, str]:
+    """a + b exactly, for |a| >= |b| or a = 0."""
+    high = lanes.add(a, b)
+    return high, lanes.sub(b, lanes.sub(high, a))
+
+
+def _ratio(lanes: Lanes, m: str) -> tuple[str, str]:
+    """s = (m - 1)/(m + 1) for m in [sqrt(1/2), sqrt(2)), in two parts."""
+    f = lanes.sub(m, 1.0)
+    d = lanes.add(m, 1.0)
+    d_low = lanes.sub(m, lanes.sub(d, 1.0))
+    s = lanes.div(f, d)
+    remainder = lanes.fma(lanes.neg(s), d, f)
+    remainder = lanes.fma(lanes.neg(s), d_low, remainder)
+    return s, lanes.div(remainder, d)
+
+
+def _log2_pair(lanes: Lanes, x: str) -> tuple[str, str]:
+    """log2(x) of a normal x > 0 to about 2**-65, in two parts."""
+    e, m, _ = exponent_and_fraction(lanes, x, _ROOT_HALF)
+    s, s_low = _ratio(lanes, m)
+    t, t_low = _product(lanes, s, s)
+    t_low = lanes.fma(lanes.add(s, s), s_low, t_low)
+    # c0 + t (c1 + t q), smallest terms first
+    q = lanes.mul(polynomial(lanes, "log2_tail", t), t)
+    inner, inner_low = _fast_sum(lanes, lanes.const(_SECOND[0]), q)
+    inner_low = lanes.add(inner_low, _SECOND[1])
+    term, term_low = _product(lanes, inner, t)
+    term_low = lanes.fma(inner, t_low, lanes.fma(inner_low, t, term_low))
+    total, total_low = _fast_sum(lanes, lanes.const(_FIRST[0]), term)
+    total_low = lanes.add(total_low, lanes.add(term_low, _FIRST[1]))
+    y, y_low = _product(lanes, total, s)
+    y_low = lanes.fma(total, s_low, lanes.fma(total_low, s, y_low))
+    high, low = _fast_sum(lanes, e, y)
+    return _fast_sum(lanes, high, lanes.add(low, y_low))
+
+
+def _pow_double(lanes: Lanes, a: str, y: str) -> str:
+    """a**y for a >= 0, whose edges are right but for NaN, y = 0 and a = 1."""
+    subnormal = lanes.cmp("olt", a, 2.0**-1022)
+    normal = lanes.select(subnormal, lanes.mul(a, 2.0**54), a)
+    high, low = _log2_pair(lanes, normal)
+    high, extra = _fast_sum(lanes, lanes.select(subnormal, -54.0, 0.0), high)
+    high, low = _fast_sum(lanes, high, lanes.add(low, extra))
+    y = at_least(lanes, at_most(lanes, y, 1e300), -1e300)
+    z, z_low = _product(lanes, high, y)
+    z_low = lanes.fma(low, y, z_low)
+    z = _at_ends(lanes, a, y, z)
+    outside = lanes.cmp("ogt", lanes.abs(z), 1100.0)
+    z_low = lanes.select(outside, 0.0, z_low)
+    z = at_least(lanes, at_most(lanes, z, 1100.0), -1100.0)
+    magic = 6755399441055744.0 + 2046
+    shifted = lanes.add(z, magic)
+    r = lanes.add(lanes.sub(z, lanes.sub(shifted, magic)), z_low)
+    p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
+    return scale(lanes, p, lanes.bits_of(shifted))
+
+
+def _at_ends(lanes: Lanes, a: str, y: str, z: str) -> str:
+    """z = log2(a) * y, given for 0 < a < infinity, also where a is 0 or infinite."""
+    z = lanes.select(lanes.cmp("oeq", a, float("inf")), lanes.copysign(2000.0, y), z)
+    return lanes.select(lanes.cmp("oeq", a, 0.0), lanes.copysign(2000.0, lanes.neg(y)), z)
+
+
+def _pow_single(lanes: Lanes, a: str, y: str) -> str:
+    """a**y for a >= 0 through double precision; edges as in :func:`_pow_double`."""
+    double = lanes.like("double")
+    x, power = double.convert("fpext", a, lanes), double.convert("fpext", y, lanes)
+    e, m, _ = exponent_and_fraction(double, x, _ROOT_HALF)
+    s = double.div(double.sub(m, 1.0), double.add(m, 1.0))
+    log2 = double.fma(polynomial(double, "log2_ratio", double.mul(s, s)), s, e)
+    power = at_least(double, at_most(double, power, 1e300), -1e300)
+    z = _at_ends(double, x, power, double.mul(log2, power))
+    z = at_least(double, at_most(double, z, 1000.0), -1000.0)
+    magic = 6755399441055744.0 + 1023
+    shifted = double.add(z, magic)
+    r = double.sub(z, double.sub(shifted, magic))
+    p = double.fma(polynomial(double, "exp2_short", r), r, 1.0)
+    result = double.mul(p, power_of_two(double, double.bits_of(shifted)))
+    return lanes.convert("fptrunc", result, double)
+
+
+def pow_(lanes: Lanes, x: str, y: str) -> str:
+    """x**y with the special cases of IEEE 754: x**0 = 1**y = 1 even for NaN."""
+    a = lanes.abs(x)
+    magnitude = (_pow_single if is_single(lanes) else _pow_double)(lanes, a, y)
+    half = lanes.mul(y, 0.5)
+    integral = lanes.cmp("oeq", lanes.intrinsic("trunc", y), y)
+    odd = lanes.mask_op(
+        "and", integral, lanes.cmp("one", lanes.intrinsic("trunc", half), half)
+    )
+    result = lanes.select(odd, lanes.copysign(magnitude, x), magnitude)
+    invalid = lanes.mask_op("and", lanes.cmp("olt", x, 0.0), lanes.cmp("one", a, float("inf")))
+    fractional = lanes.mask_op("xor", integral, lanes.like("i1").const(1))
+    invalid = lanes.mask_op("and", invalid, fractional)
+    invalid = lanes.mask_op("or", invalid, lanes.cmp("uno", x, y))
+    result = lanes.select(invalid, float("nan"), result)
+    one = lanes.mask_op("or", lanes.cmp("oeq", y, 0.0), lanes.cmp("oeq", x, 1.0))
+    return lanes.select(one, 1.0, result)
+
+
+def hypot(lanes: Lanes, x: str, y: str) -> str:
+    """sqrt(x*x + y*y) without overflow on the way; infinity even beside NaN."""
+    a, b = lanes.abs(x), lanes.abs(y)
+    if is_single(lanes):
+        double = lanes.like("double")
+        wide, other = double.convert("fpext", a, lanes), double.convert("fpext", b, lanes)
+        squares = double.fma(wide, wide, double.mul(other, other))
+        result = lanes.convert("fptrunc", double.intrinsic("sqrt", squares), double)
+    else:
+        largest = at_least(lanes, a, b)
+        factor = lanes.select(lanes.cmp("olt", largest, 2.0**-400), 2.0**600, 1.0)
+        factor = lanes.select(lanes.cmp("ogt", largest, 2.0**400), 2.0**-600, factor)
+        a, b = lanes.mul(a, factor), lanes.mul(b, factor)
+        root = lanes.intrinsic("sqrt", lanes.fma(a, a, lanes.mul(b, b)))
+        result = lanes.div(root, factor)
+    infinite = lanes.mask_op(
+        "or",
+        lanes.cmp("oeq", lanes.abs(x), float("inf")),
+        lanes.cmp("oeq", lanes.abs(y), float("inf")),
+    )
+    return lanes.select(infinite, float("inf"), result)
+
+
+def rsqrt(lanes: Lanes, x: str) -> str:
+    return lanes.div(1.0, lanes.intrinsic("sqrt", x))

@@ -1,0 +1,145 @@
+"""Fit the polynomials of the pure target's vector math and write them as a Python module.
+
+    python tools/fit_polynomials.py > accel/targets/pure/vecmath/coefficients.py
+
+Needs mpmath. Each fit interpolates in Chebyshev nodes at 160 bits (400 where the function has
+a removable singularity), which is within a fraction of a bit of the minimax polynomial, and
+takes the smallest degree whose error, weighed by the polynomial's share of the final result,
+is below 2**-27 (single) or 2**-56 (double): an eighth of a unit in the last place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mpmath as mp
+
+mp.mp.prec = 160
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One polynomial: a function of mpmath numbers on an interval.
+
+    `weight` bounds polynomial term / result, `bits` replaces the default precision where the
+    polynomial is a term of an extended-precision sum.
+    """
+
+    name: str
+    formula: str
+    function: Callable[[mp.mpf], mp.mpf]
+    low: float
+    high: float
+    weight: float
+    bits: tuple[int | None, int | None] = (27, 56)
+
+
+def near_zero(function: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
+    """`function` evaluated stably through its removable singularity at zero."""
+
+    def stable(t: mp.mpf) -> mp.mpf:
+        with mp.workprec(600):
+            t = mp.mpf(t)
+            if abs(t) < mp.mpf(10) ** -35:
+                t = mp.mpf(10) ** -35
+            return function(t)
+
+    return stable
+
+
+def scaled_erfc(shift: int) -> Callable[[mp.mpf], mp.mpf]:
+    """(1 + 2a) exp(a*a) erfc(a) as a function of q = (a - shift)/(a + shift)."""
+
+    def function(q: mp.mpf) -> mp.mpf:
+        a = shift * (1 + q) / (1 - q)
+        return (1 + 2 * a) * mp.exp(a * a) * mp.erfc(a)
+
+    return function
+
+
+def log2_tail(t: mp.mpf) -> mp.mpf:
+    """What follows the first two terms of log2((1+s)/(1-s)) / s in t = s*s."""
+    s = mp.sqrt(t)
+    return (2 * mp.atanh(s) / s - 2 - 2 * t / 3) / (t * t) / mp.log(2)
+
+
+FITS = [
+    Fit("exp", "(expm1(r) - r)/r**2", near_zero(lambda r: (mp.expm1(r) - r) / r**2),
+        -0.3467, 0.3467, 0.42),
+    Fit("exp2", "(2**r - 1)/r", near_zero(lambda r: mp.expm1(r * mp.log(2)) / r),
+        -0.5001, 0.5001, 0.71),
+    Fit("exp2_short", "(2**r - 1)/r", near_zero(lambda r: mp.expm1(r * mp.log(2)) / r),
+        -0.5001, 0.5001, 0.71, (None, 31)),
+    Fit("log", "(log1p(f) - f + f**2/2)/f**3",
+        near_zero(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3), -0.33334, 0.33334, 0.13),
+    Fit("sin", "(sin(r)/r - 1)/t, t = r*r",
+        near_zero(lambda t: (mp.sin(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 0.63, 0.62),
+    Fit("cos", "(cos(r) - 1 + t/2)/t**2, t = r*r",
+        near_zero(lambda t: (mp.cos(mp.sqrt(t)) - 1 + t / 2) / t**2), 0, 0.63, 0.54),
+    Fit("tan", "(tan(r)/r - 1)/t, t = r*r",
+        near_zero(lambda t: (mp.tan(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 0.63, 0.5),
+    Fit("asin", "(asin(s)/s - 1)/t, t = s*s",
+        near_zero(lambda t: (mp.asin(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 0.25, 0.25),
+    Fit("atan", "(atan(s)/s - 1)/t, t = s*s",
+        near_zero(lambda t: (mp.atan(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 1, 1.27),
+    Fit("sinh", "(sinh(x)/x - 1)/t, t = x*x",
+        near_zero(lambda t: (mp.sinh(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 1, 0.85),
+    Fit("log2_ratio", "log2((1+s)/(1-s))/s, t = s*s",
+        near_zero(lambda t: 2 * mp.atanh(mp.sqrt(t)) / mp.sqrt(t) / mp.log(2)),
+        0, 0.02945, 0.35, (None, 37)),
+    Fit("log2_tail", "log2((1+s)/(1-s))/s less its first two terms, over t**2, t = s*s",
+        near_zero(log2_tail), 0, 0.02945, 3.1e-4, (None, 66)),
+    Fit("erf", "erf(x)/x - 1, t = x*x",
+        near_zero(lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1), 0, 0.88, 1.0),
+    Fit("minus_log_erfc", "-log(erfc(a))", lambda a: -mp.log(mp.erfc(a)),
+        0.9, 4.0, 0.25, (27, None)),
+    Fit("erfcx", "(1 + 2a) exp(a*a) erfc(a), q = (a - 2)/(a + 2)", scaled_erfc(2),
+        -1, 0.69, 1.0, (27, None)),
+    Fit("erfcx", "(1 + 2a) exp(a*a) erfc(a), q = (a - 4)/(a + 4)", scaled_erfc(4),
+        -1, 0.748, 1.0, (None, 56)),
+]  # fmt: skip
+
+
+def fit(item: Fit, bits: int) -> tuple[list[mp.mpf], float]:
+    """Coefficients, constant term first, and the largest error on the interval."""
+    goal = mp.mpf(2) ** -bits / item.weight
+    for terms in range(2, 40):
+        coefficients, error = mp.chebyfit(item.function, [item.low, item.high], terms, error=True)
+        if error < goal:
+            return coefficients[::-1], float(error)
+    raise ArithmeticError(f"{item.name}: no polynomial of 40 terms reaches 2**-{bits}")
+
+
+def single(value: mp.mpf) -> float:
+    """`value` rounded once to single precision, as a Python float."""
+    with mp.workprec(24):
+        return float(+value)
+
+
+def entry(item: Fit, precision: int) -> str:
+    bits = item.bits[precision]
+    assert bits is not None
+    coefficients, error = fit(item, bits)
+    literal = single if precision == 0 else float
+    lines = [f"    # {item.formula} on [{item.low}, {item.high}]: error {error:.1e}"]
+    lines.append(f'    "{item.name}": (')
+    lines += [f"        {literal(c)!r}," for c in coefficients]
+    return "\n".join([*lines, "    ),"])
+
+
+def main() -> None:
+    print('"""Polynomial coefficients of the vector math, constant term first.')
+    print("\nGenerated by tools/fit_polynomials.py (near-minimax Chebyshev fits); the error beside")
+    print('each is the largest absolute one of the exact polynomial on its interval.\n"""')
+    print("\nfrom __future__ import annotations\n\n__all__ = [\"DOUBLE\", \"SINGLE\"]")
+    for name, precision in (("SINGLE", 0), ("DOUBLE", 1)):
+        print(f"\n{name}: dict[str, tuple[float, ...]] = {{")
+        for item in FITS:
+            if item.bits[precision] is not None:
+                print(entry(item, precision))
+        print("}")
+
+
+if __name__ == "__main__":
+    main()
