@@ -1,0 +1,158 @@
+"""The Builder: the one way to make nodes, interning equal ones.
+
+Rules (gradients, expansions, rewrites) are written with its `apply`, for which every op is
+also a method: ``b.mul(g, b.cos(x))``. Python numbers are operands too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import Location
+from . import dtypes
+from .dtypes import DType
+from .graph import Graph
+from .node import Literal, Node, attr_key
+from .op import Op, get_op, resolve
+from .types import Shape, TensorType
+
+__all__ = ["Builder"]
+
+Operand = Node | bool | int | float | complex
+
+
+class Builder:
+    """Builds one graph; equal nodes (op, inputs, attributes) exist once.
+
+    `loc`, where set, is given to new nodes: a rule that makes nodes on behalf of another
+    inherits its user's line.
+    """
+
+    def __init__(self) -> None:
+        self._interned: dict[Any, Node] = {}
+        self.nodes: list[Node] = []
+        self.loc: Location | None = None
+
+    # -- nodes ----------------------------------------------------------------------------
+    def node(
+        self,
+        op: Op,
+        inputs: tuple[Node, ...],
+        attrs: Mapping[str, Any],
+        type_: TensorType | None = None,
+        loc: Location | None = None,
+    ) -> Node:
+        """The node of `op` on `inputs`, whose dtypes and attributes are already canonical.
+
+        The type is inferred unless the caller, who copies a node, hands it on.
+        """
+        key: Any = (op.name, *map(id, inputs))
+        if attrs:
+            key = (key, tuple([attr_key(v) for v in attrs.values()]))
+        found = self._interned.get(key)
+        if found is not None:
+            return found
+        if type_ is None:
+            type_ = op.infer_type([n.type for n in inputs], attrs)
+        made = Node(op, inputs, attrs, type_, loc or self.loc)
+        self._interned[key] = made
+        self.nodes.append(made)
+        return made
+
+    def apply(self, op: str | Op, *operands: Operand, **attrs: Any) -> Node:
+        """Apply an op by name: promotion (inserting casts), defaults, checks, then `node`."""
+        if isinstance(op, str):
+            op = get_op(op)
+        types = [
+            o.type if isinstance(o, Node) else TensorType(dtypes.of_scalar(o), (), weak=True)
+            for o in operands
+        ]
+        resolved = resolve(op, types, attrs)
+        inputs = []
+        for operand, type_, target in zip(operands, types, resolved.operand_dtypes, strict=True):
+            if not isinstance(operand, Node):
+                weak = target is None and type_.weak
+                operand = self.constant(operand, target or type_.dtype, weak=weak)
+            elif target is not None:
+                operand = self.cast(operand, target)
+            inputs.append(operand)
+        return self.node(op, tuple(inputs), resolved.attrs, resolved.type)
+
+    def __getattr__(self, name: str) -> Callable[..., Node]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        op = get_op(name)
+
+        def method(*operands: Operand, **attrs: Any) -> Node:
+            return self.apply(op, *operands, **attrs)
+
+        self.__dict__[name] = method
+        return method
+
+    # -- the few that rules need by name ----------------------------------------------------
+    def input(self, name: str, type_: TensorType, loc: Location | None = None) -> Node:
+        """A graph input; names are unique within a graph."""
+        return self.node(get_op("input"), (), {"name": name, "type": type_}, type_, loc)
+
+    def constant(self, value: Any, dtype: DType | None = None, *, weak: bool = False) -> Node:
+        """A constant: a Python number (0-d) or a small NumPy array, in `dtype`."""
+        if isinstance(value, np.ndarray) and value.ndim:
+            literal: Any = Literal(value if dtype is None else value.astype(dtype.numpy))
+            dtype = dtypes.to_dtype(literal.array.dtype)
+        else:
+            if isinstance(value, (np.ndarray, np.generic)):
+                dtype = dtype or dtypes.to_dtype(value.dtype)
+                value = value.astype(dtype.numpy).item() if dtype.kind != "f" else float(value)
+            dtype = dtype or dtypes.default_dtype(dtypes.of_scalar(value).kind)
+            literal = _canonical_scalar(value, dtype)
+        return self.node(
+            get_op("constant"), (), {"value": literal, "dtype": dtype, "weak": weak}
+        )
+
+    def full(self, value: Operand, shape: Shape, dtype: DType | None = None) -> Node:
+        """A constant, or a 0-d node, spread over `shape`."""
+        if not isinstance(value, Node):
+            value = self.constant(value, dtype)
+        return self.broadcast_to(value, shape=tuple(shape)) if shape else value
+
+    def cast(self, x: Node, dtype: DType) -> Node:
+        """`x` in `dtype`; `x` itself where it has that dtype."""
+        if x.type.dtype is dtype and not x.type.weak:
+            return x
+        if x.op.name == "constant" and not isinstance(x.attrs["value"], Literal):
+            return self.constant(x.attrs["value"], dtype)
+        return self.node(get_op("cast"), (x,), {"dtype": dtype, "weak": False})
+
+    # -- graphs -----------------------------------------------------------------------------
+    def graph(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Graph:
+        """The frozen graph of what `outputs` need; `inputs` keep their order."""
+        return Graph.of(inputs, outputs, self.nodes)
+
+    def inline(self, graph: Graph, operands: Iterable[Node]) -> list[Node]:
+        """Copy `graph` into this builder with `operands` in place of its inputs."""
+        known = dict(zip(graph.inputs, operands, strict=True))
+        for node in graph.nodes:
+            if node not in known:
+                known[node] = self.copy(node, known)
+        return [known[n] for n in graph.outputs]
+
+    def copy(self, node: Node, known: Mapping[Node, Node]) -> Node:
+        """`node` of another builder, its inputs replaced as `known` says."""
+        inputs = tuple([known[i] for i in node.inputs])
+        return self.node(node.op, inputs, node.attrs, node.type, node.loc)
+
+
+def _canonical_scalar(value: Any, dtype: DType) -> bool | int | float | complex:
+    """`value` as the Python number that `dtype` holds, so that equal constants are equal."""
+    if dtype.kind == "b":
+        return bool(value)
+    if dtype.kind in "iu":
+        bits = int(value) & ((1 << dtype.bits) - 1)
+        return bits - (1 << dtype.bits) if dtype.kind == "i" and bits >> (dtype.bits - 1) else bits
+    with np.errstate(all="ignore"):
+        if dtype.kind == "f":
+            return float(value) if dtype.itemsize == 8 else float(np.float64(value).astype(dtype.numpy))
+        return complex(np.complex128(value).astype(dtype.numpy))

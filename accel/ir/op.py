@@ -1,0 +1,300 @@
+"""The op schema: everything accel knows of an op, declared once, and the registry.
+
+A declaration gives name, operands, attributes, type rule, NumPy reference, gradient,
+category, cost, samples and tolerance. Everything else follows from it: the functions and
+methods record it, the text form prints it, the fuzzer draws it, the tables document it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AccelError, ArgumentError, DTypeError
+from . import dtypes
+from .dtypes import DType
+from .types import TensorType, broadcast_shapes
+
+if TYPE_CHECKING:
+    from .builder import Builder
+    from .node import Node
+
+__all__ = ["REQUIRED", "ErrorSample", "Op", "Resolved", "Sample", "all_ops", "get_op", "register",
+           "resolve"]  # fmt: skip
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
+
+#: What the thresholds of placement know: see `accel.set_threshold`.
+CATEGORIES = (
+    "matmul", "conv", "elementwise", "activation", "reduction", "movement", "creation",
+    "random", "host",
+)  # fmt: skip
+
+#: How an op iterates, which decides what may fuse with it:
+#: pointwise   each output element from the elements at the same (broadcast) place
+#: reduce      folds axes (attributes `axis`: tuple, `keepdims`: bool)
+#: movement    the same elements at other places
+#: creation    no array operands (constant, iota)
+#: composite   has an `expand`; stays whole until a target expands it
+#: contraction products over a shared axis
+#: indexed     places decided by data (gather, scatter)
+#: random      counter-based generators
+#: opaque      runs alone
+#: structure   input, region, output of a region
+FORMS = (
+    "pointwise", "reduce", "movement", "creation", "composite", "contraction", "indexed",
+    "random", "opaque", "structure",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Operands (types to draw, or fixed arrays and scalars) and attributes to try an op on.
+
+    `operands` are `TensorType`s (an array of that type is drawn) or concrete values.
+    `low`/`high` bound the drawn values where the op needs it (indices, domains).
+    """
+
+    operands: tuple[Any, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ErrorSample:
+    """Operands and attributes that must raise `error`, its message matching `match`."""
+
+    operands: tuple[Any, ...]
+    attrs: Mapping[str, Any]
+    error: type[AccelError]
+    match: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """The declaration of one op. See the module's documentation and `FORMS`.
+
+    Parameters
+    ----------
+    name
+        Unique; the function's name and the name in graph texts.
+    form, category
+        One of `FORMS`, one of `CATEGORIES`.
+    arity
+        Least and greatest number of operands (None: any number).
+    reference
+        ``reference(*arrays, **attrs) -> ndarray``: the definition, in NumPy. Arrays have the
+        promoted dtypes; float32 and half are computed in float64 and rounded by
+        `targets.reference`, which calls it with float64 arrays (unless `exact`).
+    infer
+        ``infer(*types, **attrs) -> TensorType`` with canonical attrs. Pointwise ops need
+        none: shapes broadcast, and the dtype is that of the operands or `result`.
+    attrs
+        Attribute names and defaults; `REQUIRED` where there is none.
+    prepare
+        ``prepare(types, attrs) -> attrs`` brings attributes into canonical form (axes
+        non-negative and sorted tuples, dtypes as DType …) and raises on impossible ones.
+    promote
+        ``"common"``: operands take their common dtype; ``"float"``: and integers then become
+        float32; ``"none"``: operands stay as they are.
+    promote_from
+        Index of the first operand that takes part in promotion (1 for `where`).
+    kinds
+        Letters of the dtype kinds that the (promoted) operands may have.
+    result
+        dtype rule of pointwise ops: None for the operands' dtype, a DType, or a function of
+        the promoted dtype.
+    gradient
+        ``gradient(b, g, node) -> sequence of Node or None``, one per operand: the cotangent
+        `g` of `node` carried to its operands, written with the Builder `b`
+        (``b.mul(g, b.cos(x))``; Python scalars are fine). Broadcasting is undone by the
+        differentiation pass. None: the op has no gradient (its result is piecewise constant
+        or an integer).
+    expand
+        ``expand(b, *operands, **attrs) -> Node``: the op in terms of others.
+    ulp
+        Bound on the error of one application, in units in the last place of the result, for
+        inputs taken as exact. 0 means bit for bit.
+    exact
+        The reference runs in the operands' own dtype (integers, movement, comparisons).
+    discontinuous
+        Small input errors may change the result by more than they are (floor, casts, ==).
+    cost
+        Work per element of the result, in units of one addition.
+    samples, error_samples
+        Functions that return samples.
+    error
+        ``error(values, errors, out, attrs) -> ndarray`` propagates absolute error bounds for
+        reductions and contractions; see `accel.testing`. Other forms need none.
+    """
+
+    name: str
+    form: str
+    category: str
+    arity: tuple[int, int | None]
+    reference: Callable[..., Any]
+    infer: Callable[..., TensorType] | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]] | None = None
+    promote: str = "common"
+    promote_from: int = 0
+    kinds: str = "biufc"
+    result: DType | Callable[[DType], DType] | None = None
+    gradient: Callable[[Builder, Node, Node], Sequence[Node | None]] | None = None
+    expand: Callable[..., Node] | None = None
+    ulp: float = 0.0
+    exact: bool = False
+    discontinuous: bool = False
+    cost: float = 1.0
+    samples: Callable[[], Iterable[Sample]] | None = None
+    error_samples: Callable[[], Iterable[ErrorSample]] | None = None
+    error: Callable[..., Any] | None = None
+    doc: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS or self.category not in CATEGORIES:
+            raise ValueError(f"op {self.name}: unknown form or category")
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    @property
+    def pointwise(self) -> bool:
+        return self.form == "pointwise"
+
+    def infer_type(self, types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
+        """The result type for operands that are already promoted; raises where they misfit."""
+        if self.infer is not None:
+            return self.infer(*types, **attrs)
+        dtype = types[-1].dtype
+        if self.result is not None:
+            dtype = self.result if isinstance(self.result, DType) else self.result(dtype)
+        shape = broadcast_shapes([t.shape for t in types], self.name)
+        weak = dtype.kind != "b" and all(t.weak for t in types)
+        return TensorType(dtype, shape, types[0].device, weak)
+
+
+_REGISTRY: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Add a declaration to the registry; a name can be taken once."""
+    if op.name in _REGISTRY:
+        raise ValueError(f"op {op.name} is declared twice")
+    _REGISTRY[op.name] = op
+    return op
+
+
+def get_op(name: str) -> Op:
+    """The declaration of `name`.
+
+    Raises
+    ------
+    ArgumentError
+        When there is no such op; the message names the nearest one.
+    """
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(name, _REGISTRY, 1)
+        remedy = f"did you mean {near[0]!r}?" if near else None
+        raise ArgumentError(f"there is no op named {name!r}", remedy=remedy) from None
+
+
+def all_ops() -> Mapping[str, Op]:
+    """All declarations by name."""
+    return _REGISTRY
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What an application of an op comes to: operand dtypes, canonical attrs, result type."""
+
+    operand_dtypes: tuple[DType | None, ...]  # None: the operand stays as it is
+    attrs: Mapping[str, Any]
+    type: TensorType
+
+
+def _common_dtype(op: Op, types: Sequence[TensorType]) -> tuple[DType, bool]:
+    """The promoted dtype and whether all operands are weak."""
+    strong = [t.dtype for t in types if not t.weak]
+    weak = [t.dtype for t in types if t.weak]
+    if strong:
+        common = strong[0]
+        for d in strong[1:]:
+            if d is not common:
+                common = dtypes.promote(common, d)
+        for d in weak:
+            common = dtypes.promote_weak(common, d.kind)
+    else:
+        common = weak[0]
+        for d in weak[1:]:
+            common = dtypes.promote(common, d)
+    if op.promote == "float" and common.kind in "biu":
+        common = dtypes.float32 if strong else dtypes.float64
+    return common, not strong
+
+
+def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resolved:
+    """Check and complete one application of `op`: defaults, promotion, type rule.
+
+    Raises
+    ------
+    ArgumentError, DTypeError, ShapeError, AxisError
+        As the op's rules say; messages name the op and the operands' types.
+    """
+    least, most = op.arity
+    if len(types) < least or (most is not None and len(types) > most):
+        wanted = str(least) if least == most else f"{least} or more"
+        raise ArgumentError(f"{op.name} takes {wanted} operands, got {len(types)}")
+    if op.attrs:
+        full = {**op.attrs, **attrs}
+        if len(full) != len(op.attrs) or REQUIRED in full.values():
+            _raise_attrs(op, attrs)
+    else:
+        full = attrs
+        if attrs:
+            _raise_attrs(op, attrs)
+    targets: tuple[DType | None, ...] = (None,) * len(types)
+    if op.promote != "none" and len(types) > op.promote_from:
+        start = op.promote_from
+        common, all_weak = _common_dtype(op, types[start:])
+        if common.kind not in op.kinds:
+            _raise_kind(op, types)
+        targets = (None,) * start + tuple(
+            None if t.dtype is common and t.weak == all_weak else common for t in types[start:]
+        )
+        types = tuple(types[:start]) + tuple(
+            t if d is None else TensorType(d, t.shape, t.device, all_weak)
+            for t, d in zip(types[start:], targets[start:], strict=True)
+        )
+    elif op.kinds != "biufc" and any(t.dtype.kind not in op.kinds for t in types):
+        _raise_kind(op, types)
+    if op.prepare is not None:
+        full = op.prepare(types, full)
+    return Resolved(targets, full, op.infer_type(types, full))
+
+
+def _raise_attrs(op: Op, attrs: Mapping[str, Any]) -> None:
+    unknown = sorted(set(attrs) - set(op.attrs))
+    missing = sorted(k for k, v in op.attrs.items() if v is REQUIRED and k not in attrs)
+    if unknown:
+        raise ArgumentError(
+            f"{op.name} has no argument {', '.join(unknown)}",
+            remedy="its arguments are " + (", ".join(op.attrs) or "operands only"),
+        )
+    raise ArgumentError(f"{op.name} needs {', '.join(missing)}")
+
+
+def _raise_kind(op: Op, types: Sequence[TensorType]) -> None:
+    names = {"b": "bool", "i": "signed", "u": "unsigned", "f": "floating", "c": "complex"}
+    raise DTypeError(
+        f"{op.name} does not take {', '.join(map(str, types))}",
+        remedy="it takes " + ", ".join(names[k] for k in op.kinds)
+        + " dtypes; convert with .astype(...)",
+    )

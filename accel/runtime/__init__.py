@@ -1,0 +1,1 @@
+"""The runtime: settings, compiling graphs to executables, running them."""

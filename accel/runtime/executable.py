@@ -1,0 +1,181 @@
+"""Executables: a compiled graph as a short list of steps over numbered slots.
+
+A step is a maximal run of regions of one target. Executables never change, so concurrent
+callers share them; every call has its own slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..ir.builder import Builder
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph
+from ..ir.node import Node
+from .statistics import STATISTICS
+
+__all__ = ["Executable", "Step", "split_runs"]
+
+#: A compiled run: arrays in, arrays out.
+Run = Callable[[Sequence[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run: where its operands are, where its results go, what may be dropped after it."""
+
+    target: str
+    regions: tuple[Node, ...]
+    graph: Graph
+    run: Run
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    frees: tuple[int, ...]
+
+
+def split_runs(placed: Graph) -> list[tuple[str, list[Node]]]:
+    """The regions in an order that changes target as rarely as greedy scheduling finds."""
+    waiting = [n for n in placed.nodes if n.op.name == "region"]
+    runs: list[tuple[str, list[Node]]] = []
+    done: set[Node] = set()
+    while waiting:
+        ready = next(r for r in waiting if _ready(r, done))
+        target = ready.attrs["target"]
+        members: list[Node] = []
+        later: list[Node] = []
+        for region in waiting:  # topological order: one sweep takes all that becomes ready
+            if region.attrs["target"] == target and _ready(region, done):
+                members.append(region)
+                done.add(region)
+            else:
+                later.append(region)
+        waiting = later
+        runs.append((target, members))
+    return runs
+
+
+def _ready(region: Node, done: set[Node]) -> bool:
+    return all(i.op.name != "output" or i.inputs[0] in done for i in region.inputs)
+
+
+def run_graph_of(members: list[Node], placed: Graph) -> tuple[Graph, list[Node], list[Node]]:
+    """The graph of one run, the outer nodes that it reads and those that it gives."""
+    inside = set(members)
+    reads = [
+        n for n in dict.fromkeys(i for r in members for i in r.inputs)
+        if n.op.name != "output" or n.inputs[0] not in inside
+    ]  # fmt: skip
+    outputs = set(placed.outputs)
+    gives = [
+        n for n in placed.nodes
+        if n.op.name == "output" and n.inputs[0] in inside
+        and (n in outputs or any(u not in inside for u in placed.users[n]))
+    ]  # fmt: skip
+    b = Builder()
+    value: dict[Node, Node] = {}
+    for i, node in enumerate(reads):
+        constant = node.op.name == "constant"
+        value[node] = b.copy(node, value) if constant else b.input(f"v{i}", node.type, node.loc)
+    order = placed.index
+    projections = {n for r in members for n in placed.users[r]}
+    for node in sorted([*members, *projections], key=order.__getitem__):
+        value[node] = b.copy(node, value)
+    outer = [n for n in reads if n.op.name != "constant"]
+    graph = b.graph([value[n] for n in outer], [value[n] for n in gives])
+    return graph, outer, gives
+
+
+class Executable:
+    """A compiled graph: call it with one buffer per graph input.
+
+    Attributes
+    ----------
+    stages
+        The graph at every stage of the pipeline.
+    steps
+        What a call runs.
+    """
+
+    def __init__(self, stages: Any, compile_run: Callable[[str, Graph], Run]) -> None:
+        self.stages = stages
+        placed: Graph = stages.placed
+        slots: dict[Node, int] = {n: i for i, n in enumerate(placed.inputs)}
+        self._constants: list[tuple[int, np.ndarray]] = []
+        for node in placed.nodes:
+            if node.op.name == "constant":
+                slots[node] = len(slots)
+                value = evaluate(node.op, (), node.attrs, node.type)
+                self._constants.append((slots[node], value))
+        parts = []
+        for target, members in split_runs(placed):
+            graph, reads, gives = run_graph_of(members, placed)
+            for node in gives:
+                slots[node] = len(slots)
+            parts.append((target, members, graph, reads, gives))
+        self.steps = self._steps(parts, slots, compile_run)
+        self._size = len(slots)
+        self._inputs = len(placed.inputs)
+        self._outputs = tuple(slots[n] for n in placed.outputs)
+        # an output that is an argument, or given twice, must not share its memory
+        seen: set[int] = set()
+        self._copied = []
+        for place, slot in enumerate(self._outputs):
+            if slot < self._inputs or slot in seen or self._is_constant(slot):
+                self._copied.append(place)
+            seen.add(slot)
+        self.regions = tuple(r for s in self.steps for r in s.regions)
+        self._counts = _counts(self.steps)
+
+    def _is_constant(self, slot: int) -> bool:
+        return any(s == slot for s, _ in self._constants)
+
+    def _steps(self, parts: list[Any], slots: dict[Node, int], compile_run: Any) -> tuple[Step, ...]:
+        last: dict[int, int] = {}
+        for number, (_, _, _, reads, _) in enumerate(parts):
+            for node in reads:
+                last[slots[node]] = number
+        kept = {slots[n] for n in self.stages.placed.outputs}
+        steps = []
+        for number, (target, members, graph, reads, gives) in enumerate(parts):
+            read = tuple(slots[n] for n in reads)
+            frees = tuple(s for s in read if last[s] == number and s not in kept)
+            write = tuple(slots[n] for n in gives)
+            run = compile_run(target, graph)
+            steps.append(Step(target, tuple(members), graph, run, read, write, frees))
+        return tuple(steps)
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        """Run: fresh buffers for the outputs, nothing written into the arguments."""
+        values: list[Any] = list(buffers) + [None] * (self._size - self._inputs)
+        for slot, array in self._constants:
+            values[slot] = array
+        for step in self.steps:
+            results = step.run([values[s] for s in step.reads])
+            for slot, result in zip(step.writes, results, strict=True):
+                values[slot] = result
+            for slot in step.frees:
+                values[slot] = None
+        STATISTICS.add_all(self._counts)
+        outputs = [values[s] for s in self._outputs]
+        for place in self._copied:
+            outputs[place] = outputs[place].copy() if isinstance(outputs[place], np.ndarray) else (
+                outputs[place].clone()
+            )
+        return outputs
+
+
+def _counts(steps: Sequence[Step]) -> dict[str, int]:
+    """What one call adds to the statistics."""
+    counts = {"pure_count": 0, "torch_count": 0, "pure_ops": 0, "torch_ops": 0,
+              "reference_count": 0}  # fmt: skip
+    for step in steps:
+        ops = sum(len(r.attrs["body"]) - len(r.inputs) for r in step.regions)
+        kind = "torch" if step.target == "torch" else "pure"
+        counts[f"{kind}_count"] += len(step.regions)
+        counts[f"{kind}_ops"] += ops
+        counts["reference_count"] += len(getattr(step.run, "reference_ops", ()))
+    return counts

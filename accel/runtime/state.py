@@ -1,0 +1,92 @@
+"""The settings of the moment: one immutable State in one ContextVar.
+
+`override` changes them for a `with` block of this context (thread or task); `set_default`
+changes them for the process. Nothing else in accel is global to a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import ArgumentError
+
+__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "current", "override", "set_default"]
+
+MODES = ("pure", "torch", "auto")
+
+#: Elements of the largest operand or result at and above which `auto` prefers torch.
+#: None: never.
+DEFAULT_THRESHOLDS: Mapping[str, int | None] = MappingProxyType({
+    "matmul": 1_000_000, "conv": 1_000_000, "elementwise": 10_000_000,
+    "activation": None, "reduction": 5_000_000,
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class State:
+    """Mode, device, fallback, thresholds, gradient recording, tracer and debugging switches."""
+
+    mode: str = "pure"
+    device: str | None = None
+    fallback: str = "auto"  # or "error"
+    thresholds: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    grad_enabled: bool = True
+    tracer: Any = None
+    disabled_passes: frozenset[str] = frozenset()
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in (*MODES, "reference"):
+            raise ArgumentError(f"mode {self.mode!r} is unknown", remedy=f"use one of {MODES}")
+        if self.fallback not in ("auto", "error"):
+            raise ArgumentError(
+                f"fallback {self.fallback!r} is unknown", remedy="use 'auto' or 'error'"
+            )
+        key = (self.mode, self.device, self.fallback, tuple(sorted(self.thresholds.items())),
+               self.disabled_passes, self.verify)  # fmt: skip
+        object.__setattr__(self, "compile_key", key)
+
+    compile_key: tuple[Any, ...] = field(init=False, repr=False, compare=False, default=())
+
+
+def _from_environment() -> State:
+    disabled = os.environ.get("ACCEL_DISABLE_PASSES", "")
+    return State(
+        mode=os.environ.get("ACCEL_MODE", "pure"),
+        disabled_passes=frozenset(filter(None, disabled.split(","))),
+        verify=os.environ.get("ACCEL_VERIFY", "") not in ("", "0"),
+    )
+
+
+_process: list[State] = [_from_environment()]
+_override: ContextVar[State | None] = ContextVar("accel_state", default=None)
+
+
+def current() -> State:
+    """The State in force here."""
+    return _override.get() or _process[0]
+
+
+@contextmanager
+def override(**changes: Any) -> Iterator[State]:
+    """Change settings within a `with` block of this context."""
+    state = replace(current(), **changes)
+    token = _override.set(state)
+    try:
+        yield state
+    finally:
+        _override.reset(token)
+
+
+def set_default(**changes: Any) -> None:
+    """Change the process's settings."""
+    _process[0] = replace(_process[0], **changes)
+    inner = _override.get()
+    if inner is not None:  # inside a `with` block the change holds at once as well
+        _override.set(replace(inner, **changes))

@@ -1,0 +1,1 @@
+"""The targets: reference (NumPy, the definition), pure (native kernels), torch."""

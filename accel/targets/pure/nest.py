@@ -1,0 +1,242 @@
+"""The loop nest: what one fused kernel computes, before any machine is known.
+
+A nest has a domain (a box of index points), accesses (affine maps from the domain to
+buffers) and a straight line of instructions in SSA form. Some dimensions are *reduced*: a
+value that varies along them is at `full` level, one that does not is at `row` level; a
+`Reduce` takes the former to the latter. Several reductions that need each other (softmax)
+become phases: sweeps over the reduced dimensions within one row. The emitter decides lanes,
+tiles and what later phases recompute; nothing here depends on the CPU, so that another
+emitter can read the same nest.
+
+Extents, strides, offsets and constants are values for the kernel's run-time arguments:
+:meth:`Nest.key` leaves them out, keeping only what changes the code (the number of
+dimensions, which are reduced, dtypes, ops, and each access's stride along the last
+dimension: 0, 1 or other).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...ir.dtypes import DType
+from ...ir.node import attr_key
+
+__all__ = ["Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
+           "Reduce", "ScatterAdd", "Store"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Access:
+    """An affine map from domain indices to the elements of one kernel operand.
+
+    Element offset = ``offset + sum(index[d] * strides[d])``.
+    """
+
+    operand: int  # place among the kernel's operands (pointers)
+    dtype: DType
+    strides: tuple[int, ...]  # in elements, one per domain dimension; 0 broadcasts
+    offset: int = 0
+
+    @property
+    def lane_class(self) -> str:
+        """How the access moves along the last dimension: "0", "1" or "s" (any stride)."""
+        last = self.strides[-1] if self.strides else 0
+        return str(last) if last in (0, 1) else "s"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One value of the nest; operands name earlier instructions by place."""
+
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Load(Instruction):
+    """The element at an access (an index into `Nest.accesses`)."""
+
+    access: int
+
+
+@dataclass(frozen=True)
+class Const(Instruction):
+    """A number. `literal` ones (0, 1, -1 …) stand in the code; others are arguments."""
+
+    value: bool | int | float
+    literal: bool = False
+
+
+@dataclass(frozen=True)
+class Iota(Instruction):
+    """``start + step * index[dim]``; start and step are run-time integers."""
+
+    dim: int
+    start: int = 0
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Pointwise(Instruction):
+    """A pointwise op of the registry by name, with its attributes.
+
+    `node` is the number that a failing check reports (an index of the executable's table
+    of nodes): it is a run-time argument, no part of the key.
+    """
+
+    op: str
+    inputs: tuple[int, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    node: int = 0
+
+
+@dataclass(frozen=True)
+class Reduce(Instruction):
+    """Fold a full-level value over all reduced dimensions: sum, prod, amax, amin, any, all,
+    argmax, argmin. `dtype` is that of the accumulated result."""
+
+    op: str
+    input: int
+
+
+@dataclass(frozen=True)
+class Gather(Instruction):
+    """The element at ``access + sum(indices[k] * index_strides[k])``; indices are int64 values
+    of the nest, known to be in range. Index strides are run-time arguments, in elements."""
+
+    access: int
+    indices: tuple[int, ...]
+    index_strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Store(Instruction):
+    """Write a value through an access; row-level values are written once a row."""
+
+    access: int
+    input: int
+
+
+@dataclass(frozen=True)
+class ScatterAdd(Instruction):
+    """Add a value to the element at ``access + sum(indices[k] * index_strides[k])``, in the
+    order of the domain (so duplicates accumulate deterministically)."""
+
+    access: int
+    input: int
+    indices: tuple[int, ...]
+    index_strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """One kernel: domain, accesses, instructions. See the module's documentation."""
+
+    extents: tuple[int, ...]
+    reduced: tuple[bool, ...]
+    accesses: tuple[Access, ...]
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def points(self) -> int:
+        return math.prod(self.extents)
+
+    @property
+    def operands(self) -> int:
+        """The number of pointers."""
+        return 1 + max((a.operand for a in self.accesses), default=-1)
+
+    def varies(self) -> tuple[frozenset[int], ...]:
+        """For each instruction the domain dimensions along which its value varies."""
+        found: list[frozenset[int]] = []
+        reduced = frozenset(d for d, r in enumerate(self.reduced) if r)
+        for i in self.instructions:
+            dims: frozenset[int] = frozenset()
+            if isinstance(i, (Load, Gather)):
+                strides = self.accesses[i.access].strides
+                dims = frozenset(d for d, s in enumerate(strides) if s != 0)
+            if isinstance(i, Iota):
+                dims = frozenset([i.dim])
+            for operand in _operands(i):
+                dims |= found[operand]
+            if isinstance(i, Reduce):
+                dims -= reduced
+            found.append(dims)
+        return tuple(found)
+
+    def key(self) -> tuple[Any, ...]:
+        """The shape-abstracted content: equal keys mean the same machine code serves both."""
+        rows: list[Any] = []
+        for i, dims in zip(self.instructions, self.varies(), strict=True):
+            row: tuple[Any, ...] = (type(i).__name__, i.dtype.name, tuple(sorted(dims)))
+            if isinstance(i, Const):
+                row += (attr_key(i.value),) if i.literal else ()
+            elif isinstance(i, Iota):
+                row += (i.dim,)
+            elif isinstance(i, Pointwise):
+                row += (i.op, i.inputs, tuple((k, attr_key(v)) for k, v in i.attrs.items()))
+            elif isinstance(i, Reduce):
+                row += (i.op, i.input)
+            elif isinstance(i, (Load, Gather)):
+                row += (i.access, _operands(i))
+            elif isinstance(i, (Store, ScatterAdd)):
+                row += (i.access, _operands(i))
+            rows.append(row)
+        accesses = tuple((a.operand, a.dtype.name, a.lane_class) for a in self.accesses)
+        return (self.reduced, accesses, tuple(rows))
+
+    def __str__(self) -> str:
+        """The nest as a person reads it."""
+        dims = ", ".join(
+            f"i{d}{'*' if r else ''}<{e}" for d, (e, r) in enumerate(zip(self.extents, self.reduced, strict=True))
+        )
+        lines = [f"nest [{dims}]  (* reduced)"]
+        for place, i in enumerate(self.instructions):
+            body = _describe(self, i)
+            lines.append(f"  v{place}: {i.dtype.short} = {body}")
+        return "\n".join(lines)
+
+
+def _operands(i: Instruction) -> tuple[int, ...]:
+    if isinstance(i, Pointwise):
+        return i.inputs
+    if isinstance(i, Reduce):
+        return (i.input,)
+    if isinstance(i, Gather):
+        return i.indices
+    if isinstance(i, Store):
+        return (i.input,)
+    if isinstance(i, ScatterAdd):
+        return (i.input, *i.indices)
+    return ()
+
+
+def _affine(access: Access) -> str:
+    terms = [f"{s}*i{d}" for d, s in enumerate(access.strides) if s]
+    if access.offset or not terms:
+        terms.append(str(access.offset))
+    return f"p{access.operand}[{' + '.join(terms)}]"
+
+
+def _describe(nest: Nest, i: Instruction) -> str:
+    values = ", ".join(f"v{o}" for o in _operands(i))
+    if isinstance(i, Load):
+        return f"load {_affine(nest.accesses[i.access])}"
+    if isinstance(i, Const):
+        return f"{i.value!r}"
+    if isinstance(i, Iota):
+        return f"{i.start} + {i.step}*i{i.dim}"
+    if isinstance(i, Pointwise):
+        attrs = "".join(f", {k}={v}" for k, v in i.attrs.items())
+        return f"{i.op}({values}{attrs})"
+    if isinstance(i, Reduce):
+        return f"reduce {i.op}({values})"
+    if isinstance(i, Gather):
+        return f"gather {_affine(nest.accesses[i.access])} at {values} * {i.index_strides}"
+    if isinstance(i, Store):
+        return f"store {values} to {_affine(nest.accesses[i.access])}"
+    if isinstance(i, ScatterAdd):
+        return f"scatter-add ({values}) into {_affine(nest.accesses[i.access])} * {i.index_strides}"
+    raise TypeError(type(i).__name__)
