@@ -48,16 +48,6 @@ def near_zero(function: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf
     return stable
 
 
-def scaled_erfc(shift: int) -> Callable[[mp.mpf], mp.mpf]:
-    """(1 + 2a) exp(a*a) erfc(a) as a function of q = (a - shift)/(a + shift)."""
-
-    def function(q: mp.mpf) -> mp.mpf:
-        a = shift * (1 + q) / (1 - q)
-        return (1 + 2 * a) * mp.exp(a * a) * mp.erfc(a)
-
-    return function
-
-
 def log2_tail(t: mp.mpf) -> mp.mpf:
     """What follows the first two terms of log2((1+s)/(1-s)) / s in t = s*s."""
     s = mp.sqrt(t)
@@ -94,11 +84,40 @@ FITS = [
         near_zero(lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1), 0, 0.88, 1.0),
     Fit("minus_log_erfc", "-log(erfc(a))", lambda a: -mp.log(mp.erfc(a)),
         0.9, 4.0, 0.25, (27, None)),
-    Fit("erfcx", "(1 + 2a) exp(a*a) erfc(a), q = (a - 2)/(a + 2)", scaled_erfc(2),
-        -1, 0.69, 1.0, (27, None)),
-    Fit("erfcx", "(1 + 2a) exp(a*a) erfc(a), q = (a - 4)/(a + 4)", scaled_erfc(4),
-        -1, 0.748, 1.0, (None, 56)),
 ]  # fmt: skip
+
+
+def erfcx(a: mp.mpf) -> mp.mpf:
+    return mp.exp(a * a) * mp.erfc(a)
+
+
+def fit_erfcx(degree: int, spread: int, high: float) -> tuple[list[mp.mpf], list[mp.mpf], float]:
+    """erfcx on [0, high] as numerator / denominator of degrees `degree` and `degree + 1`.
+
+    Interpolates in the Chebyshev nodes of u, a = spread (1 + u)/(1 - u); all coefficients
+    come out positive, so neither polynomial cancels. The error is relative.
+    """
+
+    def argument(u: mp.mpf) -> mp.mpf:
+        return spread * (1 + u) / (1 - u)
+
+    size = 2 * degree + 2
+    reach = (mp.mpf(high) - spread) / (mp.mpf(high) + spread) + 1
+    with mp.workprec(300):
+        matrix, ones = mp.matrix(size, size), mp.ones(size, 1)
+        for i in range(size):
+            node = argument(reach / 2 * (1 + mp.cos(mp.pi * (2 * i + 1) / (2 * size))) - 1)
+            for j in range(degree + 1):
+                matrix[i, j] = node**j / erfcx(node)
+                matrix[i, degree + 1 + j] = -(node ** (j + 1))
+        solution = list(mp.lu_solve(matrix, ones))
+    numerator, denominator = solution[: degree + 1], [mp.mpf(1), *solution[degree + 1 :]]
+    errors = []
+    for step in range(400):
+        a = argument(reach * step / 399 - 1)
+        ratio = mp.polyval(numerator[::-1], a) / mp.polyval(denominator[::-1], a)
+        errors.append(abs(ratio / erfcx(a) - 1))
+    return numerator, denominator, float(max(errors))
 
 
 def fit(item: Fit, bits: int) -> tuple[list[mp.mpf], float]:
@@ -115,6 +134,24 @@ def single(value: mp.mpf) -> float:
     """`value` rounded once to single precision, as a Python float."""
     with mp.workprec(24):
         return float(+value)
+
+
+def erfcx_entries(name: str, precision: int, degree: int, spread: int, high: float) -> str:
+    """erfcx, or for the name gelu erfcx(a / sqrt(2)) / 2: the coefficients absorb both factors."""
+    numerator, denominator, error = fit_erfcx(degree, spread, high)
+    formula = "exp(a*a) erfc(a)"
+    if name == "gelu":
+        formula, high = "exp(a*a/2) erfc(a/sqrt(2)) / 2", round(high * 2**0.5, 1)
+        root = mp.sqrt(2)
+        numerator = [c / root**i / 2 for i, c in enumerate(numerator)]
+        denominator = [c / root**i for i, c in enumerate(denominator)]
+    literal = single if precision == 0 else float
+    lines = [f"    # {formula} on [0, {high}]: relative error {error:.1e}"]
+    for part, coefficients in (("numerator", numerator), ("denominator", denominator)):
+        lines.append(f'    "{name}_{part}": (')
+        lines += [f"        {literal(c)!r}," for c in coefficients]
+        lines.append("    ),")
+    return "\n".join(lines)
 
 
 def entry(item: Fit, precision: int) -> str:
@@ -138,6 +175,12 @@ def main() -> None:
         for item in FITS:
             if item.bits[precision] is not None:
                 print(entry(item, precision))
+        if precision == 0:
+            print(erfcx_entries("gelu", 0, 4, 2, 10.45))
+        else:
+            print(erfcx_entries("gelu", 1, 10, 3, 27.6))
+            print(erfcx_entries("erfcx", 1, 10, 3, 27.6))
+            print(erfcx_entries("erfcx_short", 1, 4, 2, 10.45))
         print("}")
 
 

@@ -14,7 +14,8 @@ from ..llvm_text import Lanes
 from .coefficients import DOUBLE, SINGLE
 
 __all__ = [
-    "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "one_bits", "pick",
+    "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "one_bits", "paired",
+    "pick",
     "polynomial", "power_of_two", "round_scaled", "scale", "series",
 ]  # fmt: skip
 
@@ -56,6 +57,17 @@ def series(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:
     square = lanes.mul(x, x)
     even = _horner(lanes, coefficients[0::2], square)
     return lanes.fma(_horner(lanes, coefficients[1::2], square), x, even)
+
+
+def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
+    """:func:`polynomial` in two chains over a given x*x.
+
+    Half the chain is half the rounding errors, and in a quotient of two such polynomials
+    the error of `square` cancels.
+    """
+    fitted = (SINGLE if is_single(lanes) else DOUBLE)[name]
+    even = _horner(lanes, fitted[0::2], square)
+    return lanes.fma(_horner(lanes, fitted[1::2], square), x, even)
 
 
 def _horner(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:

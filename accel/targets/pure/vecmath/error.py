@@ -1,23 +1,29 @@
 """The error function, its complement, and gelu.
 
-The tails come from erfc(a) = exp(-a*a) w(q)/(1 + 2a), where w is smooth in
-q = (a - k)/(a + k), with a*a in two parts because exp turns its error into a relative one.
+The tails come from erfc(a) = exp(-a*a) P(a)/Q(a) for a >= 0, with positive coefficients in P
+and Q, and with a*a in two parts because exp turns its error into a relative one.
 """
 
 from __future__ import annotations
 
 from ..llvm_text import Lanes
-from .common import at_most, is_single, pick, polynomial, scale
+from .common import at_most, is_single, paired, pick, polynomial, scale
 from .exponential import exp_of_negative, exp_parts
 
 __all__ = ["erf", "erfc", "gelu"]
 
 
-def _scaled_complement(lanes: Lanes, a: str) -> tuple[str, str]:
-    """erfc(a) exp(a*a) for a >= 0, as numerator and denominator."""
-    k = pick(lanes, 2.0, 4.0)
-    q = lanes.div(lanes.sub(a, k), lanes.add(a, k))
-    return polynomial(lanes, "erfcx", q), lanes.fma(a, 2.0, 1.0)
+def _scaled_complement(lanes: Lanes, a: str) -> str:
+    """erfc(a) exp(a*a) for a >= 0; for single precision a short ratio in double."""
+    double, name, wide = lanes, "erfcx", a
+    if is_single(lanes):
+        double, name = lanes.like("double"), "erfcx_short"
+        wide = double.convert("fpext", a, lanes)
+    ratio = double.div(
+        polynomial(double, f"{name}_numerator", wide),
+        polynomial(double, f"{name}_denominator", wide),
+    )
+    return lanes.convert("fptrunc", ratio, double) if is_single(lanes) else ratio
 
 
 def _complement(lanes: Lanes, a: str) -> str:
@@ -26,8 +32,7 @@ def _complement(lanes: Lanes, a: str) -> str:
     square = lanes.mul(a, a)
     low = lanes.fma(lanes.neg(a), a, square)
     p, bits = exp_parts(lanes, lanes.neg(square), low)
-    numerator, denominator = _scaled_complement(lanes, a)
-    return scale(lanes, lanes.div(lanes.mul(p, numerator), denominator), bits)
+    return scale(lanes, lanes.mul(p, _scaled_complement(lanes, a)), bits)
 
 
 def erfc(lanes: Lanes, x: str) -> str:
@@ -55,12 +60,12 @@ def gelu(lanes: Lanes, x: str) -> str:
     square = lanes.mul(a, a)
     low = lanes.mul(lanes.fma(lanes.neg(a), a, square), 0.5)
     p, bits = exp_parts(lanes, lanes.mul(square, -0.5), low)
-    numerator, denominator = _scaled_complement(lanes, lanes.mul(a, 0.7071067811865476))
-    numerator = lanes.mul(numerator, 0.5)
+    numerator = paired(lanes, "gelu_numerator", a, square)
+    ratio = lanes.div(numerator, paired(lanes, "gelu_denominator", a, square))
     negative = lanes.cmp("olt", x, 0.0)
     # The factor x joins before the scale, so that a subnormal result is rounded once.
     factor = lanes.select(negative, lanes.neg(a), 1.0)
-    tail = lanes.mul(lanes.mul(p, factor), lanes.div(numerator, denominator))
+    tail = lanes.mul(lanes.mul(p, factor), ratio)
     tail = scale(lanes, tail, bits)
     y = lanes.select(negative, tail, lanes.mul(x, lanes.sub(1.0, tail)))
     return lanes.select(lanes.cmp("oeq", x, float("-inf")), float("nan"), y)
