@@ -1,0 +1,192 @@
+"""What a product kernel is made for, and the layout of its argument block.
+
+Everything that changes machine code is in :class:`MatmulSpec`; everything else (extents,
+strides, places of the operands) is read at run time from the argument block, whose slots are
+named here and nowhere else. Emission reads them through :class:`Arguments`, the program
+builder writes them through :func:`argument_block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from accel.targets.pure.jit import Machine
+from accel.targets.pure.llvm_text import ELEMENT_BYTES, Function, Lanes
+
+__all__ = [
+    "Arguments", "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Tile",
+    "argument_block", "few_rows_tile", "tile_of",
+]  # fmt: skip
+
+MAX_BATCH = 3
+
+# The slots of an argument block, 64-bit integers: a header, then one record an operand.
+# Multiply: A, B, partial sums, outputs, extras. Pack: source, destination.
+HEADER = (
+    "m", "n", "k", "block_rows", "row_blocks", "few_rows", "batch0", "batch1", "batch2",
+)  # fmt: skip
+RECORD = ("base", "offset", "batch0", "batch1", "batch2", "row", "column", "panel")
+
+# epilogue(lanes, value, load) -> one value per output, in lanes of the output's element.
+Epilogue = Callable[[Lanes, str, Callable[[int], str]], Sequence[str]]
+
+
+class Extra(NamedTuple):
+    """An operand that the epilogue reads.
+
+    Attributes
+    ----------
+    element
+        Its LLVM element type; ``i1`` is stored as a byte.
+    columns
+        How it runs along a row: ``"unit"`` (consecutive elements), ``"zero"`` (one element
+        for the whole row), ``"strided"`` (a run-time stride) or ``"constant"`` (one value,
+        passed in the argument block as bits, not in memory).
+    """
+
+    element: str
+    columns: str
+
+
+@dataclass(frozen=True)
+class MatmulSpec:
+    """All that the code of a product kernel depends on.
+
+    Attributes
+    ----------
+    element
+        ``float``, ``double`` or ``i8`` … ``i64``: the type of A, B and the sums.
+    machine
+        What to generate code for.
+    outputs
+        Element types of the results; the product itself unless there is an epilogue.
+    extras
+        The operands that the epilogue loads.
+    """
+
+    element: str
+    machine: Machine
+    outputs: tuple[str, ...]
+    extras: tuple[Extra, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return ELEMENT_BYTES[self.element]
+
+    @property
+    def is_float(self) -> bool:
+        return self.element in ("float", "double")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The register tile: `rows` rows of `vectors` vectors of `lanes` lanes."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of a tile, and of a packed panel."""
+        return self.vectors * self.lanes
+
+
+def tile_of(element: str, machine: Machine) -> Tile:
+    """The register tile for a floating-point element.
+
+    16 accumulators hide the latency of two FMA units where there are 32 registers; where
+    there are 16, 12 accumulators, 3 vectors of B and one of A just fill them.
+    """
+    lanes = machine.lanes(ELEMENT_BYTES[element])
+    if machine.vector_bytes == 32:
+        return Tile(4, 3, lanes)
+    if machine.triple.startswith("x86") and machine.vector_bytes == 16:
+        return Tile(4, 2, lanes)
+    return Tile(8, 2, lanes)
+
+
+def few_rows_tile(element: str, machine: Machine) -> Tile:
+    """The register tile for products of few rows, which read long lines of B."""
+    return Tile(2, 4, machine.lanes(ELEMENT_BYTES[element]))
+
+
+class Matrix(NamedTuple):
+    """Where an operand lies: a pointer of the call's table, a byte offset, byte strides.
+
+    `batch` has a stride per batch dimension, 0 where the operand is broadcast.
+    """
+
+    base: int
+    offset: int
+    row: int
+    column: int
+    batch: tuple[int, ...] = ()
+    panel: int = 0
+
+
+class Constant(NamedTuple):
+    """An extra operand whose value is given by the bits of its element."""
+
+    bits: int
+
+
+def argument_block(
+    m: int,
+    n: int,
+    k: int,
+    block_rows: int,
+    row_blocks: int,
+    few_rows: bool,
+    batch: Sequence[int],
+    operands: Sequence[Matrix | Constant],
+) -> list[int]:
+    """The slots of an argument block, in the order of `HEADER` and `RECORD`."""  # fmt: skip
+    fill = MAX_BATCH - len(batch)
+    block = [m, n, k, block_rows, row_blocks, int(few_rows), *[1] * fill, *batch]
+    for operand in operands:
+        if isinstance(operand, Constant):
+            block += [0, operand.bits, 0, 0, 0, 0, 0, 0]
+        else:
+            base, offset, row, column, strides, panel = operand
+            block += [base, offset, *[0] * fill, *strides, row, column, panel]
+    return block
+
+
+class Arguments:
+    """Reads the slots of an argument block inside a kernel."""
+
+    def __init__(self, fn: Function) -> None:
+        self.fn = fn
+
+    def _slot(self, index: int) -> str:
+        return self.fn.load("i64", self.fn.gep("%args", 8 * index), 8)
+
+    def header(self, name: str) -> str:
+        return self._slot(HEADER.index(name))
+
+    def field(self, operand: int, name: str) -> str:
+        return self._slot(len(HEADER) + operand * len(RECORD) + RECORD.index(name))
+
+    def pointer(self, operand: int, batch: Sequence[str]) -> str:
+        """Where the operand's matrix begins at the batch indices `batch`."""
+        fn = self.fn
+        table = fn.gep("%bases", self.field(operand, "base"), "ptr")
+        pointer = fn.gep(fn.load("ptr", table, 8), self.field(operand, "offset"))
+        for axis, index in enumerate(batch):
+            stride = self.field(operand, f"batch{axis}")
+            pointer = fn.gep(pointer, fn.integer("mul", index, stride))
+        return pointer
+
+    def batch_indices(self, flat: str) -> list[str]:
+        """The indices along the batch dimensions of a flat batch index."""
+        fn = self.fn
+        indices: list[str] = []
+        for axis in reversed(range(MAX_BATCH)):
+            extent = self.header(f"batch{axis}")
+            indices.insert(0, fn.integer("urem", flat, extent))
+            flat = fn.integer("udiv", flat, extent)
+        return indices

@@ -1,0 +1,393 @@
+"""Matrix products of the pure target against NumPy in float64, on every x86 level.
+
+The tests named test_core_* also run in one subprocess per instruction-set level.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from accel.targets.pure import gemm, jit
+from accel.targets.pure.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
+from accel.targets.pure.llvm_text import Lanes
+
+EXTENTS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 100, 129)
+ELEMENTS = {
+    "f4": "float", "f8": "double", "i1": "i8", "i2": "i16", "i4": "i32", "i8": "i64", "b1": "i1",
+}  # fmt: skip
+CACHE = jit.KernelCache()
+CANARY = 0x5A
+
+
+def element(x: np.ndarray) -> str:
+    return ELEMENTS[x.dtype.str[1:]]
+
+
+def matrix(index: int, x: np.ndarray, batch: tuple[int, ...]) -> Matrix:
+    """The place of the array x, broadcast to the batch, whose address is bases[index]."""
+    x = np.broadcast_to(x, (*batch, *x.shape[-2:]))
+    return Matrix(index, 0, x.strides[-2], x.strides[-1], x.strides[:-2])
+
+
+class Product:
+    """A compiled product with everything that it points to."""
+
+    def __init__(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        outputs: Sequence[np.ndarray],
+        extras: Sequence[tuple[np.ndarray | int, Extra]] = (),
+        epilogue: gemm.Epilogue | None = None,
+    ) -> None:
+        self.spec = MatmulSpec(
+            element(a), jit.host_machine(), tuple(element(c) for c in outputs),
+            tuple(extra for _, extra in extras),
+        )  # fmt: skip
+        batch = outputs[0].shape[:-2]
+        self.arrays: list[np.ndarray] = []
+
+        def place(x: np.ndarray | int) -> Matrix | Constant:
+            if isinstance(x, int):
+                return Constant(x)
+            self.arrays.append(x)
+            return matrix(len(self.arrays) - 1, x, batch)
+
+        places = [place(x) for x in (a, b, *outputs, *(x for x, _ in extras))]
+        problem = Problem(a.shape[-2], b.shape[-1], a.shape[-1], batch, *places[:2], (), ())
+        count = len(outputs)
+        self.problem = Problem(
+            problem.m, problem.n, problem.k, batch, problem.a, problem.b,
+            tuple(places[2 : 2 + count]), tuple(places[2 + count :]),
+        )  # fmt: skip
+        size = gemm.scratch_bytes(self.spec, self.problem)
+        self.scratch = np.full(size + 64, CANARY, np.uint8)
+        self.steps = gemm.schedule(self.spec, self.problem, (len(self.arrays), 0))
+        texts = {
+            "multiply": gemm.emit_multiply(self.spec, epilogue, "multiply"),
+            "pack": gemm.emit_pack(self.spec, "pack") if self.spec.is_float else "",
+        }
+        self.kernels = [CACHE.get(step.kind, texts[step.kind]) for step in self.steps]
+        self.blocks = [np.array(step.arguments, np.int64) for step in self.steps]
+        self.bases = np.array([x.ctypes.data for x in (*self.arrays, self.scratch)], np.int64)
+
+    def run(self, cut: Callable[[int], list[tuple[int, int]]] | None = None) -> None:
+        """Run all steps, the items of each in the ranges that `cut` gives."""
+        program = [
+            (kernel.address, block.ctypes.data, begin, end)
+            for kernel, block, step in zip(self.kernels, self.blocks, self.steps, strict=True)
+            for begin, end in (cut(step.items) if cut else [(0, step.items)])
+        ]
+        table = np.array(program, np.int64).reshape(-1, 4)
+        assert jit.run_program(self.bases.ctypes.data, table.ctypes.data, len(program)) == 0
+        assert (self.scratch[-64:] == CANARY).all(), "written behind the scratch space"
+
+
+def make(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, layout: str) -> np.ndarray:
+    """Random numbers of a shape in a memory layout."""
+    *batch, rows, columns = shape
+    if layout == "transposed":
+        return make(rng, (*batch, columns, rows), dtype, "dense").swapaxes(-1, -2)
+    if layout == "strided":
+        return make(rng, (*batch, 2 * rows, 3 * columns), dtype, "dense")[..., ::2, ::3]
+    if layout == "negative":
+        return make(rng, shape, dtype, "dense")[..., ::-1, ::-1]
+    if layout == "padded":
+        return make(rng, (*batch, rows, columns + 3), dtype, "dense")[..., 1 : columns + 1]
+    if layout == "broadcast":
+        return np.broadcast_to(make(rng, (*batch, rows, 1), dtype, "dense"), shape)
+    if dtype.startswith("f"):
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(-100, 100, shape).astype(dtype)
+
+
+def output(shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, Callable[[], bool]]:
+    """An output with unit columns inside a larger array, and a check of what lies around it."""
+    *batch, rows, columns = shape
+    whole = np.full((*batch, rows + 2, columns + 5), 77, dtype)
+    inner = whole[..., 1 : rows + 1, 2 : columns + 2]
+
+    def untouched() -> bool:
+        around = np.ones(whole.shape, bool)
+        around[..., 1 : rows + 1, 2 : columns + 2] = False
+        return bool((whole[around] == np.array(77).astype(dtype)).all())
+
+    return inner, untouched
+
+
+def assert_close(c: np.ndarray, a: np.ndarray, b: np.ndarray, context: object) -> None:
+    """Within (K + 2) eps |A| |B| of the product in float64 (float128 for float64)."""
+    wide = np.float64 if c.dtype == np.float32 else np.longdouble
+    exact = a.astype(wide) @ b.astype(wide)
+    bound = (a.shape[-1] + 2) * np.finfo(c.dtype).eps * (abs(a.astype(wide)) @ abs(b.astype(wide)))
+    assert (abs(c - exact) <= bound).all(), context
+
+
+def shapes(count: int) -> list[tuple[int, int, int]]:
+    """A fixed sample of all triples, every pair of neighbours of 0 and 1 included."""
+    chosen = random.Random(1).sample(list(itertools.product(EXTENTS, repeat=3)), count)
+    return [*itertools.product((0, 1, 2, 33), repeat=3), *chosen]
+
+
+LAYOUTS = ("dense", "transposed", "strided", "negative", "padded", "broadcast")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_core_shapes_and_layouts(dtype: str) -> None:
+    rng, pick = np.random.default_rng(0), random.Random(2)
+    for m, n, k in shapes(120):
+        layouts = pick.choice(LAYOUTS), pick.choice(LAYOUTS)
+        a = make(rng, (m, k), dtype, layouts[0])
+        b = make(rng, (k, n), dtype, layouts[1])
+        c, untouched = output((m, n), dtype)
+        Product(a, b, [c]).run()
+        assert untouched(), (m, n, k, layouts)
+        assert_close(c, a, b, (m, n, k, layouts))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_core_every_pair_of_layouts(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    for (left, right), (m, n, k) in itertools.product(
+        itertools.product(LAYOUTS, repeat=2), [(1, 70, 40), (3, 9, 17), (41, 70, 19), (64, 1, 33)]
+    ):
+        a, b = make(rng, (m, k), dtype, left), make(rng, (k, n), dtype, right)
+        c, untouched = output((m, n), dtype)
+        Product(a, b, [c]).run()
+        assert untouched()
+        assert_close(c, a, b, (m, n, k, left, right))
+
+
+def test_core_many_blocks_of_k_and_large_leading_dimensions() -> None:
+    rng = np.random.default_rng(4)
+    for m, n, k in [(5, 40, 1300), (1, 150, 1100), (2, 9, 513), (300, 50, 1025), (40, 1024, 96)]:
+        for left, right in itertools.product(("dense", "transposed"), repeat=2):
+            a, b = make(rng, (m, k), "f4", left), make(rng, (k, n), "f4", right)
+            c, untouched = output((m, n), "f4")
+            Product(a, b, [c]).run()
+            assert untouched()
+            assert_close(c, a, b, (m, n, k, left, right))
+            fused, _ = output((m, n), "f4")
+            Product(a, b, [fused], epilogue=lambda lanes, value, load: [value]).run()
+            assert fused.tobytes() == c.tobytes()  # the way through partial sums adds nothing
+
+
+def bias_relu(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
+    biased = lanes.add(value, load(0))
+    return [lanes.select(lanes.cmp("olt", biased, 0.0), 0.0, biased)]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_core_bias_and_relu(dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    for m, n, k in shapes(40):
+        a, b = make(rng, (m, k), dtype, "dense"), make(rng, (k, n), dtype, "transposed")
+        bias = np.broadcast_to(make(rng, (1, n), dtype, "dense"), (m, n))
+        c, untouched = output((m, n), dtype)
+        plain, _ = output((m, n), dtype)
+        Product(a, b, [plain]).run()
+        Product(a, b, [c], [(bias, Extra(element(bias), "unit"))], bias_relu).run()
+        assert untouched(), (m, n, k)
+        if n != 1:  # a plain matrix-vector product may sum in another order
+            np.testing.assert_array_equal(c, np.maximum(plain + bias, 0), strict=True)
+        exact = np.maximum(a.astype(float) @ b.astype(float) + bias, 0)
+        np.testing.assert_allclose(c, exact, rtol=0, atol=40 * np.finfo(dtype).eps * (k + 1))
+
+
+def mixture(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
+    """(value * constant + residual) * column where allowed, else 0; and whether positive."""
+    scaled = lanes.add(lanes.mul(value, load(0)), load(1))
+    kept = lanes.select(load(3), lanes.mul(scaled, load(2)), 0.0)
+    return [kept, lanes.cmp("ogt", kept, 0.0)]
+
+
+def test_core_extras_of_every_kind_and_two_outputs() -> None:
+    rng = np.random.default_rng(6)
+    for m, n, k in [(1, 1, 1), (7, 50, 20), (33, 31, 8), (20, 100, 600), (2, 129, 3)]:
+        a, b = make(rng, (2, m, k), "f4", "dense"), make(rng, (k, n), "f4", "dense")
+        residual = make(rng, (2, m, n), "f4", "transposed")
+        column = make(rng, (m, 1), "f4", "dense")
+        allowed = rng.random((2, m, n)) > 0.3
+        c, untouched = output((2, m, n), "f4")
+        positive, unspoiled = output((2, m, n), "b1")
+        factor = int(np.float32(0.5).view(np.int32))
+        extras = [
+            (factor, Extra("float", "constant")), (residual, Extra("float", "strided")),
+            (np.broadcast_to(column, (2, m, n)), Extra("float", "zero")),
+            (allowed, Extra("i1", "unit")),
+        ]  # fmt: skip
+        Product(a, b, [c, positive], extras, mixture).run()
+        product, _ = output((2, m, n), "f4")
+        Product(a, b, [product], epilogue=lambda lanes, value, load: [value]).run()
+        expected = np.where(allowed, (product * np.float32(0.5) + residual) * column, 0)
+        np.testing.assert_array_equal(c, expected.astype("f4"))
+        np.testing.assert_array_equal(positive, expected > 0)
+        assert untouched() and (unspoiled() or n == 0)
+
+
+def test_core_output_may_be_the_residual() -> None:
+    rng = np.random.default_rng(7)
+    a, b = make(rng, (45, 700), "f8", "dense"), make(rng, (700, 61), "f8", "dense")
+    c = make(rng, (45, 61), "f8", "dense")
+    expected = c + a @ b
+    add = [(c, Extra("double", "unit"))]
+    Product(a, b, [c], add, lambda lanes, value, load: [lanes.add(value, load(0))]).run()
+    np.testing.assert_allclose(c, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "left, right",
+    [
+        ((3, 4), (3, 4)), ((3, 4), ()), ((), (5,)), ((4, 1), (1, 3)), ((2, 1, 3), (1, 2, 1)),
+        ((2, 1, 2, 1, 2), (1, 3, 1, 2, 1)), ((0,), (0,)), ((1,), (6,)), ((2, 3), (1, 3)),
+    ],
+)  # fmt: skip
+def test_core_batches_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(8)
+    for (m, n, k), layout in itertools.product(
+        [(3, 5, 4), (1, 7, 3), (17, 33, 9)], ("dense", "transposed", "strided")
+    ):
+        a, b = make(rng, (*left, m, k), "f4", layout), make(rng, (*right, k, n), "f4", layout)
+        batch = np.broadcast_shapes(left, right)
+        bias = make(rng, (*left, 1, n), "f4", "dense")
+        c, untouched = output((*batch, m, n), "f4")
+        Product(a, b, [c]).run()
+        assert untouched()
+        assert_close(c, a, b, (left, right, layout))
+        extras = [(np.broadcast_to(bias, (*batch, m, n)), Extra("float", "unit"))]
+        fused = np.empty((*batch, m, n), "f4")
+        Product(a, b, [fused], extras, bias_relu).run()
+        np.testing.assert_allclose(fused, np.maximum(c + bias, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8"])
+def test_core_integers_wrap(dtype: str) -> None:
+    rng, pick = np.random.default_rng(9), random.Random(3)
+    for m, n, k in shapes(15):
+        a = make(rng, (m, k), dtype, pick.choice(LAYOUTS))
+        b = make(rng, (2, k, n), dtype, pick.choice(LAYOUTS))
+        c, untouched = output((2, m, n), dtype)
+        Product(a, b, [c]).run()
+        expected = (a.astype("i8") @ b.astype("i8")).astype(dtype)
+        np.testing.assert_array_equal(c, expected)
+        assert untouched()
+
+
+def test_core_special_values_and_empty_sums() -> None:
+    a = np.array([[np.inf, 1.0], [np.nan, 2.0], [-0.0, 1e38]], "f4")
+    b = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 1e2]], "f4")
+    c = np.empty((3, 3), "f4")
+    Product(a, b, [c]).run()
+    assert np.isnan(c[0, 0]) and c[0, 1] == np.inf and np.isnan(c[1]).all() and c[2, 2] == np.inf
+    bias = np.arange(3, dtype="f4").reshape(1, 3)
+    empty = np.full((4, 3), np.nan, "f4")
+    Product(np.empty((4, 0), "f4"), np.empty((0, 3), "f4"), [empty]).run()
+    assert (empty == 0).all()
+    extras = [(np.broadcast_to(bias, (4, 3)), Extra("float", "unit"))]
+    Product(np.empty((4, 0), "f4"), np.empty((0, 3), "f4"), [empty], extras, bias_relu).run()
+    assert (empty == bias).all()
+
+
+def test_core_items_may_be_divided_in_any_way() -> None:
+    rng = np.random.default_rng(10)
+    for epilogue in (None, lambda lanes, value, load: [value]):
+        a, b = (
+            make(rng, (3, 600, 530), "f4", "transposed"),
+            make(rng, (530, 70), "f4", "transposed"),
+        )
+        whole, parts = np.empty((3, 600, 70), "f4"), np.empty((3, 600, 70), "f4")
+        Product(a, b, [whole], epilogue=epilogue).run()
+        product = Product(a, b, [parts], epilogue=epilogue)
+        assert len(product.steps) > 1 and product.steps[-1].items > 3
+        product.run(lambda items: [(i, i + 1) for i in reversed(range(items))])
+        assert whole.tobytes() == parts.tobytes()
+
+
+class Guarded:
+    """Memory that ends (or begins) at a page which may not be touched."""
+
+    def __init__(self) -> None:
+        self.page = mmap.PAGESIZE
+        self.protect = ctypes.CDLL(None).mprotect if os.name == "posix" else None
+        self.maps: list[mmap.mmap] = []
+
+    def array(self, shape: tuple[int, ...], dtype: str, at_end: bool) -> np.ndarray:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        inner = -(-max(size, 1) // self.page) * self.page
+        memory = mmap.mmap(-1, inner + 2 * self.page)
+        self.maps.append(memory)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for guard in (address, address + self.page + inner) if self.protect else ():
+            assert self.protect(ctypes.c_void_p(guard), self.page, 0) == 0
+        offset = self.page + (inner - size if at_end else 0)
+        return np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize, offset).reshape(shape)
+
+
+def test_core_nothing_is_touched_outside_the_operands() -> None:
+    guarded, rng = Guarded(), np.random.default_rng(11)
+    for (m, n, k), layout, at_end, dtype in itertools.product(
+        [(1, 5, 7), (3, 33, 9), (9, 17, 3), (31, 1, 33), (20, 70, 40)],
+        ("dense", "transposed"), (True, False), ("f4", "f8", "i1"),
+    ):  # fmt: skip
+        turned = layout == "transposed"
+        a = guarded.array((k, m) if turned else (m, k), dtype, at_end)
+        b = guarded.array((n, k) if turned else (k, n), dtype, at_end)
+        a[...], b[...] = make(rng, a.shape, dtype, "dense"), make(rng, b.shape, dtype, "dense")
+        bias, c = guarded.array((1, n), dtype, at_end), guarded.array((m, n), dtype, at_end)
+        a, b = (a.T, b.T) if turned else (a, b)
+        extra = Extra(element(bias), "unit")
+        add = [(np.broadcast_to(bias, (m, n)), extra)]
+        expected = a.astype(float) @ b.astype(float)
+        for extras, epilogue in (([], None), (add, lambda lanes, v, load: [lanes.add(v, load(0))])):
+            Product(a, b, [c], extras, epilogue).run()
+            if dtype != "i1":
+                np.testing.assert_allclose(c, expected, atol=1e-4)
+
+
+def test_packing_and_few_rows_are_chosen_by_layout() -> None:
+    def kinds(m: int, n: int, k: int, left: str, right: str) -> list[str]:
+        rng = np.random.default_rng(12)
+        a, b = make(rng, (m, k), "f4", left), make(rng, (k, n), "f4", right)
+        return [step.kind for step in Product(a, b, [np.empty((m, n), "f4")]).steps]
+
+    assert kinds(64, 64, 64, "dense", "dense") == ["multiply"]
+    assert kinds(64, 64, 64, "transposed", "dense") == ["multiply"]
+    assert kinds(64, 64, 64, "dense", "transposed") == ["pack", "multiply"]
+    assert kinds(1, 64, 64, "dense", "transposed") == ["multiply"]
+    assert kinds(128, 1024, 64, "dense", "dense") == ["pack", "multiply"]
+
+
+def test_one_kernel_serves_all_shapes() -> None:
+    cache = jit.KernelCache()
+    spec = MatmulSpec("float", jit.host_machine(), ("float",))
+    kernels = {cache.get("m", gemm.emit_multiply(spec, None, "m")) for _ in range(3)}
+    assert len(kernels) == 1 and cache.compiles == 1
+
+
+def lower_levels() -> list[str]:
+    """The x86 levels below this CPU's own."""
+    host = jit.host_machine()
+    if not host.triple.startswith("x86_64"):
+        return []
+    return [level for level, size in (("avx2", 32), ("sse2", 16)) if size < host.vector_bytes]
+
+
+def test_forced_levels() -> None:
+    for level in lower_levels():
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+             "-k", "test_core", __file__],
+            env={**os.environ, "ACCEL_CPU_FEATURES": level}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, level + result.stdout[-3000:] + result.stderr[-2000:]
+        assert " passed" in result.stdout
