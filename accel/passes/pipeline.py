@@ -17,7 +17,7 @@ from ..ir.verify import verify
 from .dead_code import dead_code
 from .fold import fold
 from .fuse import fuse
-from .place import Decision, place
+from .place import Policy, place
 from .simplify import simplify
 
 __all__ = ["PASSES", "OPTIONAL", "Pipeline", "Stages"]
@@ -59,7 +59,7 @@ class Stages:
 class Pipeline:
     """Runs the passes; any of `OPTIONAL` can be named in `disabled`; `check` verifies each."""
 
-    decide: Decision
+    policy: Policy
     disabled: frozenset[str] = frozenset()
     check: bool = False
     observe: Callable[[str, Graph], None] | None = None
@@ -85,7 +85,7 @@ class Pipeline:
         for name, function, stage in PASSES:
             begin = time.perf_counter()
             if name == "place":
-                graph = place(graph, self.decide)
+                graph = place(graph, self.policy)
             elif name not in self.disabled:
                 graph = function(graph)
             elif name == "fuse":

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..ir.graph import Graph
 from ..passes.pipeline import Pipeline
+from ..passes.place import Policy, heaviest
 from .executable import Executable, Run
 from .state import State
 from .statistics import STATISTICS
 
 __all__ = ["clear_cache", "compile_graph"]
+
+LOG = logging.getLogger("accel")
+
+#: Called with each new executable (the dumps of `accel.inspect` enter themselves here).
+ON_COMPILE: list[Callable[[Executable], None]] = []
 
 #: Executables kept; the least recently used go first.
 CAPACITY = 512
@@ -60,22 +69,54 @@ def clear_cache() -> None:
 
 
 def _compile(graph: Graph, state: State) -> Executable:
-    target = "reference" if state.mode == "reference" else "pure"
+    policy = _policy(state)
+    stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
+    executable = Executable(stages, partial(compile_run, state=state))
+    _log_decisions(stages.placed)
+    for observer in ON_COMPILE:
+        observer(executable)
+    return executable
 
-    def decide(fused: Graph) -> dict[str, tuple[str, str]]:
-        names = (n.attrs["name"] for n in fused.nodes if n.op.name == "region")
-        return {name: (target, f"mode {state.mode}") for name in names}
 
-    stages = Pipeline(decide, state.disabled_passes, state.verify).run(graph)
-    return Executable(stages, compile_run)
+def _policy(state: State) -> Policy:
+    """What placement must know, from the settings and what is installed."""
+    if state.mode in ("pure", "reference"):
+        return Policy(state.mode, f"mode {state.mode}")
+    from ..targets import torch as torch_target
+
+    if state.mode == "torch":
+        torch_target.require()
+        return Policy("torch", "mode torch")
+    if not torch_target.available():
+        return Policy("pure", "mode auto, torch is not installed")
+    on_gpu = state.device is not None and state.device.startswith("cuda")
+    return Policy(
+        None, "", state.thresholds,
+        transfer_ns=20_000 if on_gpu else 2_000, byte_ns=0.1 if on_gpu else 0.0,
+    )  # fmt: skip
 
 
-def compile_run(target: str, run: Graph) -> Run:
+def _log_decisions(placed: Graph) -> None:
+    if not LOG.isEnabledFor(logging.INFO):
+        return
+    for node in placed.nodes:
+        if node.op.name == "region":
+            weight = heaviest(node.attrs["body"])
+            shape = "x".join(map(str, weight.shape)) or "scalar"
+            LOG.info("[accel] %s %s -> %s (%s)", weight.op, shape, node.attrs["target"],
+                     node.attrs["reason"])  # fmt: skip
+
+
+def compile_run(target: str, run: Graph, state: State) -> Run:
     """A run of regions compiled by its target."""
     if target == "reference":
         from ..targets import reference
 
         return reference.compile_run(run)
+    if target == "torch":
+        from ..targets import torch as torch_target
+
+        return torch_target.compile_run(run, state.device)
     from ..targets import pure, reference
 
     return getattr(pure, "compile_run", reference.compile_run)(run)
