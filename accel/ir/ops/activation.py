@@ -15,7 +15,7 @@ from ...errors import ArgumentError
 from .. import dtypes
 from ..op import ErrorSample
 from ..types import TensorType
-from .pointwise import declare, from_math, rounding
+from .pointwise import FINITE_LATTICE, declare, from_math, rounding
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -201,7 +201,7 @@ _activation(
     "x times the probability that a normal number is below x; approximate='tanh' is the "
     "usual approximation by tanh.",
     attrs={"approximate": "none"}, prepare=_gelu_prepare, ulp=8, cost=25,
-    variants=({}, {"approximate": "tanh"}), gradient=_gelu_gradient, error=_gelu_error,
+    lattice=FINITE_LATTICE, variants=({}, {"approximate": "tanh"}), gradient=_gelu_gradient, error=_gelu_error,
     errors=[ErrorSample((_F32,), {"approximate": "sigmoid"}, ArgumentError, "approximation")],
     source="Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415",
 )  # fmt: skip
@@ -294,9 +294,9 @@ _activation(
     gradient=lambda b, g, node: [b.where(_between(b, node.inputs[0], -3, 3), b.div(g, 6), 0)],
 )  # fmt: skip
 _activation(
-    "hardswish", lambda x: x * np.minimum(np.maximum(x + 3.0, 0.0), 6.0) / 6.0,
-    "x · relu6(x + 3) / 6.", ulp=3, cost=8, low=-5, high=5, gradient=_hardswish_gradient,
-    expand=lambda b, x: b.div(b.mul(x, b.minimum(b.maximum(b.add(x, 3), 0), 6)), 6),
+    "hardswish", lambda x: x * (np.minimum(np.maximum(x + 3.0, 0.0), 6.0) / 6.0),
+    "x · relu6(x + 3) / 6.", ulp=3, cost=8, low=-5, high=5, lattice=FINITE_LATTICE,
+    expand=lambda b, x: b.mul(x, b.hardsigmoid(x)), gradient=_hardswish_gradient,
     source="Howard et al., 2019, https://arxiv.org/abs/1905.02244",
 )  # fmt: skip
 

@@ -192,6 +192,7 @@ def _hypot_gradient(b: Builder, g: Node, node: Node) -> list[Node]:
 def _atan2_gradient(b: Builder, g: Node, node: Node) -> list[Node]:
     y, x = node.inputs
     radius = b.hypot(y, x)
+    radius = b.where(b.eq(radius, 0), 1, radius)  # 0 at the origin, as torch has it
     scaled = b.div(g, radius)
     return [b.mul(scaled, b.div(x, radius)), b.neg(b.mul(scaled, b.div(y, radius)))]
 

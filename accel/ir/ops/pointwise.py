@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__ = ["FLOAT_LATTICE", "INT_LATTICE", "constant_value", "declare", "errors_of_kinds",
-           "from_math", "holomorphic", "rounding"]  # fmt: skip
+__all__ = ["FINITE_LATTICE", "FLOAT_LATTICE", "INT_LATTICE", "constant_value", "declare",
+           "errors_of_kinds", "from_math", "holomorphic", "rounding"]  # fmt: skip
 
 Rule = Callable[["Builder", "Node", "Node", "Node"], "Node"]
 Attrs = Mapping[str, Any]
@@ -32,6 +32,8 @@ Attrs = Mapping[str, Any]
 FLOAT_LATTICE = np.array(
     [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 7.0, 1e-40, 3e38], np.float32
 )
+#: The same without the values at which targets may overflow on the way or lack precision.
+FINITE_LATTICE = FLOAT_LATTICE[~(np.abs(FLOAT_LATTICE) > 1e30)]
 #: Where int32 differs from the integers.
 INT_LATTICE = np.array([-(2**31), -7, -1, 0, 1, 3, 31, 32, 2**31 - 1], np.int32)
 
@@ -51,16 +53,15 @@ def declare(
     lattice: np.ndarray | None = FLOAT_LATTICE,
     **fields: Any,
 ) -> Op:
-    """Register a pointwise op, or with `expand` a composite of pointwise ops.
+    """Register a pointwise op; with `expand` targets may take it apart or leave it whole.
 
     `low` and `high` bound the drawn samples, `lattice` holds the special values, `variants`
     are the attributes to try; the other fields are those of `Op`.
     """
-    fields.setdefault("form", "composite" if "expand" in fields else "pointwise")
     fields.setdefault("category", "elementwise")
     kinds = fields.get("kinds", "biufc")
     return register(Op(
-        name=name, arity=(arity, arity), reference=_quiet(reference), doc=doc,
+        name=name, form="pointwise", arity=(arity, arity), reference=_quiet(reference), doc=doc,
         samples=lambda: [*_samples(arity, kinds, fields.get("promote"), low, high, variants),
                          *_special_samples(arity, kinds, variants[0], lattice)],
         error_samples=lambda: [*errors_of_kinds(arity, kinds, variants[0]), *errors],
