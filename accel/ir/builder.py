@@ -108,9 +108,7 @@ class Builder:
                 value = value.astype(dtype.numpy).item() if dtype.kind != "f" else float(value)
             dtype = dtype or dtypes.default_dtype(dtypes.of_scalar(value).kind)
             literal = _canonical_scalar(value, dtype)
-        return self.node(
-            get_op("constant"), (), {"value": literal, "dtype": dtype, "weak": weak}
-        )
+        return self.node(get_op("constant"), (), {"value": literal, "dtype": dtype, "weak": weak})
 
     def full(self, value: Operand, shape: Shape, dtype: DType | None = None) -> Node:
         """A constant, or a 0-d node, spread over `shape`."""
@@ -154,5 +152,5 @@ def _canonical_scalar(value: Any, dtype: DType) -> bool | int | float | complex:
         return bits - (1 << dtype.bits) if dtype.kind == "i" and bits >> (dtype.bits - 1) else bits
     with np.errstate(all="ignore"):
         if dtype.kind == "f":
-            return float(value) if dtype.itemsize == 8 else float(np.float64(value).astype(dtype.numpy))
+            return float(np.float64(value).astype(dtype.numpy))
         return complex(np.complex128(value).astype(dtype.numpy))

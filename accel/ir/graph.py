@@ -35,9 +35,7 @@ class Graph:
         self.nodes = tuple(nodes)
 
     @classmethod
-    def of(
-        cls, inputs: Sequence[Node], outputs: Sequence[Node], ordered: Iterable[Node]
-    ) -> Graph:
+    def of(cls, inputs: Sequence[Node], outputs: Sequence[Node], ordered: Iterable[Node]) -> Graph:
         """The graph of what `outputs` need, taken from `ordered` (operands before users)."""
         needed = set(inputs)
         pending = [n for n in outputs if n not in needed]
@@ -114,7 +112,8 @@ class Graph:
         return to_text(self)
 
     def __repr__(self) -> str:
-        return f"<Graph of {len(self.nodes)} nodes, {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+        counts = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs"
+        return f"<Graph of {len(self.nodes)} nodes, {counts}>"
 
     def count(self, *names: str) -> int:
         """How many nodes are of the named ops, those inside regions included."""

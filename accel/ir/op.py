@@ -295,6 +295,7 @@ def _raise_kind(op: Op, types: Sequence[TensorType]) -> None:
     names = {"b": "bool", "i": "signed", "u": "unsigned", "f": "floating", "c": "complex"}
     raise DTypeError(
         f"{op.name} does not take {', '.join(map(str, types))}",
-        remedy="it takes " + ", ".join(names[k] for k in op.kinds)
+        remedy="it takes "
+        + ", ".join(names[k] for k in op.kinds)
         + " dtypes; convert with .astype(...)",
     )

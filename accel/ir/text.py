@@ -132,7 +132,7 @@ class _Reader:
         while at < len(text):
             match = _TOKEN.match(text, at)
             if match is None:
-                self.fail(f"unexpected character {text[at]!r}", at)
+                raise self.error(f"unexpected character {text[at]!r}", at)
             if match.lastgroup != "space":
                 self.tokens.append((match.lastgroup or "", match.group(), at))
             at = match.end()
@@ -140,10 +140,13 @@ class _Reader:
         self.place = 0
 
     def fail(self, message: str, at: int | None = None) -> Any:
+        raise self.error(message, at)
+
+    def error(self, message: str, at: int | None = None) -> GraphParseError:
         at = self.tokens[self.place][2] if at is None else at
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at)
-        raise GraphParseError(
+        return GraphParseError(
             f"graph text, line {line}, column {column}: {message}",
             remedy="give the text that str(graph) prints",
         )

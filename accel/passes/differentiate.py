@@ -94,9 +94,9 @@ def differentiate(
             accumulate(root, g)
     outer = b.loc
     for node in reversed(order):
-        g = sums.get(node)
-        if g is None or not any(i in active for i in node.inputs):
+        if node not in sums or not any(i in active for i in node.inputs):
             continue
+        g = sums[node]
         b.loc = node.loc
         for operand, part in zip(node.inputs, _contributions(b, g, node, active), strict=True):
             if part is None or operand not in active or not operand.type.dtype.is_inexact:

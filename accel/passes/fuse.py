@@ -217,9 +217,7 @@ def fuse(graph: Graph) -> Graph:
     fuser = _Fuser(graph)
     clusters = fuser.run()
     b = Builder()
-    value: dict[Node, Node] = {
-        n: b.input(n.attrs["name"], n.type, n.loc) for n in graph.inputs
-    }
+    value: dict[Node, Node] = {n: b.input(n.attrs["name"], n.type, n.loc) for n in graph.inputs}
     place = graph.index
     for number, cluster in enumerate(clusters):
         members = sorted(cluster.nodes, key=place.__getitem__)
@@ -244,8 +242,8 @@ def _emit(
     body = Builder()
     local: dict[Node, Node] = {}
     for i, node in enumerate(operands):
-        label = node.attrs["name"] if node.op.name == "input" else f"v{i}"
-        local[node] = body.input(f"x{i}_{label}" if label != f"v{i}" else label, node.type, node.loc)
+        label = f"x{i}_{node.attrs['name']}" if node.op.name == "input" else f"v{i}"
+        local[node] = body.input(label, node.type, node.loc)
     for node in needed:
         if node not in local:
             local[node] = body.copy(node, local)

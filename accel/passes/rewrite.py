@@ -15,7 +15,7 @@ Visit = Callable[[Builder, Node, tuple[Node, ...]], "Node | None"]
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """The graph with each node replaced by what `visit` says, equal nodes shared, dead ones gone."""
+    """The graph with each node replaced as `visit` says; equal nodes shared, dead ones gone."""
     b = Builder()
     known: dict[Node, Node] = {}
     for node in graph.inputs:

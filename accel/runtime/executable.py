@@ -133,7 +133,9 @@ class Executable:
     def _is_constant(self, slot: int) -> bool:
         return any(s == slot for s, _ in self._constants)
 
-    def _steps(self, parts: list[Any], slots: dict[Node, int], compile_run: Any) -> tuple[Step, ...]:
+    def _steps(
+        self, parts: list[Any], slots: dict[Node, int], compile_run: Any
+    ) -> tuple[Step, ...]:
         last: dict[int, int] = {}
         for number, (_, _, _, reads, _) in enumerate(parts):
             for node in reads:
@@ -162,10 +164,13 @@ class Executable:
         STATISTICS.add_all(self._counts)
         outputs = [values[s] for s in self._outputs]
         for place in self._copied:
-            outputs[place] = outputs[place].copy() if isinstance(outputs[place], np.ndarray) else (
-                outputs[place].clone()
-            )
+            outputs[place] = _copy(outputs[place])
         return outputs
+
+
+def _copy(buffer: Any) -> Any:
+    """A buffer of its own: NumPy's arrays have `copy`, torch's `clone`."""
+    return buffer.copy() if isinstance(buffer, np.ndarray) else buffer.clone()
 
 
 def _counts(steps: Sequence[Step]) -> dict[str, int]:

@@ -96,9 +96,7 @@ def set_threshold(kind: str, elements: int | str | None) -> None:
             f"the threshold of {kind} cannot be {elements!r}",
             remedy="give a number of elements, or 'never'",
         )
-    state.set_default(
-        thresholds=MappingProxyType({**state.current().thresholds, kind: value})
-    )
+    state.set_default(thresholds=MappingProxyType({**state.current().thresholds, kind: value}))
 
 
 def use_preset(name: str) -> None:

@@ -201,7 +201,8 @@ _activation(
     "x times the probability that a normal number is below x; approximate='tanh' is the "
     "usual approximation by tanh.",
     attrs={"approximate": "none"}, prepare=_gelu_prepare, ulp=8, cost=25,
-    lattice=FINITE_LATTICE, variants=({}, {"approximate": "tanh"}), gradient=_gelu_gradient, error=_gelu_error,
+    variants=({}, {"approximate": "tanh"}), lattice=FINITE_LATTICE, gradient=_gelu_gradient,
+    error=_gelu_error,
     errors=[ErrorSample((_F32,), {"approximate": "sigmoid"}, ArgumentError, "approximation")],
     source="Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415",
 )  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import dtypes
 from ..dtypes import DType
 from ..node import Literal
 from ..op import REQUIRED, Op, Sample, register
 from ..types import TensorType
-from .. import dtypes
 
 
 def _constant_type(*, value: Any, dtype: DType, weak: bool) -> TensorType:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import DType
-from .pointwise import FLOAT_LATTICE, Rule, declare, from_math, holomorphic
+from .pointwise import Rule, declare, from_math, holomorphic
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 LN2 = math.log(2.0)
 LN10 = math.log(10.0)
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
-
-# Sine and cosine of huge numbers are left to the accuracy tests of the vector math.
-_MODERATE = FLOAT_LATTICE[FLOAT_LATTICE != FLOAT_LATTICE.dtype.type(3e38)]
 
 
 def _real(dtype: DType) -> DType:
@@ -89,11 +86,10 @@ _float("log2", np.log2, lambda b, g, x, y: b.div(g, b.mul(x, LN2)),
 _float("log10", np.log10, lambda b, g, x, y: b.div(g, b.mul(x, LN10)),
        "The logarithm to base 10.", low=0.01)  # fmt: skip
 
-_float("sin", np.sin, lambda b, g, x, y: b.mul(g, b.cos(x)), "The sine.", lattice=_MODERATE)
-_float("cos", np.cos, lambda b, g, x, y: b.neg(b.mul(g, b.sin(x))), "The cosine.",
-       lattice=_MODERATE)  # fmt: skip
+_float("sin", np.sin, lambda b, g, x, y: b.mul(g, b.cos(x)), "The sine.")
+_float("cos", np.cos, lambda b, g, x, y: b.neg(b.mul(g, b.sin(x))), "The cosine.")
 _float("tan", np.tan, lambda b, g, x, y: b.mul(g, b.add(b.mul(y, y), 1)), "The tangent.",
-       lattice=_MODERATE, low=-1.5, high=1.5)  # fmt: skip
+       low=-1.5, high=1.5)  # fmt: skip
 
 
 def _one_minus_square_root(b: Builder, x: Node) -> Node:

@@ -21,11 +21,12 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_BATCH = 3
+KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
 
 # The slots of an argument block, 64-bit integers: a header, then one record an operand.
 # Multiply: A, B, partial sums, outputs, extras. Pack: source, destination.
 HEADER = (
-    "m", "n", "k", "block_rows", "row_blocks", "few_rows", "batch0", "batch1", "batch2",
+    "m", "n", "k", "block_rows", "row_blocks", "few_rows", "tiles", "batch0", "batch1", "batch2",
 )  # fmt: skip
 RECORD = ("base", "offset", "batch0", "batch1", "batch2", "row", "column", "panel")
 
@@ -141,12 +142,13 @@ def argument_block(
     block_rows: int,
     row_blocks: int,
     few_rows: bool,
+    tiles: int,
     batch: Sequence[int],
     operands: Sequence[Matrix | Constant],
 ) -> list[int]:
     """The slots of an argument block, in the order of `HEADER` and `RECORD`."""  # fmt: skip
     fill = MAX_BATCH - len(batch)
-    block = [m, n, k, block_rows, row_blocks, int(few_rows), *[1] * fill, *batch]
+    block = [m, n, k, block_rows, row_blocks, int(few_rows), tiles, *[1] * fill, *batch]
     for operand in operands:
         if isinstance(operand, Constant):
             block += [0, operand.bits, 0, 0, 0, 0, 0, 0]
@@ -154,6 +156,11 @@ def argument_block(
             base, offset, row, column, strides, panel = operand
             block += [base, offset, *[0] * fill, *strides, row, column, panel]
     return block
+
+
+def smaller(fn: Function, a: str, b: str | int) -> str:
+    """The smaller of two i64 values."""
+    return fn.call("i64", "llvm.smin.i64", ("i64", a), ("i64", str(b)))
 
 
 class Arguments:

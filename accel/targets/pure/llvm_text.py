@@ -176,9 +176,7 @@ class Function:
         self.br(head)
         phis = [f"  {index} = phi i64 [{begin}, %{before}], [{following}, %{latch}]"]
         for name, (type_, initial), successor in zip(names, carried, loop.next, strict=True):
-            phis.append(
-                f"  {name} = phi {type_} [{initial}, %{before}], [{successor}, %{latch}]"
-            )
+            phis.append(f"  {name} = phi {type_} [{initial}, %{before}], [{successor}, %{latch}]")
         self.lines[at] = "\n".join(phis)
         self.block(done)
         loop.values = names
@@ -207,7 +205,8 @@ def module_text(functions: Sequence[Function]) -> str:
     """The module of `functions`, each intrinsic declared once."""
     defined = {f"@{f.name}(" for f in functions}
     declarations = sorted(
-        d for d in set().union(*(f.declarations for f in functions))
+        d
+        for d in set().union(*(f.declarations for f in functions))
         if not any(name in d for name in defined)
     )
     return "\n".join(f.text() for f in functions) + "\n" + "\n".join(declarations) + "\n"

@@ -8,10 +8,10 @@ become phases: sweeps over the reduced dimensions within one row. The emitter de
 tiles and what later phases recompute; nothing here depends on the CPU, so that another
 emitter can read the same nest.
 
-Extents, strides, offsets and constants are values for the kernel's run-time arguments:
-:meth:`Nest.key` leaves them out, keeping only what changes the code (the number of
-dimensions, which are reduced, dtypes, ops, and each access's stride along the last
-dimension: 0, 1 or other).
+Extents, strides, offsets, constants and the sizes that indices are checked against are values
+for the kernel's run-time arguments: :meth:`Nest.key` leaves them out, keeping only what
+changes the code (the number of dimensions, which are reduced, dtypes, ops, along which
+dimensions each access moves, and its stride along the last one: 0, 1 or other).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...ir.dtypes import DType
 from ...ir.node import attr_key
 
 __all__ = ["Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
-           "Reduce", "ScatterAdd", "Store"]  # fmt: skip
+           "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Pointwise(Instruction):
 
 @dataclass(frozen=True)
 class Reduce(Instruction):
-    """Fold a full-level value over all reduced dimensions: sum, prod, amax, amin, any, all,
-    argmax, argmin. `dtype` is that of the accumulated result."""
+    """Fold a full-level value over all reduced dimensions: sum, mean, prod, amax, amin, any,
+    all, argmax, argmin. `dtype` is that of the accumulated result."""
 
     op: str
     input: int
@@ -159,7 +159,7 @@ class Nest:
                 dims = frozenset(d for d, s in enumerate(strides) if s != 0)
             if isinstance(i, Iota):
                 dims = frozenset([i.dim])
-            for operand in _operands(i):
+            for operand in operands_of(i):
                 dims |= found[operand]
             if isinstance(i, Reduce):
                 dims -= reduced
@@ -176,21 +176,25 @@ class Nest:
             elif isinstance(i, Iota):
                 row += (i.dim,)
             elif isinstance(i, Pointwise):
-                row += (i.op, i.inputs, tuple((k, attr_key(v)) for k, v in i.attrs.items()))
+                row += (i.op, i.inputs, _code_attrs(i))
             elif isinstance(i, Reduce):
                 row += (i.op, i.input)
             elif isinstance(i, (Load, Gather)):
-                row += (i.access, _operands(i))
+                row += (i.access, operands_of(i))
             elif isinstance(i, (Store, ScatterAdd)):
-                row += (i.access, _operands(i))
+                row += (i.access, operands_of(i))
             rows.append(row)
-        accesses = tuple((a.operand, a.dtype.name, a.lane_class) for a in self.accesses)
+        accesses = tuple(
+            (a.operand, a.dtype.name, a.lane_class, tuple(s != 0 for s in a.strides))
+            for a in self.accesses
+        )
         return (self.reduced, accesses, tuple(rows))
 
     def __str__(self) -> str:
         """The nest as a person reads it."""
         dims = ", ".join(
-            f"i{d}{'*' if r else ''}<{e}" for d, (e, r) in enumerate(zip(self.extents, self.reduced, strict=True))
+            f"i{d}{'*' if r else ''}<{e}"
+            for d, (e, r) in enumerate(zip(self.extents, self.reduced, strict=True))
         )
         lines = [f"nest [{dims}]  (* reduced)"]
         for place, i in enumerate(self.instructions):
@@ -199,7 +203,8 @@ class Nest:
         return "\n".join(lines)
 
 
-def _operands(i: Instruction) -> tuple[int, ...]:
+def operands_of(i: Instruction) -> tuple[int, ...]:
+    """The places of the instructions whose values `i` uses."""
     if isinstance(i, Pointwise):
         return i.inputs
     if isinstance(i, Reduce):
@@ -213,6 +218,12 @@ def _operands(i: Instruction) -> tuple[int, ...]:
     return ()
 
 
+def _code_attrs(i: Pointwise) -> tuple[Any, ...]:
+    """The attributes that change the code; the size of an index check is an argument."""
+    data = ("size", "what") if i.op == "check_index" else ()
+    return tuple((k, attr_key(v)) for k, v in i.attrs.items() if k not in data)
+
+
 def _affine(access: Access) -> str:
     terms = [f"{s}*i{d}" for d, s in enumerate(access.strides) if s]
     if access.offset or not terms:
@@ -221,7 +232,7 @@ def _affine(access: Access) -> str:
 
 
 def _describe(nest: Nest, i: Instruction) -> str:
-    values = ", ".join(f"v{o}" for o in _operands(i))
+    values = ", ".join(f"v{o}" for o in operands_of(i))
     if isinstance(i, Load):
         return f"load {_affine(nest.accesses[i.access])}"
     if isinstance(i, Const):
