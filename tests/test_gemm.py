@@ -72,12 +72,16 @@ class Product:
         )  # fmt: skip
         size = gemm.scratch_bytes(self.spec, self.problem)
         self.scratch = np.full(size + 64, CANARY, np.uint8)
-        self.steps = gemm.schedule(self.spec, self.problem, (len(self.arrays), 0))
-        texts = {
-            "multiply": gemm.emit_multiply(self.spec, epilogue, "multiply"),
-            "pack": gemm.emit_pack(self.spec, "pack") if self.spec.is_float else "",
-        }
-        self.kernels = [CACHE.get(step.kind, texts[step.kind]) for step in self.steps]
+        sources = [("multiply", gemm.emit_multiply(self.spec, epilogue))]
+        if self.spec.is_float:
+            sources.append(("tiles", gemm.emit_tiles(self.spec.element, self.spec.machine)))
+            sources.append(("pack", gemm.emit_pack(self.spec.element, self.spec.machine)))
+        names = [name for name, _ in sources]
+        kernels = dict(zip(names, CACHE.ensure(sources), strict=True))
+        tiles = kernels["tiles"].address if self.spec.is_float else 0
+        self.steps = gemm.schedule(self.spec, self.problem, tiles, (len(self.arrays), 0))
+        self.kernels = [kernels[step.kind] for step in self.steps]
+        self.keep = kernels
         self.blocks = [np.array(step.arguments, np.int64) for step in self.steps]
         self.bases = np.array([x.ctypes.data for x in (*self.arrays, self.scratch)], np.int64)
 
@@ -370,7 +374,7 @@ def test_packing_and_few_rows_are_chosen_by_layout() -> None:
 def test_one_kernel_serves_all_shapes() -> None:
     cache = jit.KernelCache()
     spec = MatmulSpec("float", jit.host_machine(), ("float",))
-    kernels = {cache.get("m", gemm.emit_multiply(spec, None, "m")) for _ in range(3)}
+    kernels = {cache.get(name, gemm.emit_multiply(spec, None, name)) for name in ("a", "b", "c")}
     assert len(kernels) == 1 and cache.compiles == 1
 
 

@@ -5,11 +5,13 @@ A product is one or more :class:`Step`: kernels with their argument block and nu
 (packed), and folds and cuts the batch dimensions; the code of the kernels does not depend on
 either, so that another shape needs new argument blocks and no compile.
 
-**What a caller does.** Describe the kernel by a :class:`MatmulSpec`, the operands by a
-:class:`Problem`, ask :func:`scratch_bytes` for the arena space, then :func:`schedule`; compile
-each step's text by the kernel cache, and put a record (address of the kernel, address of the
-arguments as int64, 0, items) for each step in order into the program. Items of one step may
-run concurrently in any division; the steps must follow one another.
+**What a caller does.** Describe the kernel by a :class:`MatmulSpec` and the operands by a
+:class:`Problem`; compile through the kernel cache `emit_multiply` (one per epilogue) and, for
+floating-point types, `emit_tiles` and `emit_pack` (one per element type in the process); take
+`scratch_bytes` of arena space; then :func:`schedule`, and put a record (address of the kernel
+of the step's kind, address of its arguments as int64, 0, items) for each step into the
+program, in order. Items of one step may run concurrently in any division; the steps must
+follow one another.
 
 **Operands.** Strides are in bytes and arbitrary, also negative or 0. A and B may have any row
 and column stride. Outputs and ``"unit"`` extras have consecutive columns. Elements need no
@@ -31,7 +33,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from accel.targets.pure.gemm_emit import KC, emit_multiply, emit_pack
+from accel.targets.pure.gemm_emit import KC, emit_multiply
+from accel.targets.pure.gemm_pack import emit_pack
 from accel.targets.pure.gemm_spec import (
     MAX_BATCH,
     Constant,
@@ -43,11 +46,12 @@ from accel.targets.pure.gemm_spec import (
     few_rows_tile,
     tile_of,
 )
+from accel.targets.pure.gemm_tiles import emit_tiles
 from accel.targets.pure.llvm_text import ELEMENT_BYTES
 
 __all__ = [
     "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Problem", "Step",
-    "emit_multiply", "emit_pack", "schedule", "scratch_bytes",
+    "emit_multiply", "emit_pack", "emit_tiles", "schedule", "scratch_bytes",
 ]  # fmt: skip
 
 _CACHE_BYTES = 512 << 10  # of A that one item covers: about half of a second-level cache
@@ -271,8 +275,9 @@ def _pack_step(
         step *= extents[0]
     line = width * spec.size
     packed = Matrix(base, offset, line, spec.size, tuple(strides), panel)
-    block = argument_block(0, columns, problem.k, 0, panels, False, extents, [source, packed])
-    return Step("pack", tuple(block), _copies(source, problem) * panels), packed
+    header = {"n": columns, "k": problem.k, "row_blocks": panels}
+    block = argument_block(header, extents, [source, packed])
+    return Step("pack", block, _copies(source, problem) * panels), packed
 
 
 def _block_rows(spec: MatmulSpec, k: int) -> int:
@@ -284,7 +289,9 @@ def _block_rows(spec: MatmulSpec, k: int) -> int:
     return max(4 * rows, min(256, fitting)) // rows * rows
 
 
-def schedule(spec: MatmulSpec, problem: Problem, scratch: tuple[int, int] = (0, 0)) -> list[Step]:
+def schedule(
+    spec: MatmulSpec, problem: Problem, tiles: int, scratch: tuple[int, int] = (0, 0)
+) -> list[Step]:
     """The steps that compute `problem`.
 
     Parameters
@@ -293,6 +300,9 @@ def schedule(spec: MatmulSpec, problem: Problem, scratch: tuple[int, int] = (0, 
         What the kernel was emitted for.
     problem
         Extents and operands.
+    tiles
+        Address of the tile library of the element type, 0 for integers. Whoever keeps the
+        steps keeps its `Kernel` too.
     scratch
         (base index, byte offset) of `scratch_bytes` bytes of scratch space.
 
@@ -304,11 +314,11 @@ def schedule(spec: MatmulSpec, problem: Problem, scratch: tuple[int, int] = (0, 
     """
     steps: list[Step] = []
     for plan in _plans(spec, problem):
-        steps += _steps(spec, plan, *scratch)
+        steps += _steps(spec, plan, tiles, *scratch)
     return [step for step in steps if step.items]
 
 
-def _steps(spec: MatmulSpec, plan: _Plan, base: int, offset: int) -> list[Step]:
+def _steps(spec: MatmulSpec, plan: _Plan, tiles: int, base: int, offset: int) -> list[Step]:
     problem = plan.problem
     m, n, k = problem.m, problem.n, problem.k
     if n == 0:
@@ -332,5 +342,7 @@ def _steps(spec: MatmulSpec, plan: _Plan, base: int, offset: int) -> list[Step]:
     items = blocks
     for extent in problem.batch:
         items *= extent
-    block = argument_block(m, n, k, rows, blocks, plan.few_rows, problem.batch, operands)
-    return [*steps, Step("multiply", tuple(block), items)]
+    header = {"m": m, "n": n, "k": k, "block_rows": rows, "row_blocks": blocks,
+              "few_rows": int(plan.few_rows), "tiles": tiles}  # fmt: skip
+    block = argument_block(header, problem.batch, operands)
+    return [*steps, Step("multiply", block, items)]

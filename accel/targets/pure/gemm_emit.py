@@ -263,9 +263,7 @@ class _Multiply:
         stored = fn.gep(self.partials, fn.integer("mul", row, self.sums_row))
         return fn.op(f"select i1 {self.in_one}, ptr {self.buffer}, ptr {stored}")
 
-    def _tile(
-        self, left: str, right: str, k: str, row: str, m: str, column: str, n: str
-    ) -> None:
+    def _tile(self, left: str, right: str, k: str, row: str, m: str, column: str, n: str) -> None:
         """The tile of `m` rows and `n` columns at `row` of the item and `column`, from `k` on."""
         fn = self.fn
         absolute = fn.integer("add", self.first, row)

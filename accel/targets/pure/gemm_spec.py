@@ -8,7 +8,7 @@ builder writes them through :func:`argument_block`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,13 @@ KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "e
 
 # The slots of an argument block, 64-bit integers: a header, then one record an operand.
 # Multiply: A, B, partial sums, outputs, extras. Pack: source, destination.
+#   block_rows, row_blocks   rows of an item, and items of a matrix (pack: panels of a matrix)
+#   few_rows                 whether long lines of B are read, for a few rows at a time
+#   tiles                    address of the tile library
+#   base, offset             which pointer of the call's table, and the bytes to add; an extra
+#                            of kind "constant" has its bits in offset
+#   batch0..2, row, column   strides in bytes
+#   panel                    bytes from one panel (a tile's columns) to the next
 HEADER = (
     "m", "n", "k", "block_rows", "row_blocks", "few_rows", "tiles", "batch0", "batch1", "batch2",
 )  # fmt: skip
@@ -136,26 +143,29 @@ class Constant(NamedTuple):
 
 
 def argument_block(
-    m: int,
-    n: int,
-    k: int,
-    block_rows: int,
-    row_blocks: int,
-    few_rows: bool,
-    tiles: int,
-    batch: Sequence[int],
-    operands: Sequence[Matrix | Constant],
-) -> list[int]:
-    """The slots of an argument block, in the order of `HEADER` and `RECORD`."""  # fmt: skip
+    header: Mapping[str, int], batch: Sequence[int], operands: Sequence[Matrix | Constant]
+) -> tuple[int, ...]:
+    """The slots of an argument block.
+
+    Parameters
+    ----------
+    header
+        Values of the slots of `HEADER`; those not given are 0.
+    batch
+        Extents of at most `MAX_BATCH` batch dimensions.
+    operands
+        One a record, in the kernel's order; matrices have a stride per batch dimension.
+    """
     fill = MAX_BATCH - len(batch)
-    block = [m, n, k, block_rows, row_blocks, int(few_rows), tiles, *[1] * fill, *batch]
+    extents = {f"batch{i}": extent for i, extent in enumerate((*[1] * fill, *batch))}
+    block = [{**header, **extents}.get(name, 0) for name in HEADER]
     for operand in operands:
         if isinstance(operand, Constant):
             block += [0, operand.bits, 0, 0, 0, 0, 0, 0]
         else:
             base, offset, row, column, strides, panel = operand
             block += [base, offset, *[0] * fill, *strides, row, column, panel]
-    return block
+    return tuple(block)
 
 
 def smaller(fn: Function, a: str, b: str | int) -> str:

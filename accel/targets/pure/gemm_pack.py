@@ -1,0 +1,124 @@
+"""Packing: a matrix copied into panels in which a product reads it from start to end."""
+
+from __future__ import annotations
+
+import functools
+
+from accel.targets.pure.gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller, tile_of
+from accel.targets.pure.jit import Machine
+from accel.targets.pure.llvm_text import Function, Lanes, module_text
+
+__all__ = ["emit_pack", "transpose"]
+
+
+class _Pack:
+    """Writes the kernel that copies a K x N matrix into panels of a tile's columns.
+
+    A panel holds its columns of one step of k side by side; item p is panel p % panels of
+    matrix p / panels. A (transposed) and B are packed by the same kernel.
+    """
+
+    def __init__(self, spec: MatmulSpec) -> None:
+        self.fn = Function("pack", KERNEL_PARAMS, "i64")
+        self.arguments = Arguments(self.fn)
+        self.tile = tile_of(spec.element, spec.machine)
+        self.lanes = Lanes(self.fn, spec.element, self.tile.lanes)
+        self.size = spec.size
+        self.line = self.tile.columns * spec.size
+
+    def write(self) -> str:
+        fn, field = self.fn, self.arguments.field
+        n, self.k = self.arguments.header("n"), self.arguments.header("k")
+        panels = self.arguments.header("row_blocks")
+        self.row, self.column = field(0, "row"), field(0, "column")
+        with fn.loop("%begin", "%end") as item:
+            batch = self.arguments.batch_indices(fn.integer("udiv", item.index, panels))
+            panel = fn.integer("urem", item.index, panels)
+            first = fn.integer("mul", panel, self.tile.columns)
+            source = fn.gep(self.arguments.pointer(0, batch), fn.integer("mul", first, self.column))
+            target = fn.gep(
+                self.arguments.pointer(1, batch), fn.integer("mul", panel, field(1, "panel"))
+            )
+            columns = smaller(fn, fn.integer("sub", n, first), self.tile.columns)
+            self._panel(source, target, columns)
+        fn.do("ret i64 0")
+        return module_text([fn])
+
+    def _panel(self, source: str, target: str, columns: str) -> None:
+        """Full vectors by the way that the strides allow, the rest one by one."""
+        fn, width = self.fn, self.lanes.width
+        along_columns = fn.icmp("eq", self.column, self.size)
+        along_k = fn.op(f"xor i1 {along_columns}, true")
+        along_k = fn.op(f"and i1 {along_k}, {fn.icmp('eq', self.row, self.size)}")
+        either = fn.op(f"or i1 {along_columns}, {along_k}")
+        whole = fn.integer("and", columns, -width)
+        vectors = fn.op(f"select i1 {either}, i64 {whole}, i64 0")
+        with fn.when(along_columns):
+            self._copy(source, target, vectors)
+        with fn.when(along_k):
+            self._transpose(source, target, vectors)
+        self._one_by_one(source, target, "0", vectors, columns)
+
+    def _copy(self, source: str, target: str, columns: str) -> None:
+        fn = self.fn
+        with fn.loop(0, self.k) as k:
+            s = fn.gep(source, fn.integer("mul", k.index, self.row))
+            t = fn.gep(target, fn.integer("mul", k.index, self.line))
+            with fn.loop(0, columns, self.lanes.width) as c:
+                at = fn.integer("mul", c.index, self.size)
+                self.lanes.store(self.lanes.load(fn.gep(s, at)), fn.gep(t, at))
+
+    def _transpose(self, source: str, target: str, columns: str) -> None:
+        """Square blocks: vectors along k are loaded, vectors along the columns stored."""
+        fn, width = self.fn, self.lanes.width
+        whole = fn.integer("and", self.k, -width)
+        with fn.loop(0, columns, width) as c:
+            s = fn.gep(source, fn.integer("mul", c.index, self.column))
+            t = fn.gep(target, fn.integer("mul", c.index, self.size))
+            with fn.loop(0, whole, width) as k:
+                at = fn.gep(s, fn.integer("mul", k.index, self.size))
+                rows = []
+                for _ in range(width):
+                    rows.append(self.lanes.load(at))
+                    at = fn.gep(at, self.column)
+                to = fn.gep(t, fn.integer("mul", k.index, self.line))
+                for i, row in enumerate(transpose(self.lanes, rows)):
+                    self.lanes.store(row, fn.gep(to, i * self.line) if i else to)
+        self._one_by_one(source, target, whole, "0", columns)
+
+    def _one_by_one(self, source: str, target: str, k0: str, begin: str, end: str) -> None:
+        fn, one = self.fn, Lanes(self.fn, self.lanes.element, 1)
+        with fn.loop(k0, self.k) as k:
+            s = fn.gep(source, fn.integer("mul", k.index, self.row))
+            t = fn.gep(target, fn.integer("mul", k.index, self.line))
+            with fn.loop(begin, end) as c:
+                value = one.load(fn.gep(s, fn.integer("mul", c.index, self.column)))
+                one.store(value, fn.gep(t, fn.integer("mul", c.index, self.size)))
+
+
+def transpose(lanes: Lanes, rows: list[str]) -> list[str]:
+    """The transpose of `lanes.width` vectors by log2(width) rounds of pairwise exchanges."""
+    width = lanes.width
+    rows = list(rows)
+    distance = 1
+    while distance < width:
+        for i in range(width):
+            if i & distance:
+                continue
+            pair = rows[i], rows[i | distance]
+            low = [x if not x & distance else width + (x ^ distance) for x in range(width)]
+            high = [x | distance if not x & distance else width + x for x in range(width)]
+            for target, order in ((i, low), (i | distance, high)):
+                mask = ", ".join(f"i32 {x}" for x in order)
+                rows[target] = lanes.fn.op(
+                    f"shufflevector {lanes.type} {pair[0]}, {lanes.type} {pair[1]}, "
+                    f"<{width} x i32> <{mask}>"
+                )
+        distance *= 2
+    return rows
+
+
+@functools.cache
+def emit_pack(element: str, machine: Machine) -> str:
+    """The packing kernel of an element type; its exported function is ``pack``."""
+    return _Pack(MatmulSpec(element, machine, (element,))).write()
