@@ -350,6 +350,23 @@ def test_what_an_op_does_not_take_raises(op: str, operands: tuple, error: type) 
         apply(op, *operands)
 
 
+@pytest.mark.parametrize(
+    ("op", "count", "attrs"),
+    [
+        ("elu", 1, {"alpha": "one"}),
+        ("softplus", 1, {"beta": float("nan")}),
+        ("hardtanh", 1, {"min_val": None}),
+        ("isclose", 2, {"rtol": float("nan")}),
+        ("addcmul", 3, {"value": 1j}),
+        ("gelu", 1, {"approximate": None}),
+        ("relu", 1, {"alpha": 1.0}),
+    ],
+)
+def test_impossible_attributes_raise(op: str, count: int, attrs: dict) -> None:
+    with pytest.raises(ArgumentError, match=op):
+        apply(op, *[f32(1)] * count, **attrs)
+
+
 def test_check_index_wraps_and_names_what_is_out_of_range() -> None:
     index = np.array([[0, -1], [4, -5]], np.int32)
     np.testing.assert_array_equal(apply("check_index", index, size=5), [[0, 4], [4, 0]])
@@ -376,6 +393,9 @@ def test_error_bound_covers_moved_operands(op: Op) -> None:
         [out] = run_graph(graph, arrays)
         bound = op.error(arrays, errors, out, attrs)
         assert (bound < 1.0).any()
+        for dtype in dtypes.float32, dtypes.float16, dtypes.bfloat16:  # coarser results, more error
+            rounded = op.error(arrays, errors, out.astype(dtype.numpy), attrs)
+            assert (rounded > bound).all()
         for _ in range(20):
             moved = [a + rng.choice([-1e-3, 1e-3], a.shape) for a in arrays]
             assert (np.abs(run_graph(graph, moved)[0] - out) <= bound).all()

@@ -15,7 +15,7 @@ from ...errors import ArgumentError
 from .. import dtypes
 from ..op import ErrorSample
 from ..types import TensorType
-from .pointwise import FINITE_LATTICE, declare, from_math, rounding
+from .pointwise import FINITE_LATTICE, as_float, declare, from_math, rounding
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -38,15 +38,15 @@ def _activation(name: str, reference: Any, doc: str, **fields: Any) -> None:
 
 
 def _floats(
-    check: Callable[[dict[str, Any]], str | None] | None = None,
+    op: str, check: Callable[[dict[str, Any]], str | None] | None = None
 ) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
     """A `prepare` that makes attributes Python floats and raises what `check` finds wrong."""
 
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
-        attrs = {name: float(value) for name, value in attrs.items()}
+        attrs = {name: as_float(op, name, value) for name, value in attrs.items()}
         wrong = check(attrs) if check else None
         if wrong:
-            raise ArgumentError(wrong)
+            raise ArgumentError(f"{op}: {wrong}")
         return attrs
 
     return prepare
@@ -75,8 +75,8 @@ _activation(
 _activation(
     "leaky_relu", lambda x, *, negative_slope: np.where(x > 0, x, x * negative_slope),
     "The operand where it is positive, else `negative_slope` times it.",
-    attrs={"negative_slope": 0.01}, prepare=_floats(), variants=({}, {"negative_slope": 0.3}),
-    cost=2, gradient=_leaky_relu_gradient,
+    attrs={"negative_slope": 0.01}, prepare=_floats("leaky_relu"), cost=2,
+    variants=({}, {"negative_slope": 0.3}), gradient=_leaky_relu_gradient,
     expand=lambda b, x, *, negative_slope: b.where(b.gt(x, 0), x, b.mul(x, negative_slope)),
 )  # fmt: skip
 _activation(
@@ -144,7 +144,7 @@ _activation(
     "log(1 + exp(beta·x)) / beta, and x itself where beta·x is above `threshold`.",
     attrs={"beta": 1.0, "threshold": 20.0}, variants=({}, {"beta": 2.0, "threshold": 5.0}),
     prepare=_floats(
-        lambda a: None if a["beta"] > 0 else f"softplus: beta must be positive, got {a['beta']}"
+        "softplus", lambda a: None if a["beta"] > 0 else f"beta must be positive, got {a['beta']}"
     ),
     ulp=8, cost=40, gradient=_softplus_gradient, expand=_softplus_expand,
     errors=[ErrorSample((_F32,), {"beta": 0.0}, ArgumentError, "beta")],
@@ -230,7 +230,7 @@ def _elu_slope(
 _activation(
     "elu", lambda x, *, alpha: _elu_reference(x, 1.0, alpha, 1.0),
     "x where it is positive, else alpha · (exp(x) - 1).",
-    attrs={"alpha": 1.0}, prepare=_floats(), variants=({}, {"alpha": 0.5}), ulp=5, cost=18,
+    attrs={"alpha": 1.0}, prepare=_floats("elu"), variants=({}, {"alpha": 0.5}), ulp=5, cost=18,
     expand=lambda b, x, *, alpha: _elu_nodes(b, x, 1.0, alpha, 1.0),
     gradient=lambda b, g, node: _elu_slope(b, g, node.inputs[0], 1.0, node.attrs["alpha"], 1.0),
     source="Clevert et al., 2015, https://arxiv.org/abs/1511.07289",
@@ -246,7 +246,7 @@ _activation(
     "celu", lambda x, *, alpha: _elu_reference(x, 1.0, alpha, 1.0 / alpha),
     "x where it is positive, else alpha · (exp(x / alpha) - 1).",
     attrs={"alpha": 1.0}, variants=({}, {"alpha": 0.5}), ulp=6, cost=18,
-    prepare=_floats(lambda a: None if a["alpha"] else "celu: alpha must not be 0"),
+    prepare=_floats("celu", lambda a: None if a["alpha"] else "alpha must not be 0"),
     expand=lambda b, x, *, alpha: _elu_nodes(b, x, 1.0, alpha, 1.0 / alpha),
     gradient=lambda b, g, node: _elu_slope(
         b, g, node.inputs[0], 1.0, node.attrs["alpha"], 1.0 / node.attrs["alpha"]
@@ -273,8 +273,9 @@ _activation(
     "The operand, not below `min_val` and not above `max_val`.",
     attrs={"min_val": -1.0, "max_val": 1.0}, variants=({}, {"min_val": -0.5, "max_val": 2.0}),
     prepare=_floats(
+        "hardtanh",
         lambda a: None if a["min_val"] <= a["max_val"]
-        else f"hardtanh: min_val {a['min_val']} is above max_val {a['max_val']}"
+        else f"min_val {a['min_val']} is above max_val {a['max_val']}",
     ),
     cost=2, expand=lambda b, x, *, min_val, max_val: b.minimum(b.maximum(x, min_val), max_val),
     gradient=lambda b, g, node: [

@@ -12,7 +12,7 @@ from ...errors import DTypeError
 from .. import dtypes
 from ..op import ErrorSample
 from ..types import TensorType
-from .pointwise import constant_value, declare, rounding
+from .pointwise import as_float, constant_value, declare, rounding
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -283,16 +283,18 @@ declare(
 
 def _value_prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
     """The factor as a number of the operands' kind."""
-    value = attrs["value"]
-    kind = types[0].dtype.kind
-    if kind in "iu":
-        if value != int(value.real):
-            raise DTypeError(
-                f"addcmul of {types[0].dtype.name} takes a whole value, got {value}",
-                remedy="convert the operands with .astype(accel.float32)",
-            )
-        return {"value": int(value.real)}
-    return {"value": complex(value) if isinstance(value, complex) else float(value)}
+    value, dtype = attrs["value"], types[0].dtype
+    if dtype.kind == "c" and isinstance(value, complex):
+        return {"value": value}
+    real = as_float("addcmul or addcdiv", "value", value)
+    if dtype.is_inexact:
+        return {"value": real}
+    if not real.is_integer():
+        raise DTypeError(
+            f"addcmul of {dtype.name} takes a whole value, got {value}",
+            remedy="convert the operands with .astype(accel.float32)",
+        )
+    return {"value": int(value)}
 
 
 def _scaled(b: Builder, x: Node, value: Any) -> Node:

@@ -11,7 +11,7 @@ from ...errors import ArgumentError, DTypeError, IndexOutOfRangeError, ShapeErro
 from .. import dtypes
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import TensorType, broadcast_shapes
-from .pointwise import FLOAT_LATTICE, declare
+from .pointwise import FLOAT_LATTICE, as_float, declare
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -49,11 +49,11 @@ def _isclose_expand(
 
 
 def _isclose_prepare(types: Any, attrs: dict[str, Any]) -> dict[str, Any]:
-    for name in ("rtol", "atol"):
-        if not attrs[name] >= 0:
-            raise ArgumentError(f"isclose: {name} must not be negative, got {attrs[name]}")
-    return {"rtol": float(attrs["rtol"]), "atol": float(attrs["atol"]),
-            "equal_nan": bool(attrs["equal_nan"])}  # fmt: skip
+    tolerances = {name: as_float("isclose", name, attrs[name]) for name in ("rtol", "atol")}
+    for name, value in tolerances.items():
+        if not value >= 0:
+            raise ArgumentError(f"isclose: {name} must not be negative, got {value}")
+    return {**tolerances, "equal_nan": bool(attrs["equal_nan"])}
 
 
 declare(

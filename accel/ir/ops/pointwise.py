@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from ...errors import DTypeError, ShapeError
+from ...errors import AccelError, ArgumentError, DTypeError, ShapeError
 from .. import dtypes
 from ..op import ErrorSample, Op, Sample, register
 from ..types import TensorType
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__ = ["FINITE_LATTICE", "FLOAT_LATTICE", "INT_LATTICE", "constant_value", "declare",
-           "errors_of_kinds", "from_math", "holomorphic", "rounding"]  # fmt: skip
+__all__ = ["FINITE_LATTICE", "FLOAT_LATTICE", "INT_LATTICE", "as_float", "constant_value",
+           "declare", "errors_of_kinds", "from_math", "holomorphic", "rounding"]  # fmt: skip
 
 Rule = Callable[["Builder", "Node", "Node", "Node"], "Node"]
 Attrs = Mapping[str, Any]
@@ -102,8 +102,26 @@ def holomorphic(rule: Rule) -> Callable[[Builder, Node, Node], list[Node]]:
 
 
 def rounding(out: np.ndarray) -> float:
-    """The distance from 1 to the next number of the result's dtype."""
-    return float(ml_dtypes.finfo(out.dtype).eps)
+    """The distance from 1 to the next number of the result's dtype; 0 for integers."""
+    return float(ml_dtypes.finfo(out.dtype).eps) if out.dtype.kind not in "biu" else 0.0
+
+
+def as_float(op: str, name: str, value: Any) -> float:
+    """An attribute as a Python float.
+
+    Raises
+    ------
+    ArgumentError
+        When it is no real number.
+    """
+    try:
+        return float(value)
+    except AccelError:  # a traced value explains itself
+        raise
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(
+            f"{op}: {name} must be a real number, got {value!r}", remedy="pass a Python float"
+        ) from None
 
 
 def constant_value(node: Node) -> bool | int | float | complex | None:
