@@ -15,6 +15,7 @@ from accel.ir.op import Op, Sample, all_ops
 from accel.ir.ops.pointwise import rounding
 from accel.ir.types import TensorType
 from accel.passes.differentiate import gradient_graph
+from accel.targets.pure.vecmath import ULP
 from accel.targets.reference import run_graph
 
 OPS = [op for op in all_ops().values() if op.form == "pointwise" and op.name != "cast"]
@@ -399,6 +400,13 @@ def test_error_bound_covers_moved_operands(op: Op) -> None:
         for _ in range(20):
             moved = [a + rng.choice([-1e-3, 1e-3], a.shape) for a in arrays]
             assert (np.abs(run_graph(graph, moved)[0] - out) <= bound).all()
+
+
+def test_declared_ulp_covers_the_vector_maths() -> None:
+    declared = {op.name: op.ulp for op in OPS}
+    shared = ULP.keys() & declared.keys()
+    assert len(shared) > 30
+    assert not {n: (declared[n], ULP[n]) for n in shared if declared[n] < max(ULP[n])}
 
 
 # -- torch as a second opinion -------------------------------------------------------------
