@@ -288,7 +288,7 @@ DOUBLE: dict[str, tuple[float, ...]] = {
         0.41167329914115813,
         0.3407211149549295,
     ),
-    # log2((1+s)/(1-s))/s less its first two terms, over t**2, t = s*s on [0, 0.02945]: error 2.7e-18
+    # log2((1+s)/(1-s))/s less two terms, over t**2, t = s*s on [0, 0.02945]: error 2.7e-18
     "log2_tail": (
         0.5770780163555853,
         0.4121985831111439,

@@ -91,9 +91,7 @@ def any_lane(lanes: Lanes, mask: str) -> str:
     """An i1: does `mask` hold in any lane?"""
     if lanes.width == 1:
         return mask
-    return lanes.fn.call(
-        "i1", f"llvm.vector.reduce.or.v{lanes.width}i1", (lanes.mask_type, mask)
-    )
+    return lanes.fn.call("i1", f"llvm.vector.reduce.or.v{lanes.width}i1", (lanes.mask_type, mask))
 
 
 def round_scaled(lanes: Lanes, x: str, factor: float, bias: int) -> tuple[str, str]:

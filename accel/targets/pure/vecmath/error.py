@@ -42,7 +42,9 @@ def erfc(lanes: Lanes, x: str) -> str:
 
 def _erf_tail_single(lanes: Lanes, a: str) -> str:
     """1 - erf(a) for a >= 0.9, whose error only counts absolutely."""
-    return exp_of_negative(lanes, lanes.neg(polynomial(lanes, "minus_log_erfc", at_most(lanes, a, 4.0))))
+    return exp_of_negative(
+        lanes, lanes.neg(polynomial(lanes, "minus_log_erfc", at_most(lanes, a, 4.0)))
+    )
 
 
 def erf(lanes: Lanes, x: str) -> str:

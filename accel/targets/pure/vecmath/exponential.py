@@ -59,7 +59,9 @@ def exp2(lanes: Lanes, x: str) -> str:
 
 
 def expm1(lanes: Lanes, x: str) -> str:
-    clamped = at_least(lanes, at_most(lanes, x, pick(lanes, 88.8, 709.9)), pick(lanes, -18.0, -38.0))
+    clamped = at_least(
+        lanes, at_most(lanes, x, pick(lanes, 88.8, 709.9)), pick(lanes, -18.0, -38.0)
+    )
     bits, n, r = _reduce(lanes, clamped, _bias(lanes) - 1)
     em1 = _minus_one(lanes, r)
     half = power_of_two(lanes, bits)  # 2**(n - 1): 2**n itself may overflow
@@ -70,7 +72,9 @@ def expm1(lanes: Lanes, x: str) -> str:
 
 def _half_exp(lanes: Lanes, magnitude: str) -> str:
     """exp(magnitude) / 2, which reaches the largest number where sinh and cosh do."""
-    return scale(lanes, *exp_parts(lanes, at_most(lanes, magnitude, pick(lanes, 90.0, 711.0)), shift=-1))
+    return scale(
+        lanes, *exp_parts(lanes, at_most(lanes, magnitude, pick(lanes, 90.0, 711.0)), shift=-1)
+    )
 
 
 def sinh(lanes: Lanes, x: str) -> str:

@@ -24,7 +24,11 @@ def exponent_and_fraction(lanes: Lanes, x: str, pivot: int) -> tuple[str, str, s
     shifted = integers.binary("and", distance, -1 << bits)
     m = lanes.from_bits(integers.sub(raw, shifted))
     if is_single(lanes):
-        return lanes.convert("sitofp", integers.binary("ashr", distance, bits), integers), m, shifted
+        return (
+            lanes.convert("sitofp", integers.binary("ashr", distance, bits), integers),
+            m,
+            shifted,
+        )
     # Not every processor converts 64-bit integers: put e + 1024 in the low bits of 2**52.
     field = integers.binary("lshr", integers.add(distance, 1 << 62), bits)
     e = lanes.from_bits(integers.binary("or", field, 0x433 << 52))

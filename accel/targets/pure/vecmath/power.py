@@ -13,6 +13,8 @@ _ROOT_HALF = 0x3FE6A09E667F3BCD
 _FIRST = (2.8853900817779268, 4.0710547481862066e-17)
 _SECOND = (0.9617966939259756, 5.0577616648125907e-17)
 
+_LN2 = (0.6931471805599453, 2.3190468138462996e-17)
+
 
 def _product(lanes: Lanes, a: str, b: str | float) -> tuple[str, str]:
     """a * b exactly, as high and low part."""
@@ -73,9 +75,18 @@ def _pow_double(lanes: Lanes, a: str, y: str) -> str:
     z = at_least(lanes, at_most(lanes, z, 1100.0), -1100.0)
     magic = 6755399441055744.0 + 2046
     shifted = lanes.add(z, magic)
-    r = lanes.add(lanes.sub(z, lanes.sub(shifted, magic)), z_low)
-    p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
-    return scale(lanes, p, lanes.bits_of(shifted))
+    r = lanes.sub(z, lanes.sub(shifted, magic))
+    return scale(lanes, _exp2_pair(lanes, r, z_low), lanes.bits_of(shifted))
+
+
+def _exp2_pair(lanes: Lanes, r: str, low: str) -> str:
+    """2**(r + low) for |r| <= 1/2, nearly rounded correctly so that exact powers are exact."""
+    r, low = _fast_sum(lanes, r, low)
+    u, u_low = _product(lanes, r, _LN2[0])
+    u_low = lanes.fma(low, _LN2[0], lanes.fma(r, _LN2[1], u_low))
+    high, rest = _fast_sum(lanes, lanes.const(1.0), u)
+    rest = lanes.fma(u_low, high, rest)
+    return lanes.add(high, lanes.fma(lanes.mul(u, u), polynomial(lanes, "exp", u), rest))
 
 
 def _at_ends(lanes: Lanes, a: str, y: str, z: str) -> str:
@@ -108,9 +119,7 @@ def pow_(lanes: Lanes, x: str, y: str) -> str:
     magnitude = (_pow_single if is_single(lanes) else _pow_double)(lanes, a, y)
     half = lanes.mul(y, 0.5)
     integral = lanes.cmp("oeq", lanes.intrinsic("trunc", y), y)
-    odd = lanes.mask_op(
-        "and", integral, lanes.cmp("one", lanes.intrinsic("trunc", half), half)
-    )
+    odd = lanes.mask_op("and", integral, lanes.cmp("one", lanes.intrinsic("trunc", half), half))
     result = lanes.select(odd, lanes.copysign(magnitude, x), magnitude)
     invalid = lanes.mask_op("and", lanes.cmp("olt", x, 0.0), lanes.cmp("one", a, float("inf")))
     fractional = lanes.mask_op("xor", integral, lanes.like("i1").const(1))

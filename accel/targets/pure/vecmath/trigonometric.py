@@ -61,7 +61,9 @@ def _reduce_huge(lanes: Lanes, x: str, big: str, r: str, bits: str) -> tuple[str
         lane = fn.op(f"extractelement {lanes.type} {safe}, i64 {loop.index}")
         one_r, one_bits = _payne_hanek(one, lane)
         loop.next = [
-            fn.op(f"insertelement {lanes.type} {loop.values[0]}, {one.type} {one_r}, i64 {loop.index}"),
+            fn.op(
+                f"insertelement {lanes.type} {loop.values[0]}, {one.type} {one_r}, i64 {loop.index}"
+            ),
             fn.op(
                 f"insertelement {integers.type} {loop.values[1]}, "
                 f"{one.integers.type} {one_bits}, i64 {loop.index}"
@@ -91,9 +93,7 @@ def _payne_hanek(one: Lanes, x: str) -> tuple[str, str]:
     ]
     window = [i64.intrinsic("fshl", words[k], words[k + 1], shift) for k in range(3)]
     wide_m = fn.op(f"zext i64 {m} to i128")
-    parts = [
-        fn.op(f"mul i128 {wide_m}, {fn.op(f'zext i64 {part} to i128')}") for part in window
-    ]
+    parts = [fn.op(f"mul i128 {wide_m}, {fn.op(f'zext i64 {part} to i128')}") for part in window]
     fraction = fn.op(f"add i128 {parts[1]}, {fn.op(f'lshr i128 {parts[2]}, 64')}")
     fraction = fn.op(f"add i128 {fraction}, {fn.op(f'shl i128 {parts[0]}, 64')}")
     rounded = fn.op(f"add i128 {fraction}, {1 << 125}")
