@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from accel.errors import InternalCompilerError
 from accel.targets.pure import gemm, jit
 from accel.targets.pure.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
+from accel.targets.pure.gemm_spec import tile_of
 from accel.targets.pure.llvm_text import Lanes
 
 EXTENTS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 100, 129)
@@ -287,6 +289,22 @@ def test_core_integers_wrap(dtype: str) -> None:
         assert untouched()
 
 
+def test_core_integer_epilogue() -> None:
+    rng = np.random.default_rng(13)
+    for m, n, k in [(4, 37, 5), (3, 3, 3), (33, 70, 2)]:
+        a, b = make(rng, (m, k), "i4", "dense"), make(rng, (k, n), "i4", "padded")
+        extra = make(rng, (1, n), "i4", "dense")
+        c, untouched = output((m, n), "i4")
+        bias = np.broadcast_to(extra, (m, n))
+        extras = [(bias, Extra("i32", "unit")), (7, Extra("i32", "constant"))]
+        Product(
+            a, b, [c], extras,
+            lambda lanes, v, load: [lanes.mul(lanes.add(v, load(0)), load(1))],
+        ).run()  # fmt: skip
+        np.testing.assert_array_equal(c, (a @ b + extra) * 7)
+        assert untouched()
+
+
 def test_core_special_values_and_empty_sums() -> None:
     a = np.array([[np.inf, 1.0], [np.nan, 2.0], [-0.0, 1e38]], "f4")
     b = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 1e2]], "f4")
@@ -369,6 +387,23 @@ def test_packing_and_few_rows_are_chosen_by_layout() -> None:
     assert kinds(64, 64, 64, "dense", "transposed") == ["pack", "multiply"]
     assert kinds(1, 64, 64, "dense", "transposed") == ["multiply"]
     assert kinds(128, 1024, 64, "dense", "dense") == ["pack", "multiply"]
+
+
+def test_a_broadcast_operand_is_packed_once() -> None:
+    rng = np.random.default_rng(14)
+    a, b = make(rng, (3, 2, 16, 40), "f4", "strided"), make(rng, (3, 1, 40, 50), "f4", "transposed")
+    c = np.empty((3, 2, 16, 50), "f4")
+    product = Product(a, b, [c])
+    product.run()
+    assert_close(c, a, b, "broadcast")
+    panels = -(-50 // tile_of("float", product.spec.machine).columns)
+    assert (product.steps[0].kind, product.steps[0].items) == ("pack", 3 * panels)
+
+
+def test_an_epilogue_is_needed_for_other_outputs() -> None:
+    spec = MatmulSpec("float", jit.host_machine(), ("i1",))
+    with pytest.raises(InternalCompilerError, match="epilogue"):
+        gemm.emit_multiply(spec)
 
 
 def test_one_kernel_serves_all_shapes() -> None:

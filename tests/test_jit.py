@@ -167,6 +167,35 @@ def test_undefined_symbols_are_refused_before_loading() -> None:
         jit.compile_module(UNKNOWN_CALL)
 
 
+def test_half_precision_conversions_without_hardware_are_refused() -> None:
+    text = """
+    define void @f(ptr %p, float %x) {
+      %h = fptrunc float %x to half
+      store half %h, ptr %p
+      ret void
+    }"""
+    level = "sse2" if jit.host_machine().triple.startswith("x86_64") else ""
+    if level:
+        with pytest.raises(InternalCompilerError, match="__truncsfhf2"):
+            jit.compile_module(text, jit.machine_for_level(level))
+    else:
+        assert jit.compile_module(text).address("f") != 0
+
+
+def test_intrinsics_that_become_library_calls_are_linked() -> None:
+    lowest = "sse2" if jit.host_machine().triple.startswith("x86_64") else ""
+    fn = Function("k", PARAMS, "i64")
+    lanes = Lanes(fn, "double", 2)
+    data = fn.load("ptr", "%bases", 8)
+    value = lanes.load(data)
+    lanes.store(lanes.fma(lanes.intrinsic("floor", value), 2.0, 0.5), data)
+    fn.do("ret i64 0")
+    cache = jit.KernelCache(machine=jit.machine_for_level(lowest))
+    x = np.array([1.7, -1.2])
+    assert run([cache.get("k", module_text([fn]))], x) == 0
+    assert x.tolist() == [2.5, -3.5]
+
+
 def test_failed_compile_leaves_the_cache_usable() -> None:
     cache = jit.KernelCache()
     with pytest.raises(InternalCompilerError):

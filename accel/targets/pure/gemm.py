@@ -24,12 +24,14 @@ one kernel, and masked-off lanes hold anything), `value` the sums, and ``load(i)
 lanes of ``spec.extras[i]`` at the same positions, in its own element type. It returns one
 value per ``spec.outputs``, in lanes of that element (i1 as a mask). It may write blocks.
 
-Sums are taken in the order of k by fused multiply-adds; the error of an element is at most
-about K * eps * (|A| @ |B|), and results are the same however the items are divided.
+**Accuracy.** Sums are fused multiply-adds in the order of k (over lanes along k for at most
+three rows and a B whose k is consecutive): the error of an element is at most about
+K * eps * (|A| @ |B|). An empty sum is 0. Results are the same however the items are divided.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +57,7 @@ __all__ = [
 ]  # fmt: skip
 
 _CACHE_BYTES = 512 << 10  # of A that one item covers: about half of a second-level cache
-_UNPACKED_BYTES = 3 << 19  # B stays in place up to this size
+_UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows spread over the caches
 _FEW_ROWS = 3  # products of so few rows read B once, as it lies
 _PAGE = 4096
 
@@ -203,27 +205,39 @@ def _hostile(stride: int, steps: int) -> bool:
 
 
 def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
-    m, n, k, a, b = problem.m, problem.n, problem.k, problem.a, problem.b
-    few = pack_a = pack_b = False
-    if spec.is_float and m and n and k:
-        tile = tile_of(spec.element, spec.machine)
-        few = m <= _FEW_ROWS and (
-            b.column == spec.size or (b.row == spec.size and a.column == spec.size)
-        )
-        large = k * n * spec.size > _UNPACKED_BYTES or _hostile(b.row, k)
-        pack_b = not few and (b.column != spec.size or (large and m >= 3 * tile.rows))
-        spread = k > 1 and a.column != spec.size
-        far = m * k * spec.size > _CACHE_BYTES or _hostile(a.column, k) or a.row != spec.size
-        pack_a = spread and far and n > 2 * tile.columns and m >= tile.rows
-    at_b = _packed_bytes(spec, a, problem, m) if pack_a else 0
-    at_partials = at_b + (_packed_bytes(spec, b, problem, n) if pack_b else 0)
+    few = spec.is_float and _is_few_rows(spec, problem)
+    pack_a = spec.is_float and not few and _must_pack_a(spec, problem)
+    pack_b = spec.is_float and not few and _must_pack_b(spec, problem)
+    at_b = _packed_bytes(spec, problem.a, problem, problem.m) if pack_a else 0
+    at_partials = at_b + (_packed_bytes(spec, problem.b, problem, problem.n) if pack_b else 0)
     total = at_partials
-    if spec.is_float and k > KC:
-        count = 1
-        for extent in problem.batch:
-            count *= extent
-        total += count * m * _columns(spec, few) * spec.size
+    if spec.is_float and problem.k > KC:
+        rows = math.prod(problem.batch) * problem.m
+        total += rows * _columns(spec, few) * spec.size
     return _Plan(problem, few, pack_a, pack_b, at_b, at_partials, total)
+
+
+def _is_few_rows(spec: MatmulSpec, problem: Problem) -> bool:
+    """Whether B is read once as it lies: along its rows, or along k by dot products."""
+    a, b = problem.a, problem.b
+    along_k = b.row == spec.size and a.column == spec.size
+    return problem.m <= _FEW_ROWS and (b.column == spec.size or along_k)
+
+
+def _must_pack_b(spec: MatmulSpec, problem: Problem) -> bool:
+    """Tiles need consecutive columns; a far-flung B is worth a copy for many rows."""
+    b, rows = problem.b, tile_of(spec.element, spec.machine).rows
+    far = problem.k * problem.n * spec.size > _UNPACKED_BYTES or _hostile(b.row, problem.k)
+    return b.column != spec.size or (far and problem.m >= 6 * rows)
+
+
+def _must_pack_a(spec: MatmulSpec, problem: Problem) -> bool:
+    """Tiles read A by any strides; a copy pays where k is not consecutive and A far-flung."""
+    a, m, k = problem.a, problem.m, problem.k
+    tile = tile_of(spec.element, spec.machine)
+    if k <= 1 or a.column == spec.size or m < tile.rows or problem.n <= 2 * tile.columns:
+        return False
+    return m * k * spec.size > _CACHE_BYTES or _hostile(a.column, k) or a.row != spec.size
 
 
 def _turned(spec: MatmulSpec, problem: Problem) -> Problem:
@@ -315,13 +329,13 @@ def schedule(
     steps: list[Step] = []
     for plan in _plans(spec, problem):
         steps += _steps(spec, plan, tiles, *scratch)
-    return [step for step in steps if step.items]
+    return steps
 
 
 def _steps(spec: MatmulSpec, plan: _Plan, tiles: int, base: int, offset: int) -> list[Step]:
     problem = plan.problem
     m, n, k = problem.m, problem.n, problem.k
-    if n == 0:
+    if m == 0 or n == 0 or 0 in problem.batch:
         return []
     steps = []
     width = _columns(spec, plan.few_rows)
@@ -339,9 +353,7 @@ def _steps(spec: MatmulSpec, plan: _Plan, tiles: int, base: int, offset: int) ->
     rows = _block_rows(spec, k)
     blocks = -(-m // rows)
     operands = [a, b, partials, *problem.outputs, *problem.extras]
-    items = blocks
-    for extent in problem.batch:
-        items *= extent
+    items = blocks * math.prod(problem.batch)
     header = {"m": m, "n": n, "k": k, "block_rows": rows, "row_blocks": blocks,
               "few_rows": int(plan.few_rows), "tiles": tiles}  # fmt: skip
     block = argument_block(header, problem.batch, operands)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from accel.errors import InternalCompilerError
 from accel.targets.pure.gemm_spec import (
     KERNEL_PARAMS,
     Arguments,
@@ -307,6 +308,17 @@ def emit_multiply(
     """The multiply kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``.
 
     Its text depends on `spec` and on what `epilogue` writes, on nothing else.
+
+    Raises
+    ------
+    InternalCompilerError
+        If there is no epilogue but extras or outputs that only one could use.
     """
+    if epilogue is None and (spec.outputs != (spec.element,) or spec.extras):
+        raise InternalCompilerError(
+            f"a product of {spec.element} without epilogue cannot yield {spec.outputs} "
+            f"from {len(spec.extras)} extra operands",
+            remedy="give emit_multiply the epilogue that computes them",
+        )
     writer = _Multiply(spec, epilogue, name)
     return writer.tiles() if spec.is_float else writer.integers()
