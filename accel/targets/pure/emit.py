@@ -1,0 +1,392 @@
+"""From a loop nest to the LLVM IR of one kernel.
+
+A kernel is ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``: `bases` is the call's table
+of pointers, `args` the block that `pack_arguments` makes, ``[begin, end)`` the part of the
+work items (`work_items`) to do: elements where the domain is one dimension without
+reductions, else rows, or blocks of lanes of rows where the last dimension is kept beside a
+reduction. Results do not depend on how the items are split. The status is 0, or one more than
+the node number of a `check_index` that failed; the kernel has then used index 0 instead.
+
+`schedule.py` decides what is computed where; this module writes it: the prologue (arguments,
+values computed once), rows, sweeps with a wide main loop and a masked or scalar tail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .arguments import Slots, pack_arguments
+from .emit_reduce import Reducer, make_reducer
+from .emit_values import Values
+from .jit import Machine, host_machine
+from .llvm_text import Function, module_text
+from .nest import Nest, Pointwise, Reduce, ScatterAdd, Store
+from .schedule import BLOCK, Schedule, Sweep
+
+__all__ = [
+    "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """The code of a nest.
+
+    Attributes
+    ----------
+    name
+        The exported function.
+    text
+        A complete LLVM module; equal for equal keys but for the name.
+    slots
+        The layout of the argument block.
+    """
+
+    name: str
+    text: str
+    slots: Slots
+
+
+def emit_nest(nest: Nest, name: str, machine: Machine | None = None) -> KernelCode:
+    """Write the kernel of a nest.
+
+    Parameters
+    ----------
+    nest
+        What to compute; every op must be `supported` by the lowerings.
+    name
+        The function's symbol.
+    machine
+        What to write for; the host unless given.
+    """
+    schedule = Schedule(nest)
+    emitter = _Emitter(schedule, name, machine or host_machine())
+    emitter.write()
+    return KernelCode(name, module_text([emitter.fn]), emitter.slots)
+
+
+def work_items(nest: Nest, machine: Machine | None = None) -> int:
+    """How many work items a kernel of the nest has; 0 when there is nothing to store."""
+    schedule = Schedule(nest)
+    extents = schedule.nest.extents
+    kept = [extents[d] for d in schedule.outer]
+    last = extents[schedule.last]
+    if schedule.by_elements:
+        return last
+    if schedule.kind == "column":
+        width = schedule.widths(machine or host_machine())[0]
+        kept.append(-(-last // width))
+    elif schedule.kind == "map" and last == 0:
+        return 0
+    items = 1
+    for extent in kept:
+        items *= extent
+    return items
+
+
+def splittable(nest: Nest) -> bool:
+    """Whether calls may share the work items among them; a scatter needs one call."""
+    return not any(isinstance(i, ScatterAdd) for i in nest.instructions)
+
+
+def scratch_bytes(nest: Nest, machine: Machine | None = None) -> int:
+    """Bytes of scratch memory, aligned to 8, that one call needs for itself; often 0."""
+    schedule = Schedule(nest)
+    swept = 1
+    for d in schedule.swept:
+        swept *= schedule.nest.extents[d]
+    width = schedule.widths(machine or host_machine())[0] if schedule.kind == "column" else 1
+    return swept * width * sum(schedule.nest.instructions[p].dtype.itemsize for p in schedule.stash)
+
+
+class _Emitter:
+    """Writes one kernel; see the module's documentation."""
+
+    def __init__(self, schedule: Schedule, name: str, machine: Machine) -> None:
+        self.schedule = schedule
+        self.nest = schedule.nest
+        self.machine = machine
+        self.width, self.tail = schedule.widths(machine)
+        bits = machine.vector_bytes * 8
+        attrs = f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+        parameters = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
+        self.fn = Function(name, parameters, "i64", attrs)
+        self.slots = Slots(schedule)
+        self.values = Values(self.fn, schedule, self.slots)
+
+    def write(self) -> None:
+        fn = self.fn
+        status = fn.op("alloca i64, align 8")
+        fn.store("i64", "0", status, 8)
+        self.values.status = status
+        with fn.when(fn.icmp("slt", "%begin", "%end")):
+            self.values.prologue((self.width, self.tail))
+            self._refuse_empty_sizes()
+            self._at_depth(0, 0)
+            self._items()
+        fn.do(f"ret i64 {fn.load('i64', status, 8)}")
+
+    def _refuse_empty_sizes(self) -> None:
+        """Return where an index is checked against an extent of 0: not even 0 may be used."""
+        fn, values = self.fn, self.values
+        for place, i in enumerate(self.nest.instructions):
+            if not (isinstance(i, Pointwise) and i.op == "check_index"):
+                continue
+            refuse, go_on = fn.label("refuse"), fn.label("accept")
+            empty = fn.icmp("eq", values.argument(self.slots.extra[place]), 0)
+            for dim in self.schedule.swept if self.schedule.depth[place] > 1 else ():
+                reached = fn.icmp("ne", values.extent[dim], 0)
+                empty = fn.op(f"and i1 {empty}, {reached}")
+            fn.cond_br(empty, refuse, go_on)
+            fn.block(refuse)
+            fn.do(f"ret i64 {values.argument(self.slots.extra[place] + 1)}")
+            fn.block(go_on)
+
+    # -- rows -----------------------------------------------------------------------------
+    def _items(self) -> None:
+        """All work items of the call."""
+        if self.schedule.by_elements:
+            self._row()
+            return
+        with self.fn.loop("%begin", "%end") as loop, self.values.scope():
+            if self.schedule.kind == "column":
+                self._column_item(loop.index)
+            else:
+                self._decode(loop.index)
+                self._row()
+
+    def _decode(self, item: str) -> None:
+        """Set the indices of the outer dimensions from the number of a row."""
+        fn, outer = self.fn, self.schedule.outer
+        for place in range(len(outer) - 1, -1, -1):
+            index = item
+            if place > 0:
+                extent = self.values.extent[outer[place]]
+                index = fn.integer("urem", item, extent)
+                item = fn.integer("udiv", item, extent)
+            self.values.enter(outer[place], index)
+
+    def _column_item(self, item: str) -> None:
+        """One block of lanes of the last dimension."""
+        fn, values, last = self.fn, self.values, self.schedule.last
+        extent = values.extent[last]
+        blocks = fn.integer("udiv", fn.integer("add", extent, self.width - 1), self.width)
+        if self.schedule.outer:
+            self._decode(fn.integer("udiv", item, blocks))
+            item = fn.integer("urem", item, blocks)
+        begin = fn.integer("mul", item, self.width)
+        end = fn.integer("add", begin, self.width)
+        if self.width == 1 or self.machine.has_masks:
+            with values.scope():
+                values.lanes(self.width, (begin, extent) if self.width > 1 else None)
+                values.enter(last, begin)
+                self._row()
+            return
+        whole = fn.icmp("sle", end, extent)
+        with fn.when(whole), values.scope():
+            values.lanes(self.width, None)
+            values.enter(last, begin)
+            self._row()
+        # Here the lanes of the last block are taken one by one.
+        rest = fn.op(f"select i1 {whole}, i64 {extent}, i64 {begin}")
+        with fn.loop(rest, extent) as loop, values.scope():
+            values.lanes(1, None)
+            values.enter(last, loop.index)
+            self._row()
+
+    def _row(self) -> None:
+        """The sweeps of a row, and what is computed between them."""
+        self._at_depth(1, 0)
+        for number, sweep in enumerate(self.schedule.sweeps):
+            if sweep.body:
+                self._sweep(sweep)
+            self._at_depth(1, number + 1)
+
+    def _at_depth(self, depth: int, phase: int) -> None:
+        """Write what is computed outside the sweeps, at a depth and phase."""
+        schedule = self.schedule
+        self.write_all(
+            p for p in range(len(self.nest.instructions))
+            if schedule.depth[p] == depth and schedule.phase[p] == phase
+        )  # fmt: skip
+
+    def write_all(self, places: Iterable[int]) -> None:
+        """Write instructions in order, stores last: an operand may be overwritten in place."""
+        code = self.nest.instructions
+        writes = (Store, ScatterAdd)
+        for place in sorted(places, key=lambda p: (isinstance(code[p], writes), p)):
+            self.values.write(place)
+
+    # -- sweeps ---------------------------------------------------------------------------
+    def _sweep(self, sweep: Sweep) -> None:
+        """One pass over the swept dimensions; leaves the reductions' results as values."""
+        values = self.values
+        writer = _SweepWriter(self, sweep)
+        states = writer.loop(0, [r.identity(w, True) for r, w in writer.reducers])
+        count = "1"
+        for dim in self.schedule.swept:
+            count = self.fn.integer("mul", count, values.extent[dim])
+        for place, (reducer, width), state in zip(
+            writer.places, writer.reducers, states, strict=True
+        ):
+            if self.schedule.kind == "row":
+                state, width = reducer.folded(state, width, 1, True), 1
+            values.define(place, width, reducer.result(width, state, count))
+
+
+class _SweepWriter:
+    """The loops of one sweep. Totals are carried through all loops, as one flat list."""
+
+    def __init__(self, emitter: _Emitter, sweep: Sweep) -> None:
+        self.emitter = emitter
+        self.fn = emitter.fn
+        self.values = emitter.values
+        self.schedule = emitter.schedule
+        self.sweep = sweep
+        code = emitter.nest.instructions
+        self.places = [p for p in sweep.body if isinstance(code[p], Reduce)]
+        self.reducers: list[tuple[Reducer, int]] = []
+        for place in self.places:
+            i = code[place]
+            assert isinstance(i, Reduce)
+            reducer = make_reducer(self.fn, i.op, code[i.input].dtype, i.dtype)
+            self.reducers.append((reducer, self._total_width(place)))
+        self.inner = self._at(self.schedule.deepest)
+        self.numbered = bool(sweep.saves or sweep.reloads) or any(
+            r.op in ("argmax", "argmin") for r, _ in self.reducers
+        )
+
+    def _at(self, depth: int) -> list[int]:
+        """The instructions of the sweep at a depth, but for reductions."""
+        return [
+            p for p in self.sweep.body
+            if self.schedule.depth[p] == depth and p not in self.places
+        ]  # fmt: skip
+
+    def _total_width(self, place: int) -> int:
+        """Lanes of a reduction's total: in a row those of the tail, or one register."""
+        if self.schedule.kind == "row":
+            return min(self.emitter.width, self.schedule.native_lanes(self.emitter.machine))
+        return self.values.width if self.schedule.is_vector(place) else 1
+
+    def loop(self, level: int, totals: list[list[str]]) -> list[list[str]]:
+        """The loops from the `level`-th swept dimension on."""
+        dim = self.schedule.swept[level]
+        if level == len(self.schedule.swept) - 1:
+            return self._innermost(dim, totals)
+        with self.fn.loop(0, self.values.extent[dim], carried=self._carried(totals)) as loop:
+            with self.values.scope():
+                self.values.enter(dim, loop.index)
+                self._number(dim, loop.index)
+                self.emitter.write_all(self._at(2 + level))
+                inside = self.loop(level + 1, self._unflat(loop.values, True))
+            loop.next = _flat(inside)
+        return self._unflat(loop.values, True)
+
+    def _unflat(self, flat: list[str], total: bool) -> list[list[str]]:
+        found, at = [], 0
+        for reducer, _ in self.reducers:
+            size = len(reducer.total if total else reducer.inner)
+            found.append(flat[at : at + size])
+            at += size
+        return found
+
+    def _number(self, dim: int, index: str) -> None:
+        """Keep the linear number of the point among those swept."""
+        if self.numbered:
+            before = self.fn.integer("mul", self.values.number, self.values.extent[dim])
+            self.values.number = self.fn.integer("add", before, index)
+
+    def _innermost(self, dim: int, totals: list[list[str]]) -> list[list[str]]:
+        fn, schedule, emitter = self.fn, self.schedule, self.emitter
+        low, high = "0", self.values.extent[dim]
+        if schedule.by_elements:
+            low, high = "%begin", "%end"
+        if schedule.kind == "column" or emitter.width == 1:
+            return self._strip(dim, low, high, self.values.width, totals)
+        width, tail = emitter.width, emitter.tail
+        length = fn.integer("sub", high, low)
+        middle = fn.integer("add", low, fn.integer("and", length, -width))
+        totals = self._strip(dim, low, middle, width, totals)
+        return self._strip(dim, middle, high, tail, totals, is_tail=True)
+
+    def _strip(
+        self, dim: int, low: str, high: str, width: int, totals: list[list[str]],
+        is_tail: bool = False,
+    ) -> list[list[str]]:  # fmt: skip
+        """A part of the innermost dimension in one width, block by block, added to `totals`."""
+        fn, values = self.fn, self.values
+        with values.scope():
+            values.width = width
+            values.spread(self.inner)
+            step = 1 if self.schedule.kind == "column" else width
+            # A tail is shorter than a block.
+            if is_tail or not any(r.blocked for r, _ in self.reducers):
+                return self._block(dim, low, high, step, is_tail and width > 1, totals)
+            with fn.loop(low, high, BLOCK, carried=self._carried(totals)) as loop:
+                end = fn.integer("add", loop.index, BLOCK)
+                end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", high))
+                held = self._unflat(loop.values, True)
+                loop.next = _flat(self._block(dim, loop.index, end, step, False, held))
+            return self._unflat(loop.values, True)
+
+    def _carried(self, totals: list[list[str]]) -> list[tuple[str, str]]:
+        types = [t for r, w in self.reducers for t in r.types(w, True)]
+        return list(zip(types, _flat(totals), strict=True))
+
+    def _block(
+        self, dim: int, low: str, high: str, step: int, masked: bool, totals: list[list[str]]
+    ) -> list[list[str]]:
+        """One loop over elements; inner states start anew and are merged into `totals`."""
+        row = self.schedule.kind == "row"
+        widths = [self.values.width if row else w for _, w in self.reducers]
+        begin = [r.identity(w, False) for (r, _), w in zip(self.reducers, widths, strict=True)]
+        types = [t for (r, _), w in zip(self.reducers, widths, strict=True)
+                 for t in r.types(w, False)]  # fmt: skip
+        carried = list(zip(types, _flat(begin), strict=True))
+        with self.fn.loop(low, high, step, carried=carried) as loop:
+            with self._point(dim, loop.index, high if masked else None):
+                states = self._unflat(loop.values, False)
+                for k, ((reducer, _), w) in enumerate(zip(self.reducers, widths, strict=True)):
+                    states[k] = self._step(self.places[k], reducer, w, states[k])
+            loop.next = _flat(states)
+        merged = []
+        for (reducer, total), w, state, held in zip(
+            self.reducers, widths, self._unflat(loop.values, False), totals, strict=True
+        ):
+            to = min(w, total)
+            state = reducer.widened(to, reducer.folded(state, w, to, False))
+            state = reducer.folded(state, to, total, True)
+            merged.append(reducer.merge(total, held, state, True))
+        return merged
+
+    @contextlib.contextmanager
+    def _point(self, dim: int, index: str, end: str | None) -> Iterator[None]:
+        """The body of the innermost loop; reductions step inside."""
+        values = self.values
+        with values.scope():
+            if end is not None:
+                values.lanes(values.width, (index, end))
+            values.enter(dim, index)
+            self._number(dim, index)
+            for place in self.sweep.reloads:
+                values.reload(place)
+            self.emitter.write_all(self.inner)
+            for place in self.sweep.saves:
+                values.save(place)
+            yield
+
+    def _step(self, place: int, reducer: Reducer, width: int, state: list[str]) -> list[str]:
+        i = self.emitter.nest.instructions[place]
+        assert isinstance(i, Reduce)
+        values = self.values
+        value = values.get(i.input, width)
+        numbers = values.numbers(width) if "arg" in reducer.op else ""
+        mask = values.mask if self.schedule.kind == "row" else None
+        return reducer.step(width, state, value, numbers, mask)
+
+
+def _flat(states: list[list[str]]) -> list[str]:
+    return [v for state in states for v in state]

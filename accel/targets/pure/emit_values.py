@@ -1,0 +1,362 @@
+"""The values of a kernel being written: names, memory accesses, instructions.
+
+`Values` knows the state at the point of writing (pointers moved to the current indices, lanes,
+mask) and what has a name there. A scope restores that state at the end of a loop's body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from ...ir import dtypes
+from ...ir.dtypes import DType
+from .arguments import Slots
+from .llvm_text import Function, Lanes
+from .lowering import ELEMENTS, Application, Site, cast, checked_index, lower
+from .nest import (
+    Const,
+    Gather,
+    Instruction,
+    Iota,
+    Load,
+    Pointwise,
+    ScatterAdd,
+    Store,
+    operands_of,
+)
+from .schedule import Schedule
+
+__all__ = ["Values"]
+
+
+class Values:
+    """Names of values, and the accesses and instructions that make them.
+
+    Attributes
+    ----------
+    width
+        Lanes of what varies along the last dimension, at the point of writing.
+    mask
+        The lanes that lie inside the data, or None for all of them.
+    number
+        The linear number of the point among those swept (of its first lane).
+    extent
+        The extents of the domain.
+    status
+        Pointer to the kernel's status word.
+    """
+
+    def __init__(self, fn: Function, schedule: Schedule, slots: Slots) -> None:
+        self.fn = fn
+        self.schedule = schedule
+        self.nest = schedule.nest
+        self.slots = slots
+        self.width = 1
+        self.mask: str | None = None
+        self.number = "0"
+        self.status = ""
+        self.extent: list[str] = []
+        self._arguments: dict[int, str] = {}
+        self._pointers: list[str] = []
+        self._index: dict[int, str] = {}
+        self._names: dict[tuple[int, int], str] = {}
+        self._lane_offsets: dict[tuple[int, int], str] = {}
+        self._scratch: dict[int, str] = {}
+
+    # -- the prologue -----------------------------------------------------------------------
+    def prologue(self, widths: Sequence[int]) -> None:
+        """Read the argument block; `widths` are those that will be used."""
+        fn, slots = self.fn, self.slots
+        for slot in range(slots.count):
+            self._arguments[slot] = fn.load("i64", fn.gep("%args", slot, "i64"), 8)
+        self.extent = [self._arguments[s] for s in slots.extent]
+        self._pointers = [self._pointer(first) for first in slots.pointer]
+        last = self.schedule.last
+        for access, a in enumerate(self.nest.accesses):
+            for width in {w for w in widths if w > 1}:
+                if a.lane_class == "s":
+                    stride = self._arguments[slots.stride[access][last]]
+                    self._lane_offsets[access, width] = self._multiples(stride, width)
+        if slots.scratch is not None:
+            self._place_scratch(slots.scratch, max(widths))
+
+    def argument(self, slot: int) -> str:
+        """The value of a slot of the argument block."""
+        return self._arguments[slot]
+
+    def _pointer(self, first: int) -> str:
+        base = self.fn.gep("%bases", self._arguments[first], "ptr")
+        return self.fn.gep(self.fn.load("ptr", base, 8), self._arguments[first + 1])
+
+    def _place_scratch(self, first: int, width: int) -> None:
+        """One array of the scratch memory for every stashed value."""
+        fn = self.fn
+        elements = "1" if self.schedule.kind != "column" else str(width)
+        for dim in self.schedule.swept:
+            elements = fn.integer("mul", elements, self.extent[dim])
+        pointer = self._pointer(first)
+        for place in self.schedule.stash:
+            self._scratch[place] = pointer
+            size = self.nest.instructions[place].dtype.itemsize
+            pointer = fn.gep(pointer, fn.integer("mul", elements, size))
+
+    # -- the point of writing ---------------------------------------------------------------
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Forget at the end whatever was named or moved inside."""
+        state = (self.width, self.mask, self.number, list(self._pointers), dict(self._index),
+                 dict(self._names))  # fmt: skip
+        yield
+        (self.width, self.mask, self.number, self._pointers, self._index, self._names) = state
+
+    def lanes(self, width: int, active: tuple[str, str] | None) -> None:
+        """Write at `width` lanes, of which those below active's end (from its begin) count."""
+        self.width = width
+        self.mask = None
+        if active is not None:
+            self.mask = Lanes(self.fn, "i1", width).lane_mask(*active)
+
+    def enter(self, dim: int, index: str) -> None:
+        """Move along a dimension from index 0 to `index`."""
+        self._index[dim] = index
+        for access, a in enumerate(self.nest.accesses):
+            if a.strides[dim] == 0:
+                continue
+            pointer = self._pointers[access]
+            if dim == self.schedule.last and a.lane_class == "1":
+                self._pointers[access] = self.fn.gep(pointer, index, _memory_type(a.dtype))
+            else:
+                stride = self._arguments[self.slots.stride[access][dim]]
+                offset = self.fn.integer("mul", index, stride)
+                self._pointers[access] = self.fn.gep(pointer, offset)
+
+    # -- names ------------------------------------------------------------------------------
+    def define(self, place: int, width: int, name: str) -> None:
+        """Give an instruction's value its name at a width."""
+        self._names[place, width] = name
+
+    def get(self, place: int, width: int) -> str:
+        """The value of an instruction in `width` lanes."""
+        i = self.nest.instructions[place]
+        if isinstance(i, Const) and i.literal:
+            return Site(self.fn, width).lanes(i.dtype).const(i.value)
+        name = self._names.get((place, width))
+        if name is None:
+            name = Site(self.fn, width).lanes(i.dtype).splat(self._names[place, 1])
+            self._names[place, width] = name
+        return name
+
+    def spread(self, places: Sequence[int]) -> None:
+        """Spread over lanes, ahead of a loop, the scalars that instructions in it use."""
+        if self.width == 1:
+            return
+        for place in places:
+            for operand in operands_of(self.nest.instructions[place]):
+                if self.schedule.is_vector(place) and (operand, 1) in self._names:
+                    self.get(operand, self.width)
+
+    def numbers(self, width: int) -> str:
+        """The number of every lane's point among those swept (int64)."""
+        lanes = Lanes(self.fn, "i64", width)
+        first = lanes.splat(self.number)
+        if width == 1 or self.schedule.kind == "column":
+            return first
+        return lanes.add(first, _iota(width))
+
+    def _multiples(self, step: str, width: int) -> str:
+        """0, step, 2 step … of an i64."""
+        lanes = Lanes(self.fn, "i64", width)
+        return lanes.mul(lanes.splat(step), _iota(width))
+
+    # -- memory -----------------------------------------------------------------------------
+    def _memory(self, dtype: DType, width: int) -> Lanes:
+        return Lanes(self.fn, _memory_type(dtype), width)
+
+    def _from_memory(self, value: str, dtype: DType, width: int) -> str:
+        return self._memory(dtype, width).cmp("ne", value, 0) if dtype.kind == "b" else value
+
+    def _to_memory(self, value: str, dtype: DType, width: int) -> str:
+        if dtype.kind != "b":
+            return value
+        return cast(Site(self.fn, width), value, dtype, dtypes.uint8)
+
+    def _address(
+        self, access: int, width: int, indices: Sequence[int], first_slot: int
+    ) -> tuple[str, str | None]:
+        """(pointer of the first lane, byte offsets of the lanes where they do not follow each
+        other) of an access moved by index values."""
+        fn, pointer = self.fn, self._pointers[access]
+        lanes = Lanes(fn, "i64", width)
+        offsets: str | None = None
+        for k, place in enumerate(indices):
+            stride = self._arguments[first_slot + k]
+            if width > 1 and self.schedule.is_vector(place):
+                part = lanes.mul(self.get(place, width), lanes.splat(stride))
+                offsets = part if offsets is None else lanes.add(offsets, part)
+            else:
+                pointer = fn.gep(pointer, fn.integer("mul", self.get(place, 1), stride))
+        a = self.nest.accesses[access]
+        own: str | None = None
+        if width > 1 and a.lane_class == "s":
+            own = self._lane_offsets[access, width]
+        elif width > 1 and a.lane_class == "1" and offsets is not None:
+            own = lanes.mul(_iota(width), a.dtype.itemsize)
+        if own is not None:
+            offsets = own if offsets is None else lanes.add(offsets, own)
+        return pointer, offsets
+
+    def _pointers_of_lanes(self, pointer: str, offsets: str, width: int) -> str:
+        """The lanes' pointers; lanes outside the data point to the first one, which is inside."""
+        if self.mask is not None:
+            offsets = Lanes(self.fn, "i64", width).select(self.mask, offsets, 0)
+        return self.fn.op(f"getelementptr i8, ptr {pointer}, <{width} x i64> {offsets}")
+
+    def _read(self, dtype: DType, width: int, pointer: str, offsets: str | None) -> str:
+        lanes = self._memory(dtype, width)
+        if offsets is not None:
+            raw = self.fn.call(
+                lanes.type, f"llvm.masked.gather.{lanes.suffix}.v{width}p0",
+                (f"<{width} x ptr>", self._pointers_of_lanes(pointer, offsets, width)),
+                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
+                (lanes.type, "zeroinitializer"),
+            )  # fmt: skip
+        elif width > 1 and self.mask is not None:
+            raw = lanes.masked_load(pointer, self.mask)
+        else:
+            raw = lanes.load(pointer)
+        return self._from_memory(raw, dtype, width)
+
+    def _write(
+        self, dtype: DType, width: int, value: str, pointer: str, offsets: str | None
+    ) -> None:
+        lanes = self._memory(dtype, width)
+        value = self._to_memory(value, dtype, width)
+        if offsets is not None:
+            if self.mask is not None:  # all lanes outside the data repeat the first one
+                first = self.fn.op(f"extractelement {lanes.type} {value}, i64 0")
+                value = lanes.select(self.mask, value, lanes.splat(first))
+            self.fn.call(
+                "void", f"llvm.masked.scatter.{lanes.suffix}.v{width}p0", (lanes.type, value),
+                (f"<{width} x ptr>", self._pointers_of_lanes(pointer, offsets, width)),
+                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
+            )  # fmt: skip
+        elif width > 1 and self.mask is not None:
+            lanes.masked_store(value, pointer, self.mask)
+        else:
+            lanes.store(value, pointer)
+
+    def save(self, place: int) -> None:
+        """Stash a value for later sweeps of the row."""
+        dtype = self.nest.instructions[place].dtype
+        self._write(dtype, self.width, self.get(place, self.width), self._stash(place), None)
+
+    def reload(self, place: int) -> None:
+        """Read a stashed value."""
+        dtype = self.nest.instructions[place].dtype
+        self.define(place, self.width, self._read(dtype, self.width, self._stash(place), None))
+
+    def _stash(self, place: int) -> str:
+        number = self.number
+        if self.schedule.kind == "column":
+            number = self.fn.integer("mul", number, self.width)
+        element = _memory_type(self.nest.instructions[place].dtype)
+        return self.fn.gep(self._scratch[place], number, element)
+
+    # -- instructions -----------------------------------------------------------------------
+    def write(self, place: int) -> None:
+        """Write an instruction at the point of writing; its operands have names."""
+        i = self.nest.instructions[place]
+        width = self.width if self.schedule.is_vector(place) else 1
+        if isinstance(i, Const) and i.literal:
+            return
+        if isinstance(i, Store):
+            pointer, offsets = self._address(i.access, width, (), 0)
+            dtype = self.nest.accesses[i.access].dtype
+            self._write(dtype, width, self.get(i.input, width), pointer, offsets)
+        elif isinstance(i, ScatterAdd):
+            self._scatter_add(place, i, width)
+        else:
+            self.define(place, width, self._value(place, i, width))
+
+    def _value(self, place: int, i: Instruction, width: int) -> str:
+        slot = self.slots.extra[place]
+        if isinstance(i, Load):
+            dtype = self.nest.accesses[i.access].dtype
+            return self._read(dtype, width, *self._address(i.access, width, (), 0))
+        if isinstance(i, Gather):
+            dtype = self.nest.accesses[i.access].dtype
+            address = self._address(i.access, width, i.indices, slot)
+            return self._read(dtype, width, *address)
+        if isinstance(i, Const):
+            return self._number(self._arguments[slot], i.dtype)
+        if isinstance(i, Iota):
+            return self._iota(i, slot, width)
+        if isinstance(i, Pointwise):
+            return self._pointwise(i, slot, width)
+        raise TypeError(type(i).__name__)
+
+    def _number(self, bits: str, dtype: DType) -> str:
+        """The scalar whose bits an argument holds."""
+        fn, element = self.fn, ELEMENTS[dtype]
+        if dtype.itemsize < 8:
+            whole = f"i{8 * dtype.itemsize}" if dtype.kind != "b" else "i1"
+            bits = fn.op(f"trunc i64 {bits} to {whole}")
+        return fn.op(f"bitcast i{8 * dtype.itemsize} {bits} to {element}") if (
+            dtype.kind == "f"
+        ) else bits
+
+    def _iota(self, i: Iota, slot: int, width: int) -> str:
+        start, step = self._arguments[slot], self._arguments[slot + 1]
+        moved = self.fn.integer("mul", self._index[i.dim], step)
+        value = self.fn.integer("add", start, moved)
+        if width > 1:
+            lanes = Lanes(self.fn, "i64", width)
+            value = lanes.add(lanes.splat(value), self._multiples(step, width))
+        return cast(Site(self.fn, width), value, dtypes.int64, i.dtype)
+
+    def _pointwise(self, i: Pointwise, slot: int, width: int) -> str:
+        site = Site(self.fn, width)
+        inputs = [self.get(o, width) for o in i.inputs]
+        sources = [self.nest.instructions[o].dtype for o in i.inputs]
+        if i.op != "check_index":
+            return lower(site, i.op, Application(inputs, sources, i.dtype, i.attrs))
+        size = site.lanes(dtypes.int64).splat(self._arguments[slot])
+        index, bad = checked_index(site, inputs[0], sources[0], size, i.attrs["wrap"])
+        self._report(bad, self._arguments[slot + 1], width)
+        return index
+
+    def _report(self, bad: str, status: str, width: int) -> None:
+        """Set the status where a lane is bad, unless an earlier check has set it."""
+        fn = self.fn
+        if width > 1:
+            masks = Lanes(fn, "i1", width)
+            bad = masks.mask_op("and", bad, self.mask) if self.mask is not None else bad
+            joined = fn.op(f"bitcast {masks.type} {bad} to i{width}")
+            bad = fn.op(f"icmp ne i{width} {joined}, 0")
+        with fn.when(bad):
+            held = fn.load("i64", self.status, 8)
+            unset = fn.icmp("eq", held, 0)
+            fn.store("i64", fn.op(f"select i1 {unset}, i64 {status}, i64 {held}"), self.status, 8)
+
+    def _scatter_add(self, place: int, i: ScatterAdd, width: int) -> None:
+        dtype = self.nest.accesses[i.access].dtype
+        pointer, _ = self._address(i.access, width, i.indices, self.slots.extra[place])
+        held = self._read(dtype, width, pointer, None)
+        both = Application([held, self.get(i.input, width)], [dtype, dtype], dtype, {})
+        total = lower(Site(self.fn, width), "add", both)
+        self._write(dtype, width, total, pointer, None)
+
+
+def _memory_type(dtype: DType) -> str:
+    """The LLVM type of an element in memory."""
+    return "i8" if dtype.kind == "b" else ELEMENTS[dtype]
+
+
+def _iota(width: int) -> str:
+    """The vector 0, 1, 2 … of int64."""
+    return "<" + ", ".join(f"i64 {k}" for k in range(width)) + ">"
+
+
+def _all(width: int) -> str:
+    return "splat (i1 true)" if width > 1 else "true"

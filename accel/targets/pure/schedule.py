@@ -1,0 +1,256 @@
+"""How a nest runs: what is computed where, in how many sweeps, in how many lanes.
+
+The last dimension of the domain is spread over vector lanes. The dimensions that a row is
+*swept* over are the reduced ones; without reductions, the last one. The rest are *outer*: they
+are decoded from the number of the work item, a row. Three kinds of nest follow:
+
+- ``map``: nothing is reduced; a row sweeps the last dimension. (With one dimension only there
+  are no rows, and elements are the work items.)
+- ``row``: the last dimension is reduced; lanes run along the sweep and are folded at its end.
+- ``column``: the last dimension is kept; a work item is a block of lanes of it, each lane
+  with an accumulator of its own.
+
+Every value has a *depth*: 0, once a call; 1, once a row; 2 + k, in the k-th swept loop. And a
+*phase*: the first sweep in which it can be computed, counted by the reductions it needs. A
+sweep computes what its reductions and stores need; values of earlier sweeps are computed once
+more when that is cheap, else they are *stashed* in scratch memory by the earlier sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+from . import vecmath
+from .jit import Machine
+from .nest import (
+    Access,
+    Gather,
+    Instruction,
+    Iota,
+    Nest,
+    Pointwise,
+    Reduce,
+    ScatterAdd,
+    Store,
+    operands_of,
+)
+
+__all__ = ["Schedule", "Sweep", "normalised"]
+
+#: Elements that a lane accumulator of floats takes in before it is added to a wider one.
+BLOCK = 2048
+
+_CHEAP_MATH = {"floor", "ceil", "trunc", "round", "rsqrt", "nextafter"}
+_HEAVY = (set(vecmath.FUNCTIONS) - _CHEAP_MATH) | {"pow", "floor_divide", "remainder", "fmod"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over the swept dimensions of a row.
+
+    Attributes
+    ----------
+    body
+        Places of the instructions computed, in order (stores and reductions included).
+    reloads
+        Places whose values an earlier sweep has stashed.
+    saves
+        Places whose values this sweep stashes.
+    """
+
+    body: tuple[int, ...]
+    reloads: tuple[int, ...]
+    saves: tuple[int, ...] = ()
+
+
+def normalised(nest: Nest) -> Nest:
+    """The nest with at least one dimension, and a reduced one if anything is reduced."""
+    folds = any(isinstance(i, Reduce) for i in nest.instructions)
+    extra = not nest.extents or (folds and not any(nest.reduced))
+    if not extra:
+        return nest
+    accesses = tuple(
+        Access(a.operand, a.dtype, (*a.strides, 0), a.offset) for a in nest.accesses
+    )
+    return dataclasses.replace(
+        nest, extents=(*nest.extents, 1), reduced=(*nest.reduced, folds), accesses=accesses
+    )
+
+
+class Schedule:
+    """The plan by which a nest is emitted; it depends on `Nest.key()` and the machine only.
+
+    Attributes
+    ----------
+    nest
+        The nest, normalised.
+    kind
+        ``map``, ``row`` or ``column``.
+    outer, swept
+        Dimensions decoded from the row number, and looped over within a row.
+    dims, depth, phase
+        For every instruction; see the module's documentation.
+    sweeps
+        The passes over a row, at least one.
+    stash
+        Places stashed by a sweep for later ones, widest elements first.
+    """
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest = normalised(nest)
+        self.last = last = len(nest.extents) - 1
+        reduced = tuple(d for d, r in enumerate(nest.reduced) if r)
+        if not reduced:
+            self.kind, self.swept = "map", (last,)
+        else:
+            self.kind, self.swept = ("row" if nest.reduced[last] else "column"), reduced
+        self.outer = tuple(d for d in range(last) if d not in self.swept)
+        self.dims = self._dims()
+        self.phase, self.depth = self._levels()
+        self.heavy = self._heavy()
+        self.sweeps, stash = self._sweeps()
+        sizes = {place: nest.instructions[place].dtype.itemsize for place in stash}
+        self.stash = tuple(sorted(stash, key=lambda place: (-sizes[place], place)))
+
+    @property
+    def by_elements(self) -> bool:
+        """Whether the work items are elements of the only dimension."""
+        return self.kind == "map" and not self.outer
+
+    @property
+    def deepest(self) -> int:
+        return 1 + len(self.swept)
+
+    def _dims(self) -> tuple[frozenset[int], ...]:
+        """The dimensions along which every instruction has to run."""
+        nest = self.nest
+        found = list(nest.varies())
+        for place, i in enumerate(nest.instructions):
+            if isinstance(i, Store):
+                strides = nest.accesses[i.access].strides
+                found[place] |= {d for d, s in enumerate(strides) if s != 0}
+            elif isinstance(i, ScatterAdd):
+                found[place] = frozenset(range(len(nest.extents)))
+        return tuple(found)
+
+    def _levels(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(phase, depth) of every instruction; a reduction's are those of its sweep."""
+        phases: list[int] = []
+        depths: list[int] = []
+        ready: list[int] = []  # the phase from which on a value can be used
+        for i, dims in zip(self.nest.instructions, self.dims, strict=True):
+            phase = max((ready[o] for o in operands_of(i)), default=0)
+            loops = [k for k, d in enumerate(self.swept) if d in dims]
+            if isinstance(i, Reduce):
+                depth = self.deepest
+            elif loops:
+                depth = 2 + loops[-1]
+            else:
+                depth = 1 if dims or phase or isinstance(i, Store) else 0
+            phases.append(phase)
+            depths.append(depth)
+            ready.append(phase + isinstance(i, Reduce))
+        return tuple(phases), tuple(depths)
+
+    def _heavy(self) -> tuple[bool, ...]:
+        """Whether computing a swept value once more costs more than storing and loading it."""
+        heavy: list[bool] = []
+        for place, i in enumerate(self.nest.instructions):
+            own = isinstance(i, Pointwise) and i.op in _HEAVY and i.dtype.kind in "iuf"
+            below = any(heavy[o] and self.in_sweep(o) for o in operands_of(i))
+            heavy.append(self.in_sweep(place) and (own or below))
+        return tuple(heavy)
+
+    def in_sweep(self, place: int) -> bool:
+        """Whether the value of an instruction exists inside a sweep only."""
+        return self.depth[place] > 1 and not isinstance(self.nest.instructions[place], Reduce)
+
+    def _sweeps(self) -> tuple[tuple[Sweep, ...], set[int]]:
+        code = self.nest.instructions
+        roots = [
+            p for p, i in enumerate(code)
+            if isinstance(i, Reduce)
+            or (isinstance(i, (Store, ScatterAdd)) and self.depth[p] > 1)
+        ]  # fmt: skip
+        last = max((self.phase[p] for p in roots), default=0)
+        bodies: list[set[int]] = []
+        reloads: list[set[int]] = []
+        for phase in range(last + 1):
+            body, reload = self._demanded([p for p in roots if self.phase[p] == phase], bodies)
+            bodies.append(body)
+            reloads.append(reload)
+        stash = set().union(*reloads)
+        sweeps = []
+        for body, reload in zip(bodies, reloads, strict=True):
+            earlier = set().union(*bodies[: len(sweeps)])
+            saves = (stash & body) - earlier
+            sweeps.append(Sweep(tuple(sorted(body)), tuple(sorted(reload)), tuple(sorted(saves))))
+        return tuple(sweeps), stash
+
+    def _demanded(
+        self, roots: list[int], earlier: list[set[int]]
+    ) -> tuple[set[int], set[int]]:
+        """(places to compute, places to reload) in the sweep that runs `roots`."""
+        body: set[int] = set()
+        reload: set[int] = set()
+        waiting = list(roots)
+        while waiting:
+            place = waiting.pop()
+            if place in body or place in reload:
+                continue
+            known = any(place in b for b in earlier)
+            vector = self.last in self.dims[place] and self.depth[place] == self.deepest
+            if known and self.heavy[place] and vector:
+                reload.add(place)
+                continue
+            body.add(place)
+            operands = operands_of(self.nest.instructions[place])
+            waiting.extend(o for o in operands if self.in_sweep(o))
+        return body, reload
+
+    # -- lanes ----------------------------------------------------------------------------
+    @functools.cached_property
+    def serial(self) -> bool:
+        """Whether lanes could collide: a scatter whose places vary along the last dimension."""
+        nest = self.nest
+        for i in nest.instructions:
+            if isinstance(i, ScatterAdd):
+                moving = any(self.last in self.dims[k] for k in i.indices)
+                if moving or nest.accesses[i.access].lane_class != "1":
+                    return True
+        return False
+
+    def is_vector(self, place: int) -> bool:
+        """Whether the value has one element a lane."""
+        return self.last in self.dims[place]
+
+    def native_lanes(self, machine: Machine) -> int:
+        """Lanes that fill one register with the widest elements of the nest."""
+        widest = max((self._lane_bytes(i) for p, i in enumerate(self.nest.instructions)
+                      if self.is_vector(p) or isinstance(i, Reduce)), default=8)  # fmt: skip
+        return machine.lanes(widest)
+
+    @staticmethod
+    def _lane_bytes(i: Instruction) -> int:
+        indexed = isinstance(i, (Iota, Gather)) or (isinstance(i, Reduce) and "arg" in i.op)
+        return 8 if indexed else i.dtype.itemsize
+
+    def widths(self, machine: Machine) -> tuple[int, int]:
+        """(lanes of the main loop, lanes of its tail); the tail is 1 where masks are slow.
+
+        Several registers a value interleave independent work; many values leave no registers
+        for that.
+        """
+        if self.serial:
+            return 1, 1
+        native = self.native_lanes(machine)
+        work = sum(self.depth[p] > 1 and self.is_vector(p)
+                   for p in range(len(self.nest.instructions)))  # fmt: skip
+        registers = 4 if work <= 40 else 2 if work <= 120 else 1
+        if machine.vector_bytes < 64:
+            registers = max(1, registers // 2)
+        if self.kind == "column":
+            registers = min(registers, 2)
+        return min(64, native * registers), native if machine.has_masks else 1
