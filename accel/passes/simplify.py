@@ -158,11 +158,12 @@ def _cast(b: Builder, node: Node, inputs: tuple[Node, ...]) -> Node | None:
 def _permute(b: Builder, node: Node, inputs: tuple[Node, ...]) -> Node | None:
     (x,) = inputs
     axes = node.attrs["axes"]
+    if x.op.name == "permute":
+        axes = tuple(x.attrs["axes"][i] for i in axes)
+        x = x.inputs[0]
     if axes == tuple(range(len(axes))):
         return x
-    if x.op.name == "permute":
-        return b.permute(x.inputs[0], axes=tuple(x.attrs["axes"][i] for i in axes))
-    return None
+    return b.permute(x, axes=axes) if x is not inputs[0] else None
 
 
 def _reshape(b: Builder, node: Node, inputs: tuple[Node, ...]) -> Node | None:
