@@ -64,7 +64,7 @@ ULP: dict[str, tuple[float, float]] = {
     "cosh": (1.5, 1.5),
     "tanh": (2.5, 2.25),
     "sigmoid": (2.25, 2.0),
-    "gelu_tanh": (6.0, 2.75),
+    "gelu_tanh": (3.0, 2.75),
     "log": (1.0, 1.0),
     "log1p": (1.5, 1.25),
     "log2": (1.5, 1.25),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..llvm_text import Lanes
 from .common import at_most, is_single, paired, pick, polynomial, scale
-from .exponential import exp_of_negative, exp_parts
+from .exponential import bounded_exp, exp_parts, lowered, raised_exp
 
 __all__ = ["erf", "erfc", "gelu"]
 
@@ -42,9 +42,8 @@ def erfc(lanes: Lanes, x: str) -> str:
 
 def _erf_tail_single(lanes: Lanes, a: str) -> str:
     """1 - erf(a) for a >= 0.9, whose error only counts absolutely."""
-    return exp_of_negative(
-        lanes, lanes.neg(polynomial(lanes, "minus_log_erfc", at_most(lanes, a, 4.0)))
-    )
+    g = polynomial(lanes, "minus_log_erfc", at_most(lanes, a, 4.0))
+    return bounded_exp(lanes, lanes.neg(g))
 
 
 def erf(lanes: Lanes, x: str) -> str:
@@ -56,18 +55,14 @@ def erf(lanes: Lanes, x: str) -> str:
 
 
 def gelu(lanes: Lanes, x: str) -> str:
-    """x times the normal distribution function, with full digits in the negative tail."""
-    bound = pick(lanes, 14.7, 38.8)
-    a = at_most(lanes, lanes.abs(x), bound)
+    """x times the normal distribution function, with its digits also in the negative tail."""
+    a = at_most(lanes, lanes.abs(x), pick(lanes, 14.846575, 38.818835))  # -a*a/2 = LOWEST
     square = lanes.mul(a, a)
-    low = lanes.mul(lanes.fma(lanes.neg(a), a, square), 0.5)
-    p, bits = exp_parts(lanes, lanes.mul(square, -0.5), low)
+    excess = lanes.fma(lanes.neg(a), a, square)
+    raised = raised_exp(lanes, lanes.mul(square, -0.5), excess, 0.5)
     numerator = paired(lanes, "gelu_numerator", a, square)
-    ratio = lanes.div(numerator, paired(lanes, "gelu_denominator", a, square))
+    denominator = paired(lanes, "gelu_denominator", a, square)
+    tail = lanes.mul(raised, lanes.div(numerator, denominator))
     negative = lanes.cmp("olt", x, 0.0)
-    # The factor x joins before the scale, so that a subnormal result is rounded once.
-    factor = lanes.select(negative, lanes.neg(a), 1.0)
-    tail = lanes.mul(lanes.mul(p, factor), ratio)
-    tail = scale(lanes, tail, bits)
-    y = lanes.select(negative, tail, lanes.mul(x, lanes.sub(1.0, tail)))
-    return lanes.select(lanes.cmp("oeq", x, float("-inf")), float("nan"), y)
+    rest = lanes.fma(tail, pick(lanes, -(2.0**-32), -(2.0**-64)), 1.0)
+    return lowered(lanes, lanes.mul(x, lanes.select(negative, tail, rest)), negative)

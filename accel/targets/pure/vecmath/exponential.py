@@ -17,8 +17,15 @@ from .common import (
 )
 
 __all__ = [
-    "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "sigmoid", "sinh", "tanh",
+    "bounded_exp", "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "lowered",
+    "raised_exp", "sigmoid", "sinh", "tanh",
 ]  # fmt: skip
+
+# Binary orders by which small exponentials are kept above the subnormals, their inverse, and
+# -(RAISE + exponent bias) ln 2, where the raised power of two has the bits of zero.
+RAISE = (32, 64)
+_LOWER = (2.0**-32, 2.0**-64)
+LOWEST = (-110.2104, -753.450985)
 
 
 def _bias(lanes: Lanes) -> int:
@@ -26,12 +33,12 @@ def _bias(lanes: Lanes) -> int:
     return pick(lanes, 127, 1023)
 
 
-def _reduce(lanes: Lanes, x: str, bias: int, low: str | None = None) -> tuple[str, str, str]:
-    """The bits of n + bias, n, and r of x (+ low)."""
+def _reduce(lanes: Lanes, x: str, bias: int) -> tuple[str, str, str]:
+    """The bits of n + bias, n, and r."""
     n, bits = round_scaled(lanes, x, 1.4426950408889634, bias)
     r = lanes.fma(n, pick(lanes, -0.6931471824645996, -0.6931471805599453), x)
     r = lanes.fma(n, pick(lanes, 1.9046542121259336e-09, -2.3190468138462996e-17), r)
-    return bits, n, r if low is None else lanes.add(r, low)
+    return bits, n, r
 
 
 def _minus_one(lanes: Lanes, r: str) -> str:
@@ -41,7 +48,9 @@ def _minus_one(lanes: Lanes, r: str) -> str:
 
 def exp_parts(lanes: Lanes, x: str, low: str | None = None, shift: int = 0) -> tuple[str, str]:
     """exp(x + low) * 2**shift as (p, bits) for :func:`common.scale`; x must be clamped."""
-    bits, _, r = _reduce(lanes, x, 2 * _bias(lanes) + shift, low)
+    bits, _, r = _reduce(lanes, x, 2 * _bias(lanes) + shift)
+    if low is not None:
+        r = lanes.add(r, low)
     return lanes.add(_minus_one(lanes, r), 1.0), bits
 
 
@@ -100,15 +109,42 @@ def tanh(lanes: Lanes, x: str) -> str:
     return lanes.copysign(lanes.div(em1, lanes.add(em1, 2.0)), x)
 
 
+def bounded_exp(lanes: Lanes, x: str, bias: int = 0) -> str:
+    """exp(x) * 2**bias where that is a normal number."""
+    bits, _, r = _reduce(lanes, x, _bias(lanes) + bias)
+    return lanes.mul(lanes.add(_minus_one(lanes, r), 1.0), power_of_two(lanes, bits))
+
+
+def raised_exp(lanes: Lanes, x: str, low: str, factor: float = 1.0) -> str:
+    """exp(x + factor * low) * 2**RAISE for LOWEST <= x <= 0: normal, or zero at LOWEST.
+
+    What follows may so multiply and divide without rounding in the subnormals before
+    :func:`lowered` brings the result down; at LOWEST that is zero in any case.
+    """
+    bits, _, r = _reduce(lanes, x, _bias(lanes) + pick(lanes, *RAISE))
+    r = lanes.add(r, low) if factor == 1.0 else lanes.fma(low, factor, r)
+    return lanes.mul(lanes.add(_minus_one(lanes, r), 1.0), power_of_two(lanes, bits))
+
+
+def lowered(lanes: Lanes, y: str, where: str) -> str:
+    """y, times 2**-RAISE in the lanes of the mask."""
+    return lanes.mul(y, lanes.select(where, pick(lanes, *_LOWER), 1.0))
+
+
+def _logistic(lanes: Lanes, x: str, raised: str, factor: str | None) -> str:
+    """e/(1 + e) where x < 0, else 1/(1 + e), times `factor`, from e raised by 2**RAISE."""
+    negative = lanes.cmp("olt", x, 0.0)
+    denominator = lanes.fma(raised, pick(lanes, *_LOWER), 1.0)
+    quotient = lanes.div(lanes.select(negative, raised, 1.0), denominator)
+    if factor is not None:
+        quotient = lanes.mul(factor, quotient)
+    return lowered(lanes, quotient, negative)
+
+
 def sigmoid(lanes: Lanes, x: str) -> str:
     """1/(1 + exp(-x)), with exp of a negative number only, so that the tail keeps its digits."""
-    e = exp_of_negative(lanes, lanes.neg(lanes.abs(x)))
-    return lanes.div(lanes.select(lanes.cmp("olt", x, 0.0), e, 1.0), lanes.add(e, 1.0))
-
-
-def exp_of_negative(lanes: Lanes, x: str, low: str | None = None) -> str:
-    """exp(x + low) for x <= 0."""
-    return scale(lanes, *exp_parts(lanes, at_least(lanes, x, pick(lanes, -104.0, -746.0)), low))
+    u = at_least(lanes, lanes.neg(lanes.abs(x)), pick(lanes, *LOWEST))
+    return _logistic(lanes, x, bounded_exp(lanes, u, pick(lanes, *RAISE)), None)
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
@@ -116,17 +152,16 @@ def gelu_tanh(lanes: Lanes, x: str) -> str:
 
     2u reaches a hundred where the result is still a number, so it is carried in two parts.
     """
-    bound = pick(lanes, 12.0, 23.0)
-    a = at_most(lanes, lanes.abs(x), bound)
+    a = at_most(lanes, lanes.abs(x), pick(lanes, 10.915148, 21.598918))  # 2u = LOWEST
     c0, c0_low = pick(
         lanes,
-        (1.5957691669464111, -4.534068054340423e-08),
-        (1.5957691216057308, -9.96930880911092e-17),
+        (-1.5957691669464111, 4.534068054340423e-08),
+        (-1.5957691216057308, 9.96930880911092e-17),
     )
     c1, c1_low = pick(
         lanes,
-        (0.07135481387376785, 2.3988324659995897e-09),
-        (0.07135481627260025, -6.175149918155315e-19),
+        (-0.07135481387376785, -2.3988324659995897e-09),
+        (-0.07135481627260025, 6.175149918155315e-19),
     )
     square = lanes.mul(a, a)
     square_low = lanes.fma(a, a, lanes.neg(square))
@@ -137,10 +172,6 @@ def gelu_tanh(lanes: Lanes, x: str) -> str:
     total_low = lanes.add(lanes.sub(term, back), lanes.sub(c0, lanes.sub(total, back)))
     total_low = lanes.add(total_low, lanes.add(term_low, c0_low))
     total_low = lanes.fma(square, c1_low, lanes.fma(square_low, c1, total_low))
-    w = lanes.mul(a, total)
-    w_low = lanes.fma(a, total_low, lanes.fma(a, total, lanes.neg(w)))
-    p, bits = exp_parts(lanes, lanes.neg(w), lanes.neg(w_low))
-    e = scale(lanes, p, bits)
-    negative = lanes.cmp("olt", x, 0.0)
-    quotient = lanes.div(lanes.select(negative, e, 1.0), lanes.add(e, 1.0))
-    return lanes.mul(x, quotient)
+    u = lanes.mul(a, total)
+    u_low = lanes.fma(a, total_low, lanes.fma(a, total, lanes.neg(u)))
+    return _logistic(lanes, x, raised_exp(lanes, u, u_low), x)
