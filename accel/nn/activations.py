@@ -1,0 +1,192 @@
+"""Activations as modules; each calls the function of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import accel
+
+from . import functional, init
+from .module import Module
+from .parameter import Parameter
+
+__all__ = [
+    "CELU", "ELU", "GELU", "GLU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax",
+    "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+]  # fmt: skip
+
+
+class _Activation(Module):
+    """A function of one tensor with fixed settings, which are attributes of the module.
+
+    Subclasses name the function and their settings; `settings` are also its keyword arguments.
+    """
+
+    function = ""
+    settings: tuple[str, ...] = ()
+
+    def forward(self, x: Any) -> Any:
+        values = {name: getattr(self, name) for name in self.settings}
+        return getattr(functional, self.function)(x, **values)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
+
+
+class ReLU(_Activation):
+    """max(x, 0)."""
+
+    function = "relu"
+
+
+class ReLU6(_Activation):
+    """min(max(x, 0), 6)."""
+
+    function = "relu6"
+
+
+class Sigmoid(_Activation):
+    """1 / (1 + exp(-x))."""
+
+    function = "sigmoid"
+
+
+class Tanh(_Activation):
+    """Hyperbolic tangent."""
+
+    function = "tanh"
+
+
+class SiLU(_Activation):
+    """x * sigmoid(x)."""
+
+    function = "silu"
+
+
+class Mish(_Activation):
+    """x * tanh(softplus(x))."""
+
+    function = "mish"
+
+
+class SELU(_Activation):
+    """ELU scaled so that activations normalise themselves (Klambauer et al. 2017)."""
+
+    function = "selu"
+
+
+class Hardswish(_Activation):
+    """x * relu6(x + 3) / 6."""
+
+    function = "hardswish"
+
+
+class LogSigmoid(_Activation):
+    """log(sigmoid(x)), exact for large negative x."""
+
+    function = "logsigmoid"
+
+
+class GELU(_Activation):
+    """x times the normal distribution function of x; `approximate="tanh"` for its estimate."""
+
+    function = "gelu"
+    settings = ("approximate",)
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = approximate
+
+
+class LeakyReLU(_Activation):
+    """x where positive, `negative_slope` times x elsewhere."""
+
+    function = "leaky_relu"
+    settings = ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+
+
+class ELU(_Activation):
+    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+
+    function = "elu"
+    settings = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+
+class CELU(ELU):
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere."""
+
+    function = "celu"
+
+
+class Softplus(_Activation):
+    """log(1 + exp(beta x)) / beta, and x itself where beta x exceeds the threshold."""
+
+    function = "softplus"
+    settings = ("beta", "threshold")
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta, self.threshold = beta, threshold
+
+
+class Hardtanh(_Activation):
+    """x clamped to [min_val, max_val]."""
+
+    function = "hardtanh"
+    settings = ("min_val", "max_val")
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__()
+        self.min_val, self.max_val = min_val, max_val
+
+
+class Softmax(_Activation):
+    """exp(x) over its sum along `dim`."""
+
+    function = "softmax"
+    settings = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of softmax, computed without overflow."""
+
+    function = "log_softmax"
+
+
+class GLU(_Activation):
+    """The first half of `dim` times the sigmoid of the second."""
+
+    function = "glu"
+    settings = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+
+class PReLU(Module):
+    """Leaky ReLU with a slope that is learned, one for all channels or one each."""
+
+    def __init__(self, num_parameters: int = 1, init_value: float = 0.25) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.weight = Parameter(accel.zeros((num_parameters,)))
+        init.constant_(self.weight, init_value)
+
+    def forward(self, x: Any) -> Any:
+        return functional.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"

@@ -1,0 +1,239 @@
+"""Layers with parameters, and layers that only reshape or drop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import accel
+
+from ..errors import ArgumentError
+from . import functional, init
+from .module import Module
+from .parameter import Parameter
+
+__all__ = ["Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "RMSNorm"]
+
+
+def _positive(op: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ArgumentError(
+                f"{op}: {name} is {size!r}", remedy=f"pass a non-negative int as {name}"
+            )
+
+
+class Identity(Module):
+    """Returns its input; any arguments at construction are ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Flatten(Module):
+    """Joins the axes from `start_dim` to `end_dim` into one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, x: Any) -> Any:
+        return accel.flatten(x, self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Linear(Module):
+    """``x @ weight.T + bias`` over the last axis.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Extents of the last axis of input and output.
+    bias
+        Whether there is a bias.
+    dtype
+        dtype of the parameters, float32 by default.
+
+    Attributes
+    ----------
+    weight
+        Shape (out_features, in_features), uniform within ±1/√in_features at first.
+    bias
+        Shape (out_features,) or None, likewise.
+
+    Examples
+    --------
+    >>> import accel
+    >>> from accel import nn
+    >>> nn.Linear(3, 2)(accel.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    bias: Parameter | None
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        _positive("Linear", in_features=in_features, out_features=out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(accel.empty((out_features, in_features), dtype=dtype))
+        self.bias = Parameter(accel.empty((out_features,), dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(max(self.in_features, 1))
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any) -> Any:
+        return functional.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class Embedding(Module):
+    """Rows of a table by integer index.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim
+        Rows of the table and their length.
+
+    Attributes
+    ----------
+    weight
+        Shape (num_embeddings, embedding_dim), standard normal at first.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = None) -> None:
+        super().__init__()
+        _positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Parameter(accel.empty((num_embeddings, embedding_dim), dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        init.normal_(self.weight)
+
+    def forward(self, index: Any) -> Any:
+        return functional.embedding(index, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class _Norm(Module):
+    """What LayerNorm and RMSNorm share: the shape of the last axes, eps and the weight."""
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float, dtype: Any) -> None:
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self.normalized_shape = tuple(shape)
+        self.eps = eps
+        self.dtype = dtype
+
+    def _ones(self, wanted: bool) -> Parameter | None:
+        return Parameter(accel.ones(self.normalized_shape, dtype=self.dtype)) if wanted else None
+
+    def _zeros(self, wanted: bool) -> Parameter | None:
+        return Parameter(accel.zeros(self.normalized_shape, dtype=self.dtype)) if wanted else None
+
+
+class LayerNorm(_Norm):
+    """Normalises the last axes to mean 0 and variance 1, then scales and shifts.
+
+    Parameters
+    ----------
+    normalized_shape
+        Extents of the last axes.
+    eps
+        Added to the variance.
+    elementwise_affine, bias
+        Whether there is a `weight`, and beside it a `bias`.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps, dtype)
+        self.weight = self._ones(elementwise_affine)
+        self.bias = self._zeros(elementwise_affine and bias)
+
+    def forward(self, x: Any) -> Any:
+        return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        affine = self.weight is not None
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
+
+
+class RMSNorm(_Norm):
+    """Divides the last axes by their root mean square, then scales.
+
+    Parameters
+    ----------
+    normalized_shape
+        Extents of the last axes.
+    eps
+        Added to the mean square; None is the dtype's machine epsilon.
+    elementwise_affine
+        Whether there is a `weight`.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps, dtype)  # type: ignore[arg-type]
+        self.weight = self._ones(elementwise_affine)
+
+    def forward(self, x: Any) -> Any:
+        return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        affine = self.weight is not None
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
+
+
+class Dropout(Module):
+    """In training, zeroes each element with probability `p` and scales the others by 1/(1-p).
+
+    Examples
+    --------
+    >>> from accel import nn
+    >>> nn.Dropout(0.1).eval()
+    Dropout(p=0.1)
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        functional.check_probability("Dropout", p)
+        self.p = p
+
+    def forward(self, x: Any) -> Any:
+        return functional.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
