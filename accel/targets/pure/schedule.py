@@ -102,10 +102,8 @@ class Schedule:
         self.nest = nest = normalised(nest)
         self.last = last = len(nest.extents) - 1
         reduced = tuple(d for d, r in enumerate(nest.reduced) if r)
-        if not reduced:
-            self.kind, self.swept = "map", (last,)
-        else:
-            self.kind, self.swept = ("row" if nest.reduced[last] else "column"), reduced
+        self.kind = ("row" if nest.reduced[last] else "column") if reduced else "map"
+        self.swept = reduced or (last,)
         self.outer = tuple(d for d in range(last) if d not in self.swept)
         self.dims = self._dims()
         self.phase, self.depth = self._levels()
@@ -182,7 +180,7 @@ class Schedule:
             bodies.append(body)
             reloads.append(reload)
         stash = set().union(*reloads)
-        sweeps = []
+        sweeps: list[Sweep] = []
         for body, reload in zip(bodies, reloads, strict=True):
             earlier = set().union(*bodies[: len(sweeps)])
             saves = (stash & body) - earlier

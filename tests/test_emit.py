@@ -1,0 +1,615 @@
+"""Loop nests against an interpreter of nests in NumPy, and every lowering against its op."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+
+import numpy as np
+import pytest
+
+import accel.ir.ops
+from accel.errors import ArgumentError
+from accel.ir import dtypes
+from accel.ir.evaluate import evaluate
+from accel.ir.op import all_ops, get_op, resolve
+from accel.ir.types import TensorType
+from accel.targets.pure import jit
+from accel.targets.pure.emit import (
+    emit_nest,
+    pack_arguments,
+    scratch_bytes,
+    splittable,
+    work_items,
+)
+from accel.targets.pure.lowering import ELEMENTS, LOWERINGS, supported, unsupported_reason
+from accel.targets.pure.nest import (
+    Access,
+    Const,
+    Gather,
+    Iota,
+    Load,
+    Nest,
+    Pointwise,
+    Reduce,
+    ScatterAdd,
+    Store,
+)
+
+assert accel.ir.ops  # fills the registry
+F32, F64, I32, I64, BOOL = (
+    dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.bool_,
+)  # fmt: skip
+
+
+def levels() -> list[str]:
+    """The host, and each lower x86 level that it can run."""
+    found = [""]
+    for level in ("avx2", "sse2"):
+        try:
+            jit.machine_for_level(level)
+        except ArgumentError:
+            continue
+        found.append(level)
+    return found
+
+
+@pytest.fixture(scope="module", params=levels(), ids=lambda level: level or "host")
+def machine(request: pytest.FixtureRequest) -> jit.Machine:
+    return jit.machine_for_level(request.param)
+
+
+CACHES: dict[jit.Machine, jit.KernelCache] = {}
+
+
+# -- running a nest, and what it should do -------------------------------------------------
+def execute(nest, arrays, machine=None, cuts=()):
+    """Run the kernel of `nest` on `arrays` (its operands); returns the status."""
+    machine = machine or jit.host_machine()
+    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    kernel = cache.get("kernel", emit_nest(nest, "kernel", machine).text)
+    scratch = np.empty(scratch_bytes(nest, machine) // 8 + 1)
+    pointers = [a.__array_interface__["data"][0] for a in (*arrays, scratch)]
+    bases = np.array(pointers, np.int64)
+    places = [(k, 0) for k in range(len(arrays))]
+    block = np.array(pack_arguments(nest, places, (len(arrays), 0)), np.int64)
+    prototype = ctypes.CFUNCTYPE(
+        ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+    )
+    call = prototype(kernel.address)
+    points = [0, *cuts, work_items(nest, machine)]
+    status = 0
+    for begin, end in itertools.pairwise(points):
+        status = status or call(bases.ctypes.data, block.ctypes.data, begin, end)
+    return status
+
+
+REDUCTIONS = {
+    "sum": np.sum, "mean": np.mean, "prod": np.prod, "amax": np.max, "amin": np.min,
+    "any": np.any, "all": np.all,
+}  # fmt: skip
+
+
+def view(array, access, extents):
+    """The elements of an access over the whole domain, as a view."""
+    strides = [s * array.itemsize for s in access.strides]
+    return np.lib.stride_tricks.as_strided(array.reshape(-1)[access.offset :], extents, strides)
+
+
+def places_of(nest, access, indices, index_strides, values):
+    """The flat element number that every point of the domain addresses."""
+    grid = np.full(nest.extents, access.offset, np.int64)
+    for d, s in enumerate(access.strides):
+        grid = grid + s * np.arange(nest.extents[d]).reshape([-1] + [1] * (grid.ndim - d - 1))
+    for place, s in zip(indices, index_strides, strict=True):
+        grid = grid + values[place] * s
+    return grid
+
+
+def interpret(nest, arrays):
+    """Do with NumPy, on whole arrays, what the kernel of `nest` does."""
+    values = []
+    axes = tuple(d for d, r in enumerate(nest.reduced) if r)
+    for i in nest.instructions:
+        value = None
+        access = nest.accesses[i.access] if hasattr(i, "access") else None
+        if isinstance(i, Load):
+            value = view(arrays[access.operand], access, nest.extents).copy()
+        elif isinstance(i, Const):
+            value = np.full(nest.extents, i.value, i.dtype.numpy)
+        elif isinstance(i, Iota):
+            shape = [-1] + [1] * (len(nest.extents) - i.dim - 1)
+            numbers = i.start + i.step * np.arange(nest.extents[i.dim]).reshape(shape)
+            value = np.broadcast_to(numbers.astype(i.dtype.numpy), nest.extents)
+        elif isinstance(i, Pointwise):
+            operands = [values[o] for o in i.inputs]
+            value = evaluate(get_op(i.op), operands, i.attrs, TensorType(i.dtype, nest.extents))
+        elif isinstance(i, Reduce):
+            value = np.broadcast_to(fold(i, values[i.input], axes), nest.extents)
+        elif isinstance(i, Gather):
+            where = places_of(nest, access, i.indices, i.index_strides, values)
+            value = arrays[access.operand].reshape(-1)[where]
+        elif isinstance(i, Store):
+            view(arrays[access.operand], access, nest.extents)[...] = values[i.input]
+        elif isinstance(i, ScatterAdd):
+            where = places_of(nest, access, i.indices, i.index_strides, values)
+            np.add.at(arrays[access.operand].reshape(-1), where, values[i.input])
+        values.append(value)
+
+
+def fold(i, x, axes):
+    """A reduction with its axes kept as 1, floats computed in float64."""
+    with np.errstate(all="ignore"):
+        if i.op in ("argmax", "argmin"):
+            kept = [d for d in range(x.ndim) if d not in axes]
+            moved = x.transpose(*kept, *axes).reshape([x.shape[d] for d in kept] + [-1])
+            found = getattr(np, i.op)(moved, axis=-1)
+            return np.expand_dims(found, axes)
+        if x.dtype.kind == "f" and i.op in ("sum", "mean", "prod"):
+            x = x.astype(np.float64)
+        elif i.op in ("sum", "prod"):
+            x = x.astype(i.dtype.numpy)
+        return np.asarray(REDUCTIONS[i.op](x, axis=axes, keepdims=True)).astype(i.dtype.numpy)
+
+
+def check(nest, arrays, machine=None, cuts=(), rtol=0.0):
+    """The kernel and the interpreter must write the same into equal arrays."""
+    expected = [a.copy() for a in arrays]
+    interpret(nest, expected)
+    assert execute(nest, arrays, machine, cuts) == 0
+    for got, wanted in zip(arrays, expected, strict=True):
+        if rtol and got.dtype.kind == "f":
+            np.testing.assert_allclose(got, wanted, rtol=rtol, atol=rtol, err_msg=str(nest))
+        else:
+            np.testing.assert_array_equal(got, wanted, err_msg=str(nest))
+
+
+def access(operand, array, strides=None, offset=0):
+    """An access of `array`, by its own strides unless others are given."""
+    own = tuple(s // array.itemsize for s in array.strides)
+    return Access(operand, dtypes.to_dtype(array.dtype), own if strides is None else strides,
+                  offset)  # fmt: skip
+
+
+def draw(dtype, shape, seed=0, low=-3, high=3):
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind in "iu":
+        return rng.integers(0 if dtype.kind == "u" else low, high + 1, shape).astype(dtype.numpy)
+    return np.asarray(rng.uniform(low, high, shape)).astype(dtype.numpy)
+
+
+def kept(array):
+    """Strides of a result whose reduced extents are 1."""
+    return tuple(
+        0 if n == 1 else s // array.itemsize
+        for n, s in zip(array.shape, array.strides, strict=True)
+    )
+
+
+# -- pointwise nests -----------------------------------------------------------------------
+@pytest.mark.parametrize("extent", [0, 1, 3, 15, 16, 17, 63, 64, 65, 130, 1001])
+def test_a_chain_matches_for_every_tail(extent, machine):
+    x, y, out = draw(F32, extent, 1), draw(F32, extent, 2), np.zeros(extent + 7, np.float32)
+    nest = Nest(
+        (extent,), (False,),
+        (access(0, x, (1,)), access(1, y, (1,)), access(2, out, (1,), 3)),
+        (Load(F32, 0), Load(F32, 1), Const(F32, 2.5), Pointwise(F32, "mul", (0, 1)),
+         Pointwise(F32, "add", (3, 2)), Pointwise(F32, "sqrt", (4,)), Store(F32, 2, 5)),
+    )  # fmt: skip
+    check(nest, [x, y, out], machine)
+
+
+@pytest.mark.parametrize("extents", [(5, 37), (1, 1), (3, 64), (4, 0), (0, 4), (2, 3, 19)])
+def test_every_lane_class_and_dtype_mix(extents, machine):
+    rank = len(extents)
+    full = draw(F32, extents, 1)
+    row = draw(F64, extents[-1:], 2)
+    column = draw(I32, extents[:1], 3)
+    wide = draw(dtypes.int8, (*extents[:-1], 2 * extents[-1]), 4)[..., ::2]
+    backwards = draw(BOOL, extents, 5)
+    out = np.zeros(extents, np.float64)
+    small = np.zeros((*extents[:-1], 3 * extents[-1]), np.int16)
+    flags = np.zeros(extents, bool)
+    strides = tuple(s // backwards.itemsize for s in backwards.strides)
+    nest = Nest(
+        extents, (False,) * rank,
+        (access(0, full), access(1, row, (0,) * (rank - 1) + (1,)),
+         access(2, column, (1,) + (0,) * (rank - 1)), access(3, wide),
+         access(4, backwards, (*strides[:-1], -1), max(extents[-1] - 1, 0)),
+         access(5, out), access(6, small[..., ::3]), access(7, flags)),
+        (Load(F32, 0), Load(F64, 1), Load(I32, 2), Load(dtypes.int8, 3), Load(BOOL, 4),
+         Pointwise(F64, "cast", (0,), {"dtype": F64, "weak": False}),
+         Pointwise(F64, "mul", (5, 1)),
+         Pointwise(F64, "cast", (2,), {"dtype": F64, "weak": False}),
+         Pointwise(F64, "where", (4, 6, 7)), Store(F64, 5, 8),
+         Pointwise(dtypes.int16, "cast", (3,), {"dtype": dtypes.int16, "weak": False}),
+         Store(dtypes.int16, 6, 10), Pointwise(BOOL, "logical_not", (4,)), Store(BOOL, 7, 12)),
+    )  # fmt: skip
+    arrays = [full, row, column, wide.base, backwards, out, small, flags]
+    check(nest, arrays, machine)
+
+
+def test_numbers_iotas_and_scalars(machine):
+    scalar = np.array(0.1)
+    ints, floats, fill = (np.zeros((3, 70), d) for d in (np.int64, np.float32, np.float64))
+    instructions = (
+        Iota(I64, 0, 5, -2), Iota(I64, 1, -7, 3), Pointwise(I64, "mul", (0, 1)), Store(I64, 0, 2),
+        Iota(F32, 1, 1, 2), Load(F64, 3),
+        Pointwise(F32, "cast", (5,), {"dtype": F32, "weak": False}),
+        Pointwise(F32, "mul", (4, 6)), Const(F32, -1.0, literal=True),
+        Pointwise(F32, "add", (7, 8)), Store(F32, 1, 9), Const(F64, 1e300), Store(F64, 2, 11),
+    )  # fmt: skip
+    nest = Nest(
+        (3, 70), (False, False),
+        (access(0, ints), access(1, floats), access(2, fill), access(3, scalar, (0, 0))),
+        instructions,
+    )  # fmt: skip
+    check(nest, [ints, floats, fill, scalar], machine)
+
+
+def test_no_dimensions_at_all():
+    x, out = np.array(2.0, np.float32), np.zeros((), np.float32)
+    nest = Nest((), (), (access(0, x), access(1, out)),
+                (Load(F32, 0), Pointwise(F32, "sqrt", (0,)), Store(F32, 1, 1)))  # fmt: skip
+    check(nest, [x, out])
+    assert out == np.sqrt(np.float32(2))
+
+
+def test_in_place():
+    x = draw(F32, (4, 100))
+    nest = Nest((4, 100), (False, False), (access(0, x), access(0, x)),
+                (Load(F32, 0), Pointwise(F32, "mul", (0, 0)), Store(F32, 1, 1)))  # fmt: skip
+    check(nest, [x])
+
+
+def test_nothing_outside_the_operands_is_touched(machine):
+    """Operands end at a page that must not be read, results at canaries."""
+    libc = ctypes.CDLL(None)
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(ctypes.c_void_p(address + page), page, 0) == 0  # no access
+    raw = np.frombuffer(memory, np.uint8, page)
+    for dtype, extent in itertools.product((F32, F64, dtypes.int8, BOOL), (1, 5, 16, 67)):
+        x = raw[page - extent * dtype.itemsize :].view(dtype.numpy)
+        x[...] = draw(dtype, extent)
+        out = np.zeros(extent + 64, dtype.numpy)
+        nest = Nest((extent,), (False,), (access(0, x, (1,)), access(1, out, (1,))),
+                    (Load(dtype, 0), Store(dtype, 1, 0)))  # fmt: skip
+        assert execute(nest, [x, out], machine) == 0
+        np.testing.assert_array_equal(out[:extent], x)
+        assert not out[extent:].any()
+
+
+def test_splitting_the_work_changes_no_bit(machine):
+    x, out = draw(F32, 1000), np.zeros(1000, np.float32)
+    nest = Nest((1000,), (False,), (access(0, x), access(1, out)),
+                (Load(F32, 0), Pointwise(F32, "tanh", (0,)), Store(F32, 1, 1)))  # fmt: skip
+    assert execute(nest, [x, out], machine) == 0
+    again = np.zeros_like(out)
+    assert execute(nest, [x, again], machine, cuts=(1, 7, 64, 65, 999)) == 0
+    np.testing.assert_array_equal(out, again)
+    nest, arrays = softmax_nest((20, 130), 1)
+    assert execute(nest, arrays, machine) == 0
+    first = arrays[1].copy()
+    arrays[1][...] = 0
+    assert execute(nest, arrays, machine, cuts=(3, 4, 19)) == 0
+    np.testing.assert_array_equal(first, arrays[1])
+
+
+# -- reductions ----------------------------------------------------------------------------
+def softmax_nest(shape, axis):
+    x, out = draw(F32, shape), np.zeros(shape, np.float32)
+    nest = Nest(
+        shape, tuple(d == axis for d in range(len(shape))), (access(0, x), access(1, out)),
+        (Load(F32, 0), Reduce(F32, "amax", 0), Pointwise(F32, "sub", (0, 1)),
+         Pointwise(F32, "exp", (2,)), Reduce(F32, "sum", 3), Pointwise(F32, "div", (3, 4)),
+         Store(F32, 1, 5)),
+    )  # fmt: skip
+    return nest, [x, out]
+
+
+@pytest.mark.parametrize("extent", [1, 7, 1000, 16385])
+def test_softmax_is_one_kernel(extent, machine):
+    nest, arrays = softmax_nest((3, extent), 1)
+    assert scratch_bytes(nest, machine) == 4 * extent
+    check(nest, arrays, machine, rtol=2e-6)
+
+
+def test_softmax_over_the_first_axis(machine):
+    nest, arrays = softmax_nest((50, 135), 0)
+    check(nest, arrays, machine, rtol=2e-6)
+    nest, arrays = softmax_nest((4, 9, 70), 1)
+    check(nest, arrays, machine, rtol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (3, 1000), (2, 16385)])
+def test_layer_norm_is_one_kernel(shape, machine):
+    x, out = draw(F32, shape), np.zeros(shape, np.float32)
+    scale, means = draw(F32, shape[1:], 7), np.zeros(shape[0], np.float32)
+    nest = Nest(
+        shape, (False, True),
+        (access(0, x), access(1, scale, (0, 1)), access(2, out), access(3, means, (1, 0))),
+        (Load(F32, 0), Reduce(F32, "mean", 0), Pointwise(F32, "sub", (0, 1)),
+         Pointwise(F32, "mul", (2, 2)), Reduce(F32, "mean", 3), Const(F32, 1e-5),
+         Pointwise(F32, "add", (4, 5)), Pointwise(F32, "sqrt", (6,)),
+         Pointwise(F32, "div", (2, 7)), Load(F32, 1), Pointwise(F32, "mul", (8, 9)),
+         Store(F32, 2, 10), Store(F32, 3, 1)),
+    )  # fmt: skip
+    assert scratch_bytes(nest) == 0
+    check(nest, [x, scale, out, means], machine, rtol=1e-5)
+
+
+AXES = [a for n in (1, 2, 3) for a in itertools.combinations(range(3), n)]
+
+
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_reductions_over_any_axes(axes, machine):
+    shape = (3, 70, 33)
+    for dtype, ops in (
+        (F32, ("sum", "mean", "amax", "amin", "any", "argmax", "argmin")),
+        (F64, ("sum", "prod", "amin")), (I32, ("sum", "prod", "amax", "all")),
+        (dtypes.uint8, ("sum", "amin", "argmin")), (BOOL, ("any", "all", "argmax", "sum")),
+    ):  # fmt: skip
+        x = draw(dtype, shape, len(ops), high=40)
+        accesses, instructions, arrays = [access(0, x)], [Load(dtype, 0)], [x]
+        for op in ops:
+            result = result_dtype(op, dtype)
+            out = np.zeros([1 if d in axes else n for d, n in enumerate(shape)], result.numpy)
+            arrays.append(out)
+            accesses.append(access(len(accesses), out, kept(out)))
+            instructions.append(Reduce(result, op, 0))
+            instructions.append(Store(result, len(accesses) - 1, len(instructions) - 1))
+        reduced = tuple(d in axes for d in range(3))
+        nest = Nest(shape, reduced, tuple(accesses), tuple(instructions))
+        check(nest, arrays, machine, rtol=1e-6)
+
+
+def result_dtype(op, dtype):
+    if op in ("any", "all"):
+        return BOOL
+    if op in ("argmax", "argmin") or (op in ("sum", "prod") and dtype.kind != "f"):
+        return I64
+    return dtype
+
+
+@pytest.mark.parametrize("op", ["amax", "amin", "argmax", "argmin"])
+def test_extrema_of_ties_and_nans(op):
+    nan, inf = np.nan, np.inf
+    rows = [
+        [1, 3, 3, 1], [nan, 1, nan, 2], [2, nan, 5, nan], [-inf] * 4, [inf] * 4,
+        [0.0, -0.0, 0.0, 1],
+    ]  # fmt: skip
+    x = np.array([np.resize(r, 4) for r in rows], np.float32)
+    x = np.ascontiguousarray(np.repeat(x, 37, axis=1))
+    dtype = I64 if op.startswith("arg") else F32
+    for axis in (0, 1):
+        data = x if axis == 1 else np.ascontiguousarray(x.T)
+        out = np.zeros(len(rows), dtype.numpy)
+        nest = Nest(
+            data.shape, (axis == 0, axis == 1),
+            (access(0, data), access(1, out, (0, 1) if axis == 0 else (1, 0))),
+            (Load(F32, 0), Reduce(dtype, op, 0), Store(dtype, 1, 1)),
+        )  # fmt: skip
+        check(nest, [data, out])
+
+
+def test_empty_reductions_give_the_identity():
+    for op, wanted in (("sum", 0), ("prod", 1), ("amax", -np.inf), ("any", False), ("all", True)):
+        dtype = BOOL if isinstance(wanted, bool) else F32
+        for shape, reduced in (((3, 0), (False, True)), ((0, 3), (True, False))):
+            x, out = np.zeros(shape, np.float32), np.ones(3, dtype.numpy)
+            out[...] = not wanted
+            strides = (1, 0) if reduced[1] else (0, 1)
+            nest = Nest(shape, reduced, (access(0, x, (3, 1)), access(1, out, strides)),
+                        (Load(F32, 0), Reduce(dtype, op, 0), Store(dtype, 1, 1)))  # fmt: skip
+            assert execute(nest, [x, out]) == 0
+            assert (out == wanted).all()
+
+
+def test_long_float32_sums_keep_their_accuracy():
+    x = (np.random.default_rng(0).random(1 << 20) + 0.5).astype(np.float32)
+    out = np.zeros(1, np.float32)
+    nest = Nest((x.size,), (True,), (access(0, x), access(1, out, (0,))),
+                (Load(F32, 0), Reduce(F32, "sum", 0), Store(F32, 1, 1)))  # fmt: skip
+    assert execute(nest, [x, out]) == 0
+    np.testing.assert_allclose(out[0], x.sum(dtype=np.float64), rtol=2e-7)
+
+
+# -- addresses decided by data -------------------------------------------------------------
+def take_nest(table, index, out, lanes):
+    """Rows of `table` (lanes along them), or single elements, by checked indices."""
+    n = len(index)
+    if lanes:
+        extents, own = (n, table.shape[1]), (0, 1)
+        places, strides = (1, 0), (table.shape[1], 1)
+    else:
+        extents, own = (table.shape[0], n), (table.shape[1], 0)
+        places, strides = (0, 1), (n, 1)
+    size = table.shape[0] if lanes else table.shape[1]
+    return Nest(
+        extents, (False, False),
+        (access(0, table, own), access(1, index, places), access(2, out, strides)),
+        (Load(dtypes.to_dtype(index.dtype), 1),
+         Pointwise(I64, "check_index", (0,), {"size": size, "wrap": True, "what": "index"}, 6),
+         Gather(dtypes.to_dtype(table.dtype), 0, (1,), (table.shape[1] if lanes else 1,)),
+         Store(dtypes.to_dtype(table.dtype), 2, 2)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [F32, dtypes.int8, BOOL, F64], ids=str)
+@pytest.mark.parametrize("lanes", [True, False])
+def test_gather(dtype, lanes, machine):
+    table = draw(dtype, (9, 21))
+    size = table.shape[0] if lanes else table.shape[1]
+    index = np.random.default_rng(1).integers(-size, size, 37).astype(np.int32)
+    out = np.zeros((37, 21) if lanes else (9, 37), dtype.numpy)
+    check(take_nest(table, index, out, lanes), [table, index, out], machine)
+    np.testing.assert_array_equal(out, np.take(table, index, axis=0 if lanes else 1))
+
+
+@pytest.mark.parametrize("lanes", [True, False])
+@pytest.mark.parametrize("bad", [9, -10, 2**62, -(2**63)])
+def test_a_bad_index_is_reported_and_not_used(lanes, bad, machine):
+    table = draw(F32, (9, 9))
+    index = np.zeros(40, np.int64)
+    index[33] = bad
+    out = np.zeros((40, 9) if lanes else (9, 40), np.float32)
+    assert execute(take_nest(table, index, out, lanes), [table, index, out], machine) == 7
+
+
+def test_no_index_is_good_in_an_empty_extent():
+    table, index = np.zeros((0, 9), np.float32), np.zeros(3, np.int64)
+    out = np.zeros((3, 9), np.float32)
+    assert execute(take_nest(table, index, out, True), [table, index, out]) == 7
+    index = index[:0]
+    assert execute(take_nest(table, index, out, True), [table, index, out]) == 0
+
+
+@pytest.mark.parametrize("dtype", [F32, I32], ids=str)
+def test_scatter_add_in_order(dtype, machine):
+    """By rows in lanes, and by elements one after the other; duplicates accumulate."""
+    index = np.random.default_rng(0).integers(0, 5, 50)
+    x, base = draw(dtype, (50, 19)), draw(dtype, (5, 19), 4)
+    rows = Nest(
+        (50, 19), (False, False),
+        (access(0, base, (0, 1)), access(1, index, (1, 0)), access(2, x)),
+        (Load(I64, 1), Load(dtype, 2), ScatterAdd(dtype, 0, 1, (0,), (19,))),
+    )  # fmt: skip
+    assert not splittable(rows)
+    check(rows, [base, index, x], machine)
+    flat, values = draw(dtype, 5), draw(dtype, 50)
+    elements = Nest(
+        (50,), (False,), (access(0, flat, (0,)), access(1, index, (1,)), access(2, values, (1,))),
+        (Load(I64, 1), Load(dtype, 2), ScatterAdd(dtype, 0, 1, (0,), (1,))),
+    )  # fmt: skip
+    check(elements, [flat, index, values], machine)
+
+
+# -- the lowerings -------------------------------------------------------------------------
+def within(got, wanted, operands, op, attrs):
+    """Where a result is as near to the reference as the op's declaration promises."""
+    with np.errstate(all="ignore"):
+        same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
+        bound = (op.ulp + 0.5) * np.spacing(np.abs(wanted)).astype(np.float64)
+        if op.error is not None:
+            values = [o.astype(np.float64) for o in operands]
+            bound = op.error(values, [np.zeros_like(v) for v in values], wanted, attrs)
+        return same | (np.abs(got.astype(np.float64) - wanted) <= bound)
+
+
+def integer_pairs(dtype):
+    """Every pair of numbers at which integers of `dtype` may go wrong."""
+    info = np.iinfo(dtype.numpy)
+    some = [info.min, info.min + 1, -7, -2, -1, 0, 1, 2, 3, 7, 8, 31, 63, info.max - 1, info.max]
+    numbers = np.array([n for n in some if info.min <= n <= info.max], dtype.numpy)
+    return [a.reshape(-1) for a in np.meshgrid(numbers, numbers)]
+
+
+def applications():
+    """(op, flat operands, attrs, type) of every sample, and of edges that samples leave out."""
+    for name, op in all_ops().items():
+        if op.form != "pointwise" or op.samples is None:
+            continue
+        for sample in op.samples():
+            operands = [
+                draw(o.dtype, o.shape, 3, -3 if sample.low is None else int(sample.low),
+                     3 if sample.high is None else max(1, int(sample.high)))
+                if isinstance(o, TensorType) else np.asarray(o)
+                for o in sample.operands
+            ]  # fmt: skip
+            yield name, np.broadcast_arrays(*operands), dict(sample.attrs)
+    whole = [d for d in ELEMENTS if d.kind in "iu"]
+    names = ("floor_divide", "remainder", "fmod", "pow", "bitwise_left_shift", "add", "mul", "sub",
+             "bitwise_right_shift", "maximum", "fmin", "lt", "ge")  # fmt: skip
+    for dtype, name in itertools.product(whole, names):
+        yield name, integer_pairs(dtype), {}
+    edges = [np.nan, np.inf, -np.inf, -0.0, 0.5, -0.9, 1.5, -1.5, 254.7, 300.0, 3e9, -3e9, 1e19,
+             -1e19, 2e19, 9.2e18, 5e-324]  # fmt: skip
+    for source, target in itertools.product((F32, F64), ELEMENTS):
+        with np.errstate(all="ignore"):
+            yield "cast", [np.array(edges).astype(source.numpy)], {"dtype": target}
+    for source, target in itertools.product(whole, ELEMENTS):
+        yield "cast", [integer_pairs(source)[0]], {"dtype": target}
+
+
+def lowering_cases():
+    """(nest, arrays, wanted) of every application that has native code."""
+    for name, operands, attrs in applications():
+        op = get_op(name)
+        resolved = resolve(op, [TensorType(dtypes.to_dtype(a.dtype), a.shape) for a in operands],
+                           attrs)  # fmt: skip
+        arrays = [np.ascontiguousarray(a if d is None else a.astype(d.numpy)).reshape(-1)
+                  for a, d in zip(operands, resolved.operand_dtypes, strict=True)]  # fmt: skip
+        sources = [dtypes.to_dtype(a.dtype) for a in arrays]
+        target = resolved.type.dtype
+        if not supported(name, sources, target, resolved.attrs):
+            assert unsupported_reason(name, [*sources, target])
+            continue
+        type_ = TensorType(target, arrays[0].shape)
+        wanted = evaluate(op, arrays, resolved.attrs, type_)
+        arrays.append(np.zeros(type_.shape, target.numpy))
+        loads = tuple(Load(d, k) for k, d in enumerate(sources))
+        inputs = tuple(range(len(loads)))
+        code = (*loads, Pointwise(target, name, inputs, resolved.attrs),
+                Store(target, len(loads), len(loads)))  # fmt: skip
+        nest = Nest(type_.shape, (False,), tuple(access(k, a) for k, a in enumerate(arrays)), code)
+        yield nest, arrays, wanted
+
+
+def test_every_lowering_matches_its_op(machine):
+    cases = list(lowering_cases())
+    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    cache.ensure([("kernel", emit_nest(nest, "kernel", machine).text) for nest, *_ in cases])
+    seen = set()
+    for nest, arrays, wanted in cases:
+        applied = next(i for i in nest.instructions if isinstance(i, Pointwise))
+        seen.add(applied.op)
+        assert execute(nest, arrays, machine) == 0
+        if wanted.dtype.kind == "f":
+            *operands, got = arrays
+            good = within(got, wanted, operands, get_op(applied.op), applied.attrs)
+            assert good.all(), (str(nest), [a[~good] for a in (*arrays, wanted)])
+        else:
+            np.testing.assert_array_equal(arrays[-1], wanted, err_msg=str(nest))
+    assert seen >= set(LOWERINGS)
+
+
+def test_what_has_no_native_code_says_why():
+    assert not supported("add", [dtypes.float16] * 2, dtypes.float16, {})
+    assert unsupported_reason("add", [dtypes.float16]) == "float16 has no native kernels"
+    assert not supported("no_such_op", [F32], F32, {})
+    assert unsupported_reason("no_such_op", [F32]) == "no_such_op has no native lowering"
+
+
+# -- the text ------------------------------------------------------------------------------
+def test_equal_keys_give_equal_text():
+    first, second = softmax_nest((3, 8), 1)[0], softmax_nest((70, 5000), 1)[0]
+    assert first.key() == second.key()
+    assert emit_nest(first, "k").text == emit_nest(second, "k").text
+    assert first.key() != softmax_nest((3, 8), 0)[0].key()
+
+
+def test_sizes_and_numbers_are_arguments():
+    table, index, out = np.zeros((9, 4), np.float32), np.zeros(3, np.int64), np.zeros((3, 4))
+    small = take_nest(table, index, out.astype(np.float32), True)
+    large = take_nest(np.zeros((90, 4), np.float32), index, out.astype(np.float32), True)
+    assert small.key() == large.key()
+    numbers = [Nest((3,), (False,), (Access(0, F32, (1,)),), (Const(F32, v), Store(F32, 0, 0)))
+               for v in (0.25, 0.75)]  # fmt: skip
+    assert emit_nest(numbers[0], "k").text == emit_nest(numbers[1], "k").text
+    assert pack_arguments(numbers[0], [(0, 0)]) != pack_arguments(numbers[1], [(0, 0)])
+
+
+def test_work_items():
+    assert work_items(softmax_nest((70, 5), 1)[0]) == 70
+    x = np.zeros((6, 5), np.float32)
+    code = (Load(F32, 0), Store(F32, 0, 0))
+    assert work_items(Nest((30,), (False,), (Access(0, F32, (1,)),), code)) == 30
+    assert work_items(Nest((6, 5), (False,) * 2, (access(0, x),), code)) == 6
+    assert work_items(Nest((6, 0), (False,) * 2, (access(0, x),), code)) == 0
+    with pytest.raises(ValueError, match="scratch"):
+        pack_arguments(softmax_nest((3, 8), 1)[0], [(0, 0), (1, 0)])
