@@ -136,6 +136,30 @@ def single(value: mp.mpf) -> float:
         return float(+value)
 
 
+def well_rounded(
+    numerator: list[mp.mpf], denominator: list[mp.mpf], high: float
+) -> tuple[list[mp.mpf], list[mp.mpf]]:
+    """Both times the factor for which rounding to single precision disturbs the ratio least."""
+
+    def value(coefficients: list[float], a: float) -> float:
+        result = 0.0
+        for c in reversed(coefficients):
+            result = result * a + c
+        return result
+
+    exact = [[float(c) for c in part] for part in (numerator, denominator)]
+    points = [high * (i / 40) ** 2 for i in range(41)]
+    ratios = [value(exact[0], a) / value(exact[1], a) for a in points]
+
+    def disturbance(factor: float) -> float:
+        top, bottom = ([single(mp.mpf(c * factor)) for c in part] for part in exact)
+        pairs = zip(points, ratios, strict=True)
+        return max(abs(value(top, a) / value(bottom, a) / r - 1) for a, r in pairs)
+
+    best = min((0.5 + i / 2048 for i in range(1024)), key=disturbance)
+    return [c * best for c in numerator], [c * best for c in denominator]
+
+
 def erfcx_entries(name: str, precision: int, degree: int, spread: int, high: float) -> str:
     """erfcx, or for the name gelu erfcx(a / sqrt(2)) / 2: the coefficients absorb both factors."""
     numerator, denominator, error = fit_erfcx(degree, spread, high)
@@ -145,6 +169,8 @@ def erfcx_entries(name: str, precision: int, degree: int, spread: int, high: flo
         root = mp.sqrt(2)
         numerator = [c / root**i / 2 for i, c in enumerate(numerator)]
         denominator = [c / root**i for i, c in enumerate(denominator)]
+    if precision == 0:
+        numerator, denominator = well_rounded(numerator, denominator, high)
     literal = single if precision == 0 else float
     lines = [f"    # {formula} on [0, {high}]: relative error {error:.1e}"]
     for part, coefficients in (("numerator", numerator), ("denominator", denominator)):

@@ -14,12 +14,22 @@ from ..llvm_text import Lanes
 from .coefficients import DOUBLE, SINGLE
 
 __all__ = [
-    "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "one_bits", "paired",
+    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "paired",
     "pick",
     "polynomial", "power_of_two", "round_scaled", "scale", "series",
 ]  # fmt: skip
 
 T = TypeVar("T")
+
+# (high, low) part of a constant in single and in double precision.
+LN2 = (
+    (0.6931471824645996, -1.9046542121259336e-09),
+    (0.6931471805599453, 2.3190468138462996e-17),
+)
+HALF_PI = (
+    (1.5707963705062866, -4.371138828673793e-08),
+    (1.5707963267948966, 6.123233995736766e-17),
+)
 
 # Horner's rule has the fewest operations; a long chain is cut in two independent ones.
 _SPLIT_TERMS = 10
@@ -37,11 +47,6 @@ def pick(lanes: Lanes, single: T, double: T) -> T:
 def mantissa_bits(lanes: Lanes) -> int:
     """Stored bits of the significand."""
     return pick(lanes, 23, 52)
-
-
-def one_bits(lanes: Lanes) -> int:
-    """The bits of 1.0."""
-    return pick(lanes, 127 << 23, 1023 << 52)
 
 
 def polynomial(lanes: Lanes, name: str, x: str, *leading: float) -> str:

@@ -36,6 +36,7 @@ def _complement(lanes: Lanes, a: str) -> str:
 
 
 def erfc(lanes: Lanes, x: str) -> str:
+    """1 - erf(x) with its digits also where erf(x) is nearly 1."""
     tail = _complement(lanes, lanes.abs(x))
     return lanes.select(lanes.cmp("olt", x, 0.0), lanes.sub(2.0, tail), tail)
 
@@ -47,6 +48,7 @@ def _erf_tail_single(lanes: Lanes, a: str) -> str:
 
 
 def erf(lanes: Lanes, x: str) -> str:
+    """The error function."""
     a = lanes.abs(x)
     tail = _erf_tail_single(lanes, a) if is_single(lanes) else _complement(lanes, a)
     big = lanes.copysign(lanes.sub(1.0, tail), x)

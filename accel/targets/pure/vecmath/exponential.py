@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..llvm_text import Lanes
 from .common import (
+    LN2,
     at_least,
     at_most,
     pick,
@@ -36,9 +37,8 @@ def _bias(lanes: Lanes) -> int:
 def _reduce(lanes: Lanes, x: str, bias: int) -> tuple[str, str, str]:
     """The bits of n + bias, n, and r."""
     n, bits = round_scaled(lanes, x, 1.4426950408889634, bias)
-    r = lanes.fma(n, pick(lanes, -0.6931471824645996, -0.6931471805599453), x)
-    r = lanes.fma(n, pick(lanes, 1.9046542121259336e-09, -2.3190468138462996e-17), r)
-    return bits, n, r
+    high, low = pick(lanes, *LN2)
+    return bits, n, lanes.fma(n, -low, lanes.fma(n, -high, x))
 
 
 def _minus_one(lanes: Lanes, r: str) -> str:
@@ -55,11 +55,13 @@ def exp_parts(lanes: Lanes, x: str, low: str | None = None, shift: int = 0) -> t
 
 
 def exp(lanes: Lanes, x: str) -> str:
+    """e**x."""
     x = at_most(lanes, x, pick(lanes, 89.0, 710.0))
     return scale(lanes, *exp_parts(lanes, at_least(lanes, x, pick(lanes, -104.0, -746.0))))
 
 
 def exp2(lanes: Lanes, x: str) -> str:
+    """2**x, exact for integers."""
     x = at_most(lanes, x, pick(lanes, 129.0, 1025.0))
     x = at_least(lanes, x, pick(lanes, -151.0, -1076.0))
     n, bits = round_scaled(lanes, x, 1.0, 2 * _bias(lanes))
@@ -68,6 +70,7 @@ def exp2(lanes: Lanes, x: str) -> str:
 
 
 def expm1(lanes: Lanes, x: str) -> str:
+    """exp(x) - 1 with all its digits near zero."""
     clamped = at_least(
         lanes, at_most(lanes, x, pick(lanes, 88.8, 709.9)), pick(lanes, -18.0, -38.0)
     )
@@ -87,6 +90,7 @@ def _half_exp(lanes: Lanes, magnitude: str) -> str:
 
 
 def sinh(lanes: Lanes, x: str) -> str:
+    """(exp(x) - exp(-x))/2, by an odd polynomial below 1."""
     magnitude = lanes.abs(x)
     half = _half_exp(lanes, magnitude)
     big = lanes.sub(half, lanes.div(0.25, half))
@@ -96,6 +100,7 @@ def sinh(lanes: Lanes, x: str) -> str:
 
 
 def cosh(lanes: Lanes, x: str) -> str:
+    """(exp(x) + exp(-x))/2."""
     half = _half_exp(lanes, lanes.abs(x))
     return lanes.add(half, lanes.div(0.25, half))
 

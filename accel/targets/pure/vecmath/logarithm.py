@@ -6,7 +6,7 @@ x = 2**e (1 + f) with 2/3 <= 1 + f < 4/3, and log(1 + f) = f - f*f/2 + f**3 q(f)
 from __future__ import annotations
 
 from ..llvm_text import Lanes
-from .common import is_single, mantissa_bits, pick, polynomial
+from .common import LN2, is_single, mantissa_bits, pick, polynomial
 
 __all__ = ["acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2"]
 
@@ -60,10 +60,10 @@ def _tail(lanes: Lanes, f: str, start: str | None = None) -> str:
 
 def _natural(lanes: Lanes, e: str, f: str, start: str | None = None) -> str:
     """e ln 2 + log(1 + f) (+ start, a small correction)."""
-    low = pick(lanes, -1.9046542121259336e-09, 2.3190468138462996e-17)
+    high, low = pick(lanes, *LN2)
     small = lanes.mul(e, low) if start is None else lanes.fma(e, low, start)
     y = lanes.add(f, _tail(lanes, f, small))
-    return lanes.fma(e, pick(lanes, 0.6931471824645996, 0.6931471805599453), y)
+    return lanes.fma(e, high, y)
 
 
 def _edges(lanes: Lanes, x: str, y: str) -> str:
@@ -74,6 +74,7 @@ def _edges(lanes: Lanes, x: str, y: str) -> str:
 
 
 def log(lanes: Lanes, x: str) -> str:
+    """The natural logarithm."""
     return _edges(lanes, x, _natural(lanes, *_parts(lanes, x)))
 
 
@@ -93,6 +94,7 @@ def _other_base(
 
 
 def log2(lanes: Lanes, x: str) -> str:
+    """The binary logarithm, exact for powers of two."""
     base = pick(
         lanes,
         (1.4426950216293335, 1.925963033500011e-08),
@@ -102,6 +104,7 @@ def log2(lanes: Lanes, x: str) -> str:
 
 
 def log10(lanes: Lanes, x: str) -> str:
+    """The decimal logarithm."""
     base = pick(
         lanes,
         (0.4342944920063019, -1.0103049952192578e-08),
@@ -148,8 +151,7 @@ def _log1p_or_log_twice(lanes: Lanes, argument: str, x: str) -> str:
     """log1p(argument) for moderate x, log(2x) for big ones; one logarithm serves both."""
     big = lanes.cmp("ogt", x, pick(lanes, 2.0**30, 2.0**60))
     y = log1p(lanes, lanes.select(big, x, argument))
-    low = pick(lanes, -1.9046542121259336e-09, 2.3190468138462996e-17)
-    high = pick(lanes, 0.6931471824645996, 0.6931471805599453)
+    high, low = pick(lanes, *LN2)
     return lanes.select(big, lanes.add(lanes.add(y, low), high), y)
 
 

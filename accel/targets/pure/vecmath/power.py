@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..llvm_text import Lanes
-from .common import at_least, at_most, is_single, polynomial, power_of_two, scale
+from .common import LN2, at_least, at_most, is_single, polynomial, power_of_two, round_scaled, scale
 from .logarithm import exponent_and_fraction
 
 __all__ = ["hypot", "pow_", "rsqrt"]
@@ -12,8 +12,6 @@ _ROOT_HALF = 0x3FE6A09E667F3BCD
 # 2/ln 2 and 2/(3 ln 2), each in two parts: the first terms of log2((1+s)/(1-s)).
 _FIRST = (2.8853900817779268, 4.0710547481862066e-17)
 _SECOND = (0.9617966939259756, 5.0577616648125907e-17)
-
-_LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 
 
 def _product(lanes: Lanes, a: str, b: str | float) -> tuple[str, str]:
@@ -73,17 +71,16 @@ def _pow_double(lanes: Lanes, a: str, y: str) -> str:
     outside = lanes.cmp("ogt", lanes.abs(z), 1100.0)
     z_low = lanes.select(outside, 0.0, z_low)
     z = at_least(lanes, at_most(lanes, z, 1100.0), -1100.0)
-    magic = 6755399441055744.0 + 2046
-    shifted = lanes.add(z, magic)
-    r = lanes.sub(z, lanes.sub(shifted, magic))
-    return scale(lanes, _exp2_pair(lanes, r, z_low), lanes.bits_of(shifted))
+    n, bits = round_scaled(lanes, z, 1.0, 2046)
+    return scale(lanes, _exp2_pair(lanes, lanes.sub(z, n), z_low), bits)
 
 
 def _exp2_pair(lanes: Lanes, r: str, low: str) -> str:
     """2**(r + low) for |r| <= 1/2, nearly rounded correctly so that exact powers are exact."""
     r, low = _fast_sum(lanes, r, low)
-    u, u_low = _product(lanes, r, _LN2[0])
-    u_low = lanes.fma(low, _LN2[0], lanes.fma(r, _LN2[1], u_low))
+    ln2, ln2_low = LN2[1]
+    u, u_low = _product(lanes, r, ln2)
+    u_low = lanes.fma(low, ln2, lanes.fma(r, ln2_low, u_low))
     high, rest = _fast_sum(lanes, lanes.const(1.0), u)
     rest = lanes.fma(u_low, high, rest)
     return lanes.add(high, lanes.fma(lanes.mul(u, u), polynomial(lanes, "exp", u), rest))
@@ -105,11 +102,10 @@ def _pow_single(lanes: Lanes, a: str, y: str) -> str:
     power = at_least(double, at_most(double, power, 1e300), -1e300)
     z = _at_ends(double, x, power, double.mul(log2, power))
     z = at_least(double, at_most(double, z, 1000.0), -1000.0)
-    magic = 6755399441055744.0 + 1023
-    shifted = double.add(z, magic)
-    r = double.sub(z, double.sub(shifted, magic))
+    n, bits = round_scaled(double, z, 1.0, 1023)
+    r = double.sub(z, n)
     p = double.fma(polynomial(double, "exp2_short", r), r, 1.0)
-    result = double.mul(p, power_of_two(double, double.bits_of(shifted)))
+    result = double.mul(p, power_of_two(double, bits))
     return lanes.convert("fptrunc", result, double)
 
 
@@ -154,4 +150,5 @@ def hypot(lanes: Lanes, x: str, y: str) -> str:
 
 
 def rsqrt(lanes: Lanes, x: str) -> str:
+    """1/sqrt(x), infinite with the sign of a zero."""
     return lanes.div(1.0, lanes.intrinsic("sqrt", x))

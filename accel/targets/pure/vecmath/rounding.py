@@ -9,14 +9,17 @@ __all__ = ["ceil", "floor", "floor_divide", "fmod", "nextafter", "remainder", "r
 
 
 def floor(lanes: Lanes, x: str) -> str:
+    """The largest integer not above x."""
     return lanes.intrinsic("floor", x)
 
 
 def ceil(lanes: Lanes, x: str) -> str:
+    """The smallest integer not below x."""
     return lanes.intrinsic("ceil", x)
 
 
 def trunc(lanes: Lanes, x: str) -> str:
+    """The integer part."""
     return lanes.intrinsic("trunc", x)
 
 

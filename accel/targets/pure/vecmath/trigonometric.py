@@ -8,7 +8,7 @@ lanes one by one by the Payne-Hanek method: only the bits of 2/pi that matter ar
 from __future__ import annotations
 
 from ..llvm_text import Lanes
-from .common import any_lane, pick, polynomial, round_scaled
+from .common import HALF_PI, any_lane, pick, polynomial, round_scaled
 
 __all__ = ["acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
 
@@ -26,11 +26,8 @@ def _reduce(lanes: Lanes, x: str) -> tuple[str, str]:
     """r, and integers whose two low bits are the quadrant n mod 4."""
     n, bits = round_scaled(lanes, x, 0.6366197723675814, 0)
     r = x
-    for part in pick(
-        lanes,
-        (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
-        (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
-    ):
+    third = pick(lanes, -1.7151245100058819e-15, -1.4973849048591698e-33)
+    for part in (*pick(lanes, *HALF_PI), third):
         r = lanes.fma(n, -part, r)
     fn = lanes.fn
     big = lanes.cmp("oge", lanes.abs(x), pick(lanes, 1e5, 1e8))
@@ -120,10 +117,10 @@ def _quarter_turns(double: Lanes, rest: str) -> str:
     tail = double.fma(low, 2.0**-64, double.convert("sitofp", lost, i64))
     total = double.add(a, tail)
     tail = double.sub(tail, double.sub(total, a))
-    r = double.mul(total, 1.5707963267948966)
-    r_low = double.fma(total, 1.5707963267948966, double.neg(r))
-    r_low = double.fma(tail, 1.5707963267948966, r_low)
-    r_low = double.fma(total, 6.123233995736766e-17, r_low)
+    half_pi, half_pi_low = HALF_PI[1]
+    r = double.mul(total, half_pi)
+    r_low = double.fma(total, half_pi, double.neg(r))
+    r_low = double.fma(total, half_pi_low, double.fma(tail, half_pi, r_low))
     return double.mul(double.add(r, r_low), 2.0**-62)
 
 
@@ -154,10 +151,12 @@ def _turned(lanes: Lanes, x: str, offset: int) -> str:
 
 
 def sin(lanes: Lanes, x: str) -> str:
+    """The sine, reduced exactly for angles of any size."""
     return _keep_zero(lanes, x, _turned(lanes, x, 0))
 
 
 def cos(lanes: Lanes, x: str) -> str:
+    """The cosine, reduced exactly for angles of any size."""
     return _turned(lanes, x, 1)
 
 
@@ -186,26 +185,20 @@ def _arcsine(lanes: Lanes, x: str) -> tuple[str, str, str]:
     return a, big, p
 
 
-def _half_pi(lanes: Lanes) -> tuple[float, float]:
-    return pick(
-        lanes,
-        (1.5707963705062866, -4.371138828673793e-08),
-        (1.5707963267948966, 6.123233995736766e-17),
-    )
-
-
 def _from(lanes: Lanes, multiple: int, p: str) -> str:
     """multiple * pi/2 - p."""
-    high, low = _half_pi(lanes)
+    high, low = pick(lanes, *HALF_PI)
     return lanes.sub(multiple * high, lanes.sub(p, multiple * low))
 
 
 def asin(lanes: Lanes, x: str) -> str:
+    """The arc sine; NaN beyond 1."""
     _, big, p = _arcsine(lanes, x)
     return lanes.copysign(lanes.select(big, _from(lanes, 1, lanes.add(p, p)), p), x)
 
 
 def acos(lanes: Lanes, x: str) -> str:
+    """The arc cosine; NaN beyond 1."""
     _, big, p = _arcsine(lanes, x)
     negative = lanes.cmp("olt", x, 0.0)
     twice = lanes.add(p, p)
@@ -220,6 +213,7 @@ def _arctangent(lanes: Lanes, t: str) -> str:
 
 
 def atan(lanes: Lanes, x: str) -> str:
+    """The arc tangent."""
     a = lanes.abs(x)
     big = lanes.cmp("ogt", a, 1.0)
     p = _arctangent(lanes, lanes.select(big, lanes.div(1.0, a), a))
@@ -227,6 +221,7 @@ def atan(lanes: Lanes, x: str) -> str:
 
 
 def atan2(lanes: Lanes, y: str, x: str) -> str:
+    """The angle of the point (x, y), with IEEE 754's signs of zero and infinities."""
     a, b = lanes.abs(y), lanes.abs(x)
     steep = lanes.cmp("ogt", a, b)
     small, big = lanes.select(steep, b, a), lanes.select(steep, a, b)
