@@ -1,0 +1,340 @@
+"""From loop, copy and scatter clusters to loop nests.
+
+Here the domain gets its order (the last dimension is the one along which most accesses are
+consecutive), neighbouring dimensions that every access walks evenly become one, and movement
+disappears into the strides of accesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...ir import dtypes
+from ...ir.dtypes import DType
+from ...ir.node import Node
+from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned
+from .nest import (
+    Access,
+    Const,
+    Gather,
+    Instruction,
+    Iota,
+    Load,
+    Nest,
+    Pointwise,
+    Reduce,
+    ScatterAdd,
+    Store,
+)
+from .views import Buffer, View
+
+__all__ = ["LoopKernel", "loop_kernel"]
+
+#: Numbers that stand in the code; others are run-time arguments, so that a new learning rate
+#: or a new extent compiles nothing.
+_LITERALS = (0.0, 1.0, -1.0, 0.5, 2.0, float("inf"), float("-inf"))
+_SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
+
+#: Copies move bits: of elements without native arithmetic too.
+_BITS = {1: dtypes.uint8, 2: dtypes.uint16, 4: dtypes.uint32, 8: dtypes.uint64}
+
+
+@dataclass(frozen=True)
+class LoopKernel:
+    """A nest and what its pointers and status numbers mean.
+
+    Attributes
+    ----------
+    nest
+        The loops.
+    buffers
+        The buffer behind every operand of the nest.
+    checks
+        The nodes whose checks can fail, by their number in the nest.
+    """
+
+    nest: Nest
+    buffers: tuple[Buffer, ...]
+    checks: tuple[Node, ...] = ()
+
+
+def loop_kernel(cluster: Cluster) -> LoopKernel:
+    """The nest of a cluster of kind ``loop``, ``copy`` or ``scatter``."""
+    writer = _Writer(cluster)
+    if cluster.kind == "copy":
+        writer.copy(*cluster.copies[0])
+    elif cluster.kind == "scatter":
+        writer.scatter()
+    else:
+        writer.members()
+    return writer.finish()
+
+
+def is_literal(value: bool | int | float | complex) -> bool:
+    """Whether a number stands in the code rather than among the run-time arguments."""
+    if isinstance(value, float):
+        return value in _LITERALS or value != value
+    return isinstance(value, bool) or value in (-1, 0, 1, 2)
+
+
+class _Writer:
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.extents = list(cluster.extents)
+        self.code: list[Instruction] = []
+        self.accesses: list[Access] = []
+        self.buffers: dict[Buffer, int] = {}
+        self.known: dict[object, int] = {}  # equal loads and constants, written once
+        self.value: dict[Node, int] = {}
+        self.checks: list[Node] = []
+
+    # -- instructions -------------------------------------------------------------------
+    def add(self, instruction: Instruction) -> int:
+        self.code.append(instruction)
+        return len(self.code) - 1
+
+    def once(self, key: object, instruction: Instruction) -> int:
+        if key not in self.known:
+            self.known[key] = self.add(instruction)
+        return self.known[key]
+
+    def access(self, view: View, axes: Sequence[int | None], dtype: DType | None = None) -> int:
+        """The access of a view whose axes run along the dimensions `axes`."""
+        strides = [0] * len(self.extents)
+        for d, stride, extent in zip(axes, view.strides, view.shape, strict=True):
+            if d is not None and extent != 1:
+                strides[d] += stride
+        operand = self.buffers.setdefault(view.buffer, len(self.buffers))
+        made = Access(operand, dtype or view.buffer.dtype, tuple(strides), view.offset)
+        self.accesses.append(made)
+        return len(self.accesses) - 1
+
+    def load(self, view: View, axes: Sequence[int | None]) -> int:
+        place = self.access(view, axes)
+        made = self.accesses[place]
+        if made in self.known:
+            self.accesses.pop()
+            return self.known[made]
+        return self.once(made, Load(made.dtype, place))
+
+    def number(self, value: bool | int | float | complex, dtype: DType, literal: bool) -> int:
+        assert not isinstance(value, complex)
+        key = ("number", dtype, type(value), str(value), literal)
+        return self.once(key, Const(dtype, value, literal))
+
+    def read(self, source: Source, axes: Sequence[int | None], shift: bool = False) -> int:
+        """The value of something that this cluster does not compute."""
+        if isinstance(source, View):
+            return self.load(source, axes)
+        if isinstance(source, Number):
+            return self.number(source.value, source.dtype, shift or is_literal(source.value))
+        if isinstance(source, Ramp):
+            return self.ramp(source, axes)
+        key = id(source)
+        if key not in self.known:
+            operands = [self.read(o, ()) for o in source.operands]
+            self.known[key] = self.apply(source.node, operands)
+        return self.known[key]
+
+    def ramp(self, source: Ramp, axes: Sequence[int | None]) -> int:
+        dim = axes[source.axis]
+        int64 = dtypes.int64
+        if dim is None:
+            place = self.number(source.start, int64, False)
+        else:
+            key = ("iota", dim, source.start, source.step)
+            place = self.once(key, Iota(int64, dim, source.start, source.step))
+        if source.dtype is int64:
+            return place
+        cast = Pointwise(source.dtype, "cast", (place,), {"dtype": source.dtype, "weak": False})
+        return self.once((place, source.dtype), cast)
+
+    def apply(self, node: Node, operands: Sequence[int]) -> int:
+        number = 0
+        if node.op.name == "check_index":
+            number = len(self.checks)
+            self.checks.append(node)
+        return self.add(
+            Pointwise(node.type.dtype, node.op.name, tuple(operands), node.attrs, number)
+        )
+
+    def store(self, view: View, axes: Sequence[int | None], value: int) -> None:
+        place = self.access(view, axes)
+        self.add(Store(view.buffer.dtype, place, value))
+
+    # -- members of a loop cluster --------------------------------------------------------
+    def members(self) -> None:
+        cluster = self.cluster
+        order = cluster.graph.index
+        for node in sorted(cluster.axes, key=order.__getitem__):
+            if node in cluster.alias:
+                self.value[node] = self.value[cluster.alias[node]]
+            elif node.op.form == "reduce":
+                self.value[node] = self.reduction(node)
+            elif node.op.form == "indexed":
+                self.value[node] = self.gather(node)
+            else:
+                self.value[node] = self.pointwise(node)
+        for node, target in cluster.stores.items():
+            self.store(target, cluster.axes[node], self.value[node])
+
+    def operand(self, operand: Node, axes: Sequence[int | None], shift: bool = False) -> int:
+        if operand in self.cluster.axes:
+            return self.value[operand]
+        return self.read(self.cluster.sources[operand], axes, shift)
+
+    def pointwise(self, node: Node) -> int:
+        axes = self.cluster.axes[node]
+        operands = []
+        for place, operand in enumerate(node.inputs):
+            own = [axes[k] for k in right_aligned(operand, node)]
+            operands.append(self.operand(operand, own, place == 1 and node.op.name in _SHIFTS))
+        return self.apply(node, operands)
+
+    def reduction(self, node: Node) -> int:
+        (operand,) = node.inputs
+        inner = self.cluster.inner[node]
+        value = self.operand(operand, inner)
+        if any(inner[k] is not None for k in node.attrs["axis"]):
+            return self.add(Reduce(node.type.dtype, node.op.name, value))
+        if node.op.name in ("argmax", "argmin"):  # along extents of 1
+            return self.number(0, node.type.dtype, True)
+        dtype = node.type.dtype
+        if operand.type.dtype is dtype:
+            return value
+        return self.add(Pointwise(dtype, "cast", (value,), {"dtype": dtype, "weak": False}))
+
+    def gather(self, node: Node) -> int:
+        x, index = node.inputs
+        axes = self.cluster.axes[node]
+        axis = node.attrs["axis"]
+        rank = len(index.type.shape)
+        view = self.cluster.sources[x]
+        assert isinstance(view, View)
+        if node.op.name == "take_unchecked":
+            own: Axes = (*axes[:axis], None, *axes[axis + rank :])
+            at = self.operand(index, axes[axis : axis + rank])
+        else:
+            own = (*axes[:axis], None, *axes[axis + 1 :])
+            at = self.operand(index, axes)
+        place = self.access(view, own)
+        return self.add(Gather(node.type.dtype, place, (self.wide(at),), (view.strides[axis],)))
+
+    def wide(self, value: int) -> int:
+        """An index as int64."""
+        if self.code[value].dtype is dtypes.int64:
+            return value
+        attrs = {"dtype": dtypes.int64, "weak": False}
+        return self.add(Pointwise(dtypes.int64, "cast", (value,), attrs))
+
+    # -- kernels of one node --------------------------------------------------------------
+    def along(self, shape: Sequence[int]) -> list[int | None]:
+        """A domain of `shape`; returns the dimension of every axis."""
+        axes: list[int | None] = []
+        for extent in shape:
+            axes.append(None if extent == 1 else len(self.extents))
+            if extent != 1:
+                self.extents.append(extent)
+        return axes
+
+    def copy(self, source: Source, target: View) -> None:
+        axes = self.along(target.shape)
+        if not isinstance(source, View):
+            self.store(target, axes, self.read(source, axes if isinstance(source, Ramp) else ()))
+            return
+        if target.buffer.dtype.itemsize == 16:  # two words an element
+            source, target = _halves(source), _halves(target)
+            axes.append(len(self.extents))
+            self.extents.append(2)
+        bits = _BITS[min(target.buffer.dtype.itemsize, 8)]
+        value = self.add(Load(bits, self.access(source, axes, bits)))
+        self.add(Store(bits, self.access(target, axes, bits), value))
+
+    def scatter(self) -> None:
+        node = self.cluster.node
+        assert node is not None
+        _, index, values = node.inputs
+        axis = node.attrs["axis"]
+        whole = self.cluster.copies[0][1]
+        axes = self.along(values.type.shape)
+        along = axes if node.op.name == "scatter_add_unchecked" else [axes[axis]]
+        at = self.read(self.cluster.sources[index], along)
+        value = self.read(self.cluster.sources[values], axes)
+        # Indices say where along `axis`; the target does not move with that axis itself.
+        own = [None if k == axis else d for k, d in enumerate(axes)]
+        place = self.access(whole, own)
+        step = whole.strides[axis]
+        self.add(ScatterAdd(node.type.dtype, place, value, (self.wide(at),), (step,)))
+
+    # -- the nest -------------------------------------------------------------------------
+    def finish(self) -> LoopKernel:
+        reduced = self.cluster.reduced
+        last = self._last()
+        dims = [d for d in range(len(self.extents)) if d not in reduced]
+        kept = self._coalesced(self._sorted(dims, last))
+        folded = self._coalesced(self._sorted(sorted(reduced), last))
+        if last is None or any(last in run for run in folded):
+            order = kept + folded
+        else:
+            order = kept[:-1] + folded + kept[-1:]
+        nest = self._nest(order)
+        return LoopKernel(nest, tuple(self.buffers), tuple(self.checks))
+
+    def _last(self) -> int | None:
+        """The dimension that becomes the last: most accesses are consecutive along it."""
+        if not self.extents:
+            return None
+        votes = [0.0] * len(self.extents)
+        for access in self.accesses:
+            rank = sum(s != 0 for s in access.strides)
+            for d, stride in enumerate(access.strides):
+                if abs(stride) == 1:
+                    votes[d] += 1 + rank
+        return max(range(len(votes)), key=lambda d: (votes[d], d))
+
+    def _sorted(self, dims: list[int], last: int | None) -> list[int]:
+        """`dims` from the widest strides to the narrowest, `last` at the end."""
+        widest = {
+            d: max((abs(a.strides[d]) for a in self.accesses), default=0) for d in dims
+        }
+        return sorted(dims, key=lambda d: (d == last, -widest[d], d))
+
+    def _coalesced(self, dims: list[int]) -> list[list[int]]:
+        """Neighbours that every access walks evenly, as one run each."""
+        fixed = {i.dim for i in self.code if isinstance(i, Iota)}
+        runs: list[list[int]] = []
+        for d in dims:
+            if runs and d not in fixed and runs[-1][-1] not in fixed and all(
+                a.strides[runs[-1][-1]] == a.strides[d] * self.extents[d] for a in self.accesses
+            ):
+                runs[-1].append(d)
+            else:
+                runs.append([d])
+        return runs
+
+    def _nest(self, runs: list[list[int]]) -> Nest:
+        extents, reduced = [], []
+        place: dict[int, int] = {}
+        for number, run in enumerate(runs):
+            extent = 1
+            for d in run:
+                extent *= self.extents[d]
+                place[d] = number
+            extents.append(extent)
+            reduced.append(run[0] in self.cluster.reduced)
+        accesses = tuple(
+            replace(a, strides=tuple([a.strides[run[-1]] for run in runs])) for a in self.accesses
+        )
+        code = tuple(
+            replace(i, dim=place[i.dim]) if isinstance(i, Iota) else i for i in self.code
+        )
+        return Nest(tuple(extents), tuple(reduced), accesses, code)
+
+
+def _halves(view: View) -> View:
+    """A view of 16-byte elements as one of 8-byte words, with a last axis of 2."""
+    strides = tuple([2 * s for s in view.strides])
+    return View(view.buffer, (*view.shape, 2), (*strides, 1), 2 * view.offset)
+
+

@@ -1,0 +1,270 @@
+"""The steps of a run: native kernels and reference steps behind one interface.
+
+A step says which buffers it reads and writes and how much scratch memory it needs; when
+places are planned and code is compiled it gives the records of the native program.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ...ir.node import Node
+from . import gemm
+from .clusters import Cluster, leaves
+from .emit import emit_nest, pack_arguments, scratch_bytes, work_items
+from .jit import Kernel, Machine, assembly, host_machine
+from .loops import LoopKernel, loop_kernel
+from .nest import Gather, Load, ScatterAdd, Store
+from .products import Product, product
+from .views import Buffer, View
+
+__all__ = ["KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep", "Step", "step_of"]
+
+#: Base index and byte offset of a buffer in the call's table of pointers.
+Place = Callable[[Buffer], tuple[int, int]]
+
+_TEXTS_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry of the native program: the work items ``[0, items)`` of a kernel."""
+
+    kernel: Kernel
+    arguments: tuple[int, ...]
+    items: int
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """What `explain` shows of a kernel.
+
+    Attributes
+    ----------
+    region
+        The region it belongs to.
+    kind
+        ``loop``, ``matmul``, ``copy``, ``scatter`` or ``reference``.
+    ops
+        The ops it computes, in order.
+    text
+        Its loop nest, as a person reads it.
+    name
+        Its symbol; empty for reference steps.
+    """
+
+    region: str
+    kind: str
+    ops: str
+    text: str
+    name: str = ""
+    source: str = ""
+
+    def ir(self) -> str:
+        """Its LLVM IR."""
+        return self.source
+
+    def assembly(self) -> str:
+        """The machine code as assembly text."""
+        return assembly(self.source) if self.source else ""
+
+
+class _Texts:
+    """Emitted kernels by key, so that equal nests are written once in a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: OrderedDict[object, str] = OrderedDict()
+
+    def get(self, key: object, emit: Callable[[], str]) -> str:
+        with self._lock:
+            text = self._texts.get(key)
+            if text is not None:
+                self._texts.move_to_end(key)
+                return text
+        text = emit()
+        with self._lock:
+            self._texts[key] = text
+            while len(self._texts) > _TEXTS_KEPT:
+                self._texts.popitem(last=False)
+        return text
+
+
+_TEXTS = _Texts()
+
+
+def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
+    """The step that runs a cluster."""
+    machine = machine or host_machine()
+    if cluster.kind == "reference":
+        return ReferenceStep(cluster)
+    if cluster.kind == "matmul":
+        return ProductStep(cluster, product(cluster, machine))
+    return LoopStep(cluster, loop_kernel(cluster), machine)
+
+
+def _summary(cluster: Cluster) -> str:
+    """The ops of a cluster in order, those that are only movement left out."""
+    if cluster.kind == "copy":
+        return "copy"
+    order = cluster.graph.index
+    members = sorted(cluster.axes, key=order.__getitem__)
+    names = [n.op.name for n in members if n not in cluster.alias]
+    return " ".join(names or [cluster.node.op.name if cluster.node else cluster.kind])
+
+
+def _symbol(ops: str) -> str:
+    """A name for a kernel from its ops."""
+    name = "_".join(op.removesuffix("_unchecked") for op in ops.split())
+    return name if len(name) <= 48 else name[:44].rstrip("_") + "_etc"
+
+
+class LoopStep:
+    """A loop nest."""
+
+    def __init__(self, cluster: Cluster, kernel: LoopKernel, machine: Machine) -> None:
+        self.cluster = cluster
+        self.kernel = kernel
+        self.nest = kernel.nest
+        self.ops = _summary(cluster)
+        self.name = _symbol(self.ops)
+        self.items = work_items(self.nest, machine)
+        self.scratch = scratch_bytes(self.nest, machine)
+        nest, name = self.nest, self.name
+        key = (nest.key(), machine)
+        self.text = _TEXTS.get(key, lambda: emit_nest(nest, name, machine).text)
+        access = self.nest.accesses
+        code = self.nest.instructions
+        self.writes = {
+            kernel.buffers[access[i.access].operand]
+            for i in code if isinstance(i, (Store, ScatterAdd))
+        }  # fmt: skip
+        self.reads = {
+            kernel.buffers[access[i.access].operand]
+            for i in code if isinstance(i, (Load, Gather, ScatterAdd))
+        }  # fmt: skip
+        self.checks: tuple[Node, ...] = kernel.checks
+
+    def sources(self) -> list[tuple[str, str]]:
+        """(symbol, text) of the kernels to compile."""
+        return [(self.name, self.text)] if self.items else []
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        if not self.items:
+            return []
+        places = [place(b) for b in self.kernel.buffers]
+        block = pack_arguments(self.nest, places, scratch if self.scratch else None)
+        return [Record(kernels[0], tuple(block), self.items)]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        """(operand, result) pairs that may share memory: each element of the operand is read
+        only before the result's element at the same place is written."""
+        code, accesses = self.nest.instructions, self.nest.accesses
+        if any(self.nest.reduced) or any(isinstance(i, (Gather, ScatterAdd)) for i in code):
+            return
+        loads: dict[Buffer, set[object]] = {}
+        for i in code:
+            if isinstance(i, Load):
+                a = accesses[i.access]
+                loads.setdefault(self.kernel.buffers[a.operand], set()).add((a.strides, a.offset))
+        for i in code:
+            if isinstance(i, Store):
+                a = accesses[i.access]
+                target = self.kernel.buffers[a.operand]
+                if not all(a.strides) or target in loads:
+                    continue
+                for buffer, found in loads.items():
+                    same = buffer.dtype.itemsize == target.dtype.itemsize
+                    if same and buffer.size == target.size and found == {(a.strides, a.offset)}:
+                        yield buffer, target
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        name, source = (kernels[0].name, kernels[0].ir) if kernels else ("", "")
+        c = self.cluster
+        return [KernelInfo(c.region, c.kind, self.ops, str(self.nest), name, source)]
+
+
+class ProductStep:
+    """A matrix product with its epilogue."""
+
+    def __init__(self, cluster: Cluster, made: Product) -> None:
+        self.cluster = cluster
+        self.product = made
+        self.ops = _summary(cluster)
+        self.name = _symbol(self.ops)
+        self.scratch = gemm.scratch_bytes(made.spec, made.problem(lambda buffer: (0, 0)))
+        views = [made.a, made.b, *[e for e in made.extras if isinstance(e, View)]]
+        self.reads = {v.buffer for v in views}
+        self.writes = {t.buffer for t in made.targets}
+        self.checks: tuple[Node, ...] = ()
+
+    def sources(self) -> list[tuple[str, str]]:
+        made = self.product
+        spec, name = made.spec, self.name
+        text = _TEXTS.get(made.key, lambda: made.multiply_text(name))
+        found = [(name, text)]
+        if spec.is_float:
+            own = (spec.element, spec.machine)
+            found.append(("tiles", _TEXTS.get(("tiles", own), lambda: gemm.emit_tiles(*own))))
+            found.append(("pack", _TEXTS.get(("pack", own), lambda: gemm.emit_pack(*own))))
+        return found
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        made = self.product
+        tiles = kernels[1].address if made.spec.is_float else 0
+        steps = gemm.schedule(made.spec, made.problem(place), tiles, scratch)
+        code = {"multiply": kernels[0], "pack": kernels[-1]}
+        return [Record(code[s.kind], tuple(s.arguments), s.items) for s in steps]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        made, layout = self.product, self.product.layout
+        m, n = layout.extent(layout.row), layout.extent(layout.column)
+        batch = "".join(f"{layout.shape[axis]} x " for axis in layout.batch)
+        text = f"product {batch}[{m}, {made.k}] @ [{made.k}, {n}]: {self.ops}"
+        c = self.cluster
+        return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
+
+
+class ReferenceStep:
+    """A node that runs on the NumPy reference."""
+
+    scratch = 0
+    checks: tuple[Node, ...] = ()
+
+    def __init__(self, cluster: Cluster) -> None:
+        assert cluster.node is not None
+        self.cluster = cluster
+        self.node = cluster.node
+        (self.target,) = cluster.stores.values()
+        self.operands = [v for n in self.node.inputs for v in leaves(cluster.sources[n])]
+        self.reads = {v.buffer for v in self.operands}
+        self.writes = {self.target.buffer}
+
+    def sources(self) -> list[tuple[str, str]]:
+        return []
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        return []
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        name = self.node.op.name
+        text = f"{name} on the NumPy reference"
+        return [KernelInfo(self.cluster.region, "reference", name, text)]
+
+
+Step = LoopStep | ProductStep | ReferenceStep
