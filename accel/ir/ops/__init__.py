@@ -2,6 +2,7 @@
 
 from . import (
     activation,
+    advanced_indexing,
     arrangement,
     binary,
     contraction,
@@ -9,15 +10,18 @@ from . import (
     indexing,
     logic,
     loss,
+    moments,
     movement,
     normalization,
     random,
     reduce,
+    scan,
     structure,
     unary,
 )
 
 __all__ = [
-    "activation", "arrangement", "binary", "contraction", "creation", "indexing", "logic", "loss",
-    "movement", "normalization", "random", "reduce", "structure", "unary",
+    "activation", "advanced_indexing", "arrangement", "binary", "contraction", "creation",
+    "indexing", "logic", "loss", "moments", "movement", "normalization", "random", "reduce",
+    "scan", "structure", "unary",
 ]  # fmt: skip

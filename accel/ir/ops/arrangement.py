@@ -14,6 +14,7 @@ from ..axes import one_axis, ordered_axes, some_axes
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
 from .movement import as_shape
+from .reduce import part_along
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -206,18 +207,8 @@ def _roll_expand(b: Builder, x: Node, *, shift: Shape, axis: Shape | None) -> No
         n = x.type.shape[along]
         cut = -by % n if n else 0
         if cut:
-            x = b.cat(_part(b, x, along, cut, n), _part(b, x, along, 0, cut), axis=along)
+            x = b.cat(part_along(b, x, along, cut, n), part_along(b, x, along, 0, cut), axis=along)
     return x
-
-
-def _part(b: Builder, x: Node, axis: int, start: int, stop: int) -> Node:
-    shape = x.type.shape
-    return b.slice(
-        x,
-        start=tuple(start if i == axis else 0 for i in range(len(shape))),
-        stop=tuple(stop if i == axis else n for i, n in enumerate(shape)),
-        step=(1,) * len(shape),
-    )
 
 
 _arrangement(

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import ArgumentError, AxisError, DTypeError, ShapeError
 from .. import dtypes
 from ..axes import one_axis, ordered_axes
-from ..op import REQUIRED, ErrorSample, Op, Sample, register
+from ..op import ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType, broadcast_shapes
 from .reduce import sum_to, unit_roundoff
 

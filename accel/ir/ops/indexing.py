@@ -7,24 +7,23 @@ checked before.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError, AxisError, DTypeError, IndexOutOfRangeError, ShapeError
+from ...errors import AxisError, DTypeError, IndexOutOfRangeError, ShapeError
 from .. import dtypes
 from ..axes import one_axis
-from ..op import REQUIRED, ErrorSample, Op, Sample, register
-from ..types import Shape, TensorType, broadcast_shapes, contiguous_strides
+from ..op import ErrorSample, Op, Sample, register
+from ..types import Shape, TensorType, broadcast_shapes
 from .reduce import unit_roundoff
 
 if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__: list[str] = []
+__all__ = ["check_integers", "check_values", "checked", "checked_node"]
 
 F32, F64, I32, I64, BOOL, BF16 = (
     dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.bool_, dtypes.bfloat16,
@@ -32,12 +31,12 @@ F32, F64, I32, I64, BOOL, BF16 = (
 
 
 # -- shared rules -------------------------------------------------------------------------
-def _check_integers(name: str, index: TensorType) -> None:
+def check_integers(name: str, index: TensorType) -> None:
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{name}: an index of {index}", remedy="convert it with .astype(int)")
 
 
-def _check_values(name: str, x: TensorType, v: TensorType, shape: Shape) -> None:
+def check_values(name: str, x: TensorType, v: TensorType, shape: Shape) -> None:
     if x.dtype is not v.dtype:
         raise DTypeError(f"{name}: values of {v} for {x}",
                          remedy=f"convert them with .astype({x.dtype!r})")  # fmt: skip
@@ -48,7 +47,7 @@ def _check_values(name: str, x: TensorType, v: TensorType, shape: Shape) -> None
 
 def _axis_prepare(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
-        _check_integers(name, types[1])
+        check_integers(name, types[1])
         return {"axis": one_axis(attrs["axis"], types[0].ndim, name)}
 
     return prepare
@@ -73,7 +72,7 @@ def checked(index: np.ndarray, size: int, what: str, wrap: bool = True) -> np.nd
     return wide
 
 
-def _checked_node(b: Builder, index: Node, size: int, what: str, wrap: bool = True) -> Node:
+def checked_node(b: Builder, index: Node, size: int, what: str, wrap: bool = True) -> Node:
     return b.check_index(index, size=size, wrap=wrap, what=what)
 
 
@@ -124,7 +123,7 @@ def _take_reference(name: str, wrap: bool = True) -> Callable[..., np.ndarray]:
 
 
 def _take_expand(b: Builder, x: Node, index: Node, *, axis: int) -> Node:
-    places = _checked_node(b, index, x.type.shape[axis], "take")
+    places = checked_node(b, index, x.type.shape[axis], "take")
     return b.take_unchecked(x, places, axis=axis)
 
 
@@ -180,12 +179,12 @@ register(Op(
 def _embedding_type(weight: TensorType, index: TensorType) -> TensorType:
     if weight.ndim != 2:
         raise ShapeError(f"embedding: a weight of {weight}", remedy="the weight is [rows, width]")
-    _check_integers("embedding", index)
+    check_integers("embedding", index)
     return _take_type(weight, index, axis=0)
 
 
 def _embedding_expand(b: Builder, weight: Node, index: Node) -> Node:
-    places = _checked_node(b, index, weight.type.shape[0], "embedding", wrap=False)
+    places = checked_node(b, index, weight.type.shape[0], "embedding", wrap=False)
     return b.take_unchecked(weight, places, axis=0)
 
 
@@ -211,7 +210,7 @@ register(Op(
 def _index_add_type(x: TensorType, index: TensorType, v: TensorType, *, axis: int) -> TensorType:
     if index.ndim != 1:
         raise ShapeError(f"index_add: an index of {index}", remedy="flatten the index to 1-d")
-    _check_values("index_add", x, v, x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+    check_values("index_add", x, v, x.shape[:axis] + index.shape + x.shape[axis + 1 :])
     return x.with_shape(x.shape)
 
 
@@ -221,7 +220,8 @@ def _index_add_unchecked_reference(
     _within(index, x.shape[axis])
     result = x.copy()
     with np.errstate(all="ignore"):
-        np.add.at(result, (slice(None),) * axis + (index,), v)
+        places: Any = (slice(None),) * axis + (index,)
+        np.add.at(result, places, v)
     return result
 
 
@@ -237,7 +237,7 @@ def _index_add_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, None, No
 
 
 def _index_add_expand(b: Builder, x: Node, index: Node, v: Node, *, axis: int) -> Node:
-    places = _checked_node(b, index, x.type.shape[axis], "index_add")
+    places = checked_node(b, index, x.type.shape[axis], "index_add")
     return b.index_add_unchecked(x, places, v, axis=axis)
 
 
@@ -324,7 +324,7 @@ def _gather_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, None]:
 
 
 def _gather_expand(b: Builder, x: Node, index: Node, *, axis: int) -> Node:
-    places = _checked_node(b, index, x.type.shape[axis], "gather", wrap=False)
+    places = checked_node(b, index, x.type.shape[axis], "gather", wrap=False)
     return b.gather_unchecked(x, places, axis=axis)
 
 
@@ -385,7 +385,7 @@ def _along_reference(x: np.ndarray, index: np.ndarray, *, axis: int) -> np.ndarr
 
 def _along_expand(b: Builder, x: Node, index: Node, *, axis: int) -> Node:
     wide, places = _along_shapes(x.type.shape, index.type.shape, axis)
-    found = _checked_node(b, index, x.type.shape[axis], "take_along_axis")
+    found = checked_node(b, index, x.type.shape[axis], "take_along_axis")
     if x.type.shape != wide:
         x = b.broadcast_to(x, shape=wide)
     if found.type.shape != places:
@@ -415,7 +415,7 @@ register(Op(
 
 def _scatter_type(x: TensorType, index: TensorType, v: TensorType, *, axis: int) -> TensorType:
     _check_prefix("scatter", x, index, axis)
-    _check_values("scatter", x, v, index.shape)
+    check_values("scatter", x, v, index.shape)
     return x.with_shape(x.shape)
 
 
@@ -447,16 +447,22 @@ def _scatter_add_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, None, 
 
 
 def _scatter_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, None, Node]:
-    """Right where no two indices are equal, as in torch."""
-    _, index, v = node.inputs
+    """Of values put at one place, only the one that stayed has a slope: each value's number is
+    scattered in the same way to find it."""
+    x, index, v = node.inputs
     axis = node.attrs["axis"]
     kept = b.scatter_unchecked(g, index, _zeros_like(b, v), axis=axis)
-    return kept, None, b.gather_unchecked(g, index, axis=axis)
+    count = b.iota(shape=(index.type.size,), axis=0, dtype=I64)
+    number = b.reshape(count, shape=index.type.shape)
+    winners = b.scatter_unchecked(b.full(0, x.type.shape, I64), index, number, axis=axis)
+    stayed = b.eq(b.gather_unchecked(winners, index, axis=axis), number)
+    part = b.gather_unchecked(g, index, axis=axis)
+    return kept, None, b.where(stayed, part, _zeros_like(b, v))
 
 
 def _scatter_expand(name: str) -> Callable[..., Node]:
     def expand(b: Builder, x: Node, index: Node, v: Node, *, axis: int) -> Node:
-        places = _checked_node(b, index, x.type.shape[axis], name, wrap=False)
+        places = checked_node(b, index, x.type.shape[axis], name, wrap=False)
         return b.apply(f"{name}_unchecked", x, places, v, axis=axis)
 
     return expand
@@ -504,158 +510,3 @@ _register_scatter("scatter_add", True, _scatter_add_gradient,
 _register_scatter("scatter", False, _scatter_gradient,
                   "The first operand with values put at indexed places along an axis; of equal "
                   "indices the last in row-major order stays.")  # fmt: skip
-
-
-# -- index_get, index_put: arrays of places for the leading dimensions ------------------------
-def _leading(name: str, x: TensorType, indices: Sequence[TensorType]) -> Shape:
-    """The common shape of `indices` and the rest of `x`."""
-    for index in indices:
-        _check_integers(name, index)
-    if len(indices) > x.ndim:
-        raise ShapeError(f"{name}: {len(indices)} indices for {x}",
-                         remedy="give at most one for each dimension")  # fmt: skip
-    return broadcast_shapes([i.shape for i in indices], name) + x.shape[len(indices) :]
-
-
-def _index_put_type(
-    x: TensorType, v: TensorType, *indices: TensorType, accumulate: bool
-) -> TensorType:
-    _check_values("index_put", x, v, _leading("index_put", x, indices))
-    return x.with_shape(x.shape)
-
-
-def _all_checked(name: str, shape: Shape, indices: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    pairs = zip(indices, shape, strict=False)
-    return tuple(checked(index, n, f"{name}, axis {i}") for i, (index, n) in enumerate(pairs))
-
-
-def _index_put_reference(
-    x: np.ndarray, v: np.ndarray, *indices: np.ndarray, accumulate: bool
-) -> np.ndarray:
-    places = _all_checked("index_put", x.shape, indices)
-    result = x.copy()
-    with np.errstate(all="ignore"):
-        if accumulate:
-            np.add.at(result, places, v)
-        else:
-            result[places] = v
-    return result
-
-
-def _flat_places(b: Builder, name: str, shape: Shape, indices: Sequence[Node]) -> Node:
-    """The 1-d row number of each index tuple, in an operand whose leading axes are one."""
-    head = shape[: len(indices)]
-    common = broadcast_shapes([i.type.shape for i in indices], name)
-    total: Node | None = None
-    rows = zip(indices, head, contiguous_strides(head), strict=True)
-    for i, (index, size, stride) in enumerate(rows):
-        part = b.mul(_checked_node(b, index, size, f"{name}, axis {i}"), stride)
-        total = part if total is None else b.add(total, part)
-    assert total is not None
-    return b.reshape(b.broadcast_to(total, shape=common), shape=(math.prod(common),))
-
-
-def _index_get_expand(b: Builder, x: Node, *indices: Node) -> Node:
-    shape = x.type.shape
-    places = _flat_places(b, "index_get", shape, indices)
-    rows = (math.prod(shape[: len(indices)]), *shape[len(indices) :])
-    found = b.take_unchecked(b.reshape(x, shape=rows), places, axis=0)
-    return b.reshape(found, shape=_leading("index_get", x.type, [i.type for i in indices]))
-
-
-def _index_put_expand(b: Builder, x: Node, v: Node, *indices: Node, accumulate: bool) -> Node:
-    shape, tail = x.type.shape, x.type.shape[len(indices) :]
-    places = _flat_places(b, "index_put", shape, indices)
-    count, width = places.type.shape[0], math.prod(tail)
-    rows = b.reshape(x, shape=(math.prod(shape[: len(indices)]), width))
-    values = b.reshape(v, shape=(count, width))
-    if accumulate:
-        result = b.index_add_unchecked(rows, places, values, axis=0)
-    else:
-        wide = b.broadcast_to(b.reshape(places, shape=(count, 1)), shape=(count, width))
-        result = b.scatter_unchecked(rows, wide, values, axis=0)
-    return b.reshape(result, shape=shape)
-
-
-_PAIR = (np.array([[0], [2]]), np.array([1, -1, 3]))
-
-register(Op(
-    name="index_get", form="composite", category="movement", arity=(2, None), promote="none",
-    infer=lambda x, *indices: x.with_shape(_leading("index_get", x, indices)), exact=True,
-    reference=lambda x, *indices: x[_all_checked("index_get", x.shape, indices)], cost=2.0,
-    expand=_index_get_expand,
-    samples=lambda: [
-        Sample((TensorType(F32, (3, 4)), *_PAIR)), Sample((TensorType(F32, (3, 4, 2)), *_PAIR)),
-        Sample((TensorType(I32, (3,)), np.array(1))), Sample((TensorType(BF16, (3, 2)), np.array([2, 2]))),
-        Sample((TensorType(F64, (3,)), np.zeros(0, np.int64))),
-    ],
-    error_samples=lambda: [
-        ErrorSample((TensorType(F32, (3,)), *_PAIR), {}, ShapeError, "2 indices"),
-        ErrorSample((TensorType(F32, (3,)), TensorType(F32, (3,))), {}, DTypeError),
-        ErrorSample((TensorType(F32, (3,)), np.array([5])), {}, IndexOutOfRangeError, "index 5"),
-        ErrorSample((TensorType(F32, (3, 3)), TensorType(I64, (3,)), TensorType(I64, (2,))), {}, ShapeError),
-    ],
-    doc="The elements at integer places given for the leading dimensions, which broadcast.",
-))  # fmt: skip
-
-register(Op(
-    name="index_put", form="composite", category="movement", arity=(3, None), promote="none",
-    attrs={"accumulate": False}, infer=_index_put_type, reference=_index_put_reference,
-    prepare=lambda types, attrs: {"accumulate": bool(attrs["accumulate"])}, cost=2.0,
-    expand=_index_put_expand, exact=True,
-    samples=lambda: [
-        Sample((TensorType(F32, (3, 4)), TensorType(F32, (2, 3)), *_PAIR)),
-        Sample((TensorType(F32, (3, 4, 2)), TensorType(F32, (2, 3, 2)), *_PAIR), {"accumulate": True}),
-        Sample((TensorType(I32, (3,)), TensorType(I32, (2,)), np.array([1, 1])), {"accumulate": True}),
-        Sample((TensorType(BF16, (3, 2)), TensorType(BF16, (2, 2)), np.array([2, 0]))),
-    ],
-    error_samples=lambda: [
-        ErrorSample((TensorType(F32, (3,)), TensorType(F32, (3,)), TensorType(I64, (2,))), {},
-                    ShapeError, "values"),
-        ErrorSample((TensorType(F32, (3,)), TensorType(F64, (2,)), TensorType(I64, (2,))), {},
-                    DTypeError, "values"),
-        ErrorSample((TensorType(F32, (3,)), TensorType(F32, (1,)), np.array([-4])), {},
-                    IndexOutOfRangeError, "index -4"),
-    ],
-    doc="The first operand with values put (or added) at integer places given for the leading "
-    "dimensions; of equal places the last stays.",
-))  # fmt: skip
-
-
-# -- one_hot ------------------------------------------------------------------------------
-def _one_hot_prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
-    _check_integers("one_hot", types[0])
-    count = attrs["num_classes"]
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ArgumentError(f"one_hot: {count!r} classes", remedy="give a positive integer")
-    return {"num_classes": int(count)}
-
-
-def _one_hot_reference(index: np.ndarray, *, num_classes: int) -> np.ndarray:
-    places = checked(index, num_classes, "one_hot", wrap=False)
-    return (places[..., None] == np.arange(num_classes)).astype(np.int64)
-
-
-def _one_hot_expand(b: Builder, index: Node, *, num_classes: int) -> Node:
-    shape = index.type.shape
-    places = _checked_node(b, index, num_classes, "one_hot", wrap=False)
-    classes = b.iota(shape=(num_classes,), axis=0, dtype=I64)
-    return b.cast(b.eq(b.reshape(places, shape=(*shape, 1)), classes), I64)
-
-
-register(Op(
-    name="one_hot", form="composite", category="elementwise", arity=(1, 1), promote="none",
-    attrs={"num_classes": REQUIRED}, prepare=_one_hot_prepare, reference=_one_hot_reference,
-    infer=lambda i, *, num_classes: TensorType(I64, (*i.shape, num_classes), i.device),
-    expand=_one_hot_expand, exact=True,
-    samples=lambda: [
-        Sample((np.array([1, 0, 3]),), {"num_classes": 4}), Sample((np.array(2),), {"num_classes": 3}),
-        Sample((np.zeros((0, 2), np.int32),), {"num_classes": 2}),
-    ],
-    error_samples=lambda: [
-        ErrorSample((TensorType(F32, (2,)),), {"num_classes": 3}, DTypeError),
-        ErrorSample((TensorType(I64, (2,)),), {"num_classes": 0}, ArgumentError),
-        ErrorSample((np.array([3]),), {"num_classes": 3}, IndexOutOfRangeError, "index 3"),
-    ],
-    doc="1 at the place that each integer names in a new last axis, 0 elsewhere.",
-))  # fmt: skip

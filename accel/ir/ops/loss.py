@@ -89,7 +89,7 @@ def _register_elementwise(
     reference: Callable[..., np.ndarray],
     expand: Callable[..., Node],
     doc: str,
-    gradient: Callable[[Builder, Node, Node], Sequence[Node]] | None = None,
+    gradient: Callable[..., Sequence[Node]] | None = None,
     low: float | None = None,
     high: float | None = None,
     reductions: tuple[str, ...] = (),

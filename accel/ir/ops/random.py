@@ -208,13 +208,16 @@ _register_draw(
     _state_errors, "32 random bits an element, as int64.",
 )  # fmt: skip
 
+
+def _uniform_expand(b: Builder, state: Node, *, shape: Shape, dtype: DType) -> Node:
+    high, low, *_ = _words_nodes(b, state, shape)
+    return b.reshape(_uniform_nodes(b, high, low, dtype), shape=shape)
+
+
 _register_draw(
     "random_uniform", {"dtype": F32}, _prepare("random_uniform"),
     lambda state, *, shape, dtype: _uniform_from(*_words(state, shape)[:2], dtype),
-    lambda b, state, *, shape, dtype: b.reshape(
-        _uniform_nodes(b, *_words_nodes(b, state, shape)[:2], dtype), shape=shape
-    ),
-    _float_samples,
+    _uniform_expand, _float_samples,
     lambda: [*_state_errors(),
              ErrorSample((TensorType(I64, (2,)),), {"shape": 3, "dtype": I32}, DTypeError)],
     "Uniform numbers in [0, 1).",
@@ -333,7 +336,7 @@ register(Op(
     expand=lambda b, state, *, count: b.add(state, b.constant(np.array([0, count], np.int64))),
     samples=lambda: [Sample((_STATE,)), Sample((_FAR,), {"count": 5})],
     error_samples=lambda: [
-        ErrorSample((TensorType(F32, (2,)),), {}, DTypeError), 
+        ErrorSample((TensorType(F32, (2,)),), {}, DTypeError),
         ErrorSample((TensorType(I64, ()),), {}, ShapeError),
     ],
     doc="The state after `count` draws.",

@@ -1,7 +1,7 @@
-"""Reductions and scans.
+"""Reductions, and what the rules of all reductions share.
 
-Reductions have `axis`, a sorted tuple of axes (None, all of them, when applied), and
-`keepdims`. Scans have one `axis`. The NumPy references get float64 for the smaller floats.
+They have `axis`, a sorted tuple of axes (None, all of them, when applied), and `keepdims`.
+The NumPy references get float64 for the smaller floats.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import numpy as np
 
 from ...errors import AxisError, DTypeError, EmptyReductionError
 from .. import dtypes
-from ..axes import kept_shape, one_axis, reduced_shape, some_axes
+from ..axes import kept_shape, reduced_shape, some_axes
 from ..dtypes import DType
-from ..op import ErrorSample, Op, Sample, register
+from ..op import ErrorSample, Op, Sample, get_op, register
 from ..types import Shape, TensorType
-from .structure import float_to_integer
 
 if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__ = ["restore", "sum_to", "unit_roundoff"]
+__all__ = [
+    "REDUCTION", "accumulator", "bounded", "complex_error_samples", "converted", "count",
+    "exclusive_product", "infer_as", "infer_reduction", "magnitude", "part_along",
+    "prepare_reduction", "reduction_errors", "reduction_samples", "restore", "sum_to",
+    "unit_roundoff", "wide_dtype", "widened",
+]  # fmt: skip
 
 F32, F64, F16, I32, I64, U8, BOOL = (
     dtypes.float32, dtypes.float64, dtypes.float16, dtypes.int32, dtypes.int64, dtypes.uint8,
@@ -55,19 +59,24 @@ def sum_to(b: Builder, g: Node, shape: Shape) -> Node:
     return g if g.type.shape == shape else b.reshape(g, shape=shape)
 
 
+def widened(b: Builder, x: Node) -> Node:
+    """Half precision carried to float32, in which composites compute; others as they are."""
+    return b.cast(x, F32) if x.type.dtype.kind == "f" and x.type.dtype.itemsize == 2 else x
+
+
 def unit_roundoff(dtype: Any) -> float:
-    """The spacing of `dtype` at 1, a bound on the relative error of an operation; 0 for integers."""
+    """The spacing of `dtype` at 1, which bounds an operation's relative error; 0 for integers."""
     if np.dtype(dtype).kind in "biu":
         return 0.0
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def _prepare(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def prepare_reduction(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         axis = some_axes(attrs["axis"], types[0].ndim, name)
         full = {**attrs, "axis": axis, "keepdims": bool(attrs["keepdims"])}
         if "dtype" in attrs:
-            full["dtype"] = _accumulator(types[0].dtype, attrs["dtype"])
+            full["dtype"] = accumulator(types[0].dtype, attrs["dtype"])
         if "correction" in attrs:
             full["correction"] = float(attrs["correction"])
         return full
@@ -75,7 +84,7 @@ def _prepare(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict
     return prepare
 
 
-def _accumulator(source: DType, wanted: Any) -> DType:
+def accumulator(source: DType, wanted: Any) -> DType:
     """The dtype of a sum or product: integers widen to 64 bits unless another is asked for."""
     if wanted is not None:
         return dtypes.to_dtype(wanted)
@@ -84,35 +93,42 @@ def _accumulator(source: DType, wanted: Any) -> DType:
     return dtypes.uint64 if source.kind == "u" else source
 
 
-def _infer(x: TensorType, *, axis: Shape, keepdims: bool, **attrs: Any) -> TensorType:
+def infer_reduction(x: TensorType, *, axis: Shape, keepdims: bool, **attrs: Any) -> TensorType:
     dtype = attrs.get("dtype", x.dtype)
     return TensorType(dtype, reduced_shape(x.shape, axis, keepdims), x.device)
 
 
-def _infer_as(dtype: DType) -> Callable[..., TensorType]:
+def infer_as(dtype: DType) -> Callable[..., TensorType]:
+    """The type rule of a reduction whose result has a dtype of its own."""
+
     def infer(x: TensorType, *, axis: Shape, keepdims: bool) -> TensorType:
         return TensorType(dtype, reduced_shape(x.shape, axis, keepdims), x.device)
 
     return infer
 
 
-def _converted(x: np.ndarray, dtype: DType) -> np.ndarray:
-    """`x` rounded to `dtype`, then held wide enough to accumulate in."""
-    if dtype.kind in "biu":
-        return float_to_integer(x, dtype) if x.dtype.kind == "f" else x.astype(dtype.numpy)
-    with np.errstate(all="ignore"):
-        return x.astype(dtype.numpy).astype(np.complex128 if dtype.kind == "c" else np.float64)
+def wide_dtype(dtype: DType) -> Any:
+    """What NumPy accumulates in for a result of `dtype`."""
+    return {"f": np.float64, "c": np.complex128}.get(dtype.kind, dtype.numpy)
+
+
+def converted(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """`x` cast to `dtype`, then held wide enough to accumulate in."""
+    rounded = get_op("cast").reference(x, dtype=dtype, weak=False)
+    return rounded.astype(wide_dtype(dtype))
 
 
 REDUCTION = {"axis": None, "keepdims": False}
-_SHAPES = [
+_SHAPES: list[tuple[Shape, dict[str, Any]]] = [
     ((3, 4), {}), ((3, 4), {"axis": 0}), ((2, 3, 4), {"axis": (-1, 0), "keepdims": True}),
     ((), {}), ((5, 1), {"axis": 1}), ((2, 3), {"axis": ()}),
 ]  # fmt: skip
-_EMPTY = [((0,), {}), ((3, 0), {"axis": 1}), ((3, 0), {"axis": 0})]
+_EMPTY: list[tuple[Shape, dict[str, Any]]] = [
+    ((0,), {}), ((3, 0), {"axis": 1}), ((3, 0), {"axis": 0}),
+]  # fmt: skip
 
 
-def _samples(
+def reduction_samples(
     dtypes_: Sequence[DType], empty: bool = True, **more: Any
 ) -> Callable[[], list[Sample]]:
     def samples() -> list[Sample]:
@@ -124,7 +140,7 @@ def _samples(
     return samples
 
 
-def _error_samples() -> list[ErrorSample]:
+def reduction_errors() -> list[ErrorSample]:
     x = TensorType(F32, (2, 3))
     return [
         ErrorSample((x,), {"axis": 2}, AxisError, "axis 2"),
@@ -132,71 +148,67 @@ def _error_samples() -> list[ErrorSample]:
     ]
 
 
-def _complex_error_samples() -> list[ErrorSample]:
+def complex_error_samples() -> list[ErrorSample]:
     z = TensorType(dtypes.complex64, (2, 3))
-    return [*_error_samples(), ErrorSample((z,), {"axis": 0}, DTypeError)]
+    return [*reduction_errors(), ErrorSample((z,), {"axis": 0}, DTypeError)]
 
 
-def _magnitude(x: Any) -> np.ndarray:
+def magnitude(x: Any) -> np.ndarray:
     return np.abs(np.asarray(x, dtype=np.complex128 if np.iscomplexobj(x) else np.float64))
 
 
-def _bounded(bound: Any) -> np.ndarray:
+def bounded(bound: Any) -> np.ndarray:
     """NaN in a bound (inf - inf, 0 * inf) says nothing: no bound."""
     return np.where(np.isnan(bound), np.inf, bound)
 
 
-def _count(shape: Shape, axis: Shape) -> int:
+def count(shape: Shape, axis: Shape) -> int:
     return math.prod(shape[a] for a in axis)
 
 
 # -- sum, prod, mean ----------------------------------------------------------------------
 def _sum_reference(x: np.ndarray, *, axis: Shape, keepdims: bool, dtype: DType) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return _converted(x, dtype).sum(axis=axis, keepdims=keepdims, dtype=_wide(dtype))
-
-
-def _wide(dtype: DType) -> Any:
-    return {"f": np.float64, "c": np.complex128}.get(dtype.kind, dtype.numpy)
+        return converted(x, dtype).sum(axis=axis, keepdims=keepdims, dtype=wide_dtype(dtype))
 
 
 def _prod_reference(x: np.ndarray, *, axis: Shape, keepdims: bool, dtype: DType) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return _converted(x, dtype).prod(axis=axis, keepdims=keepdims, dtype=_wide(dtype))
+        return converted(x, dtype).prod(axis=axis, keepdims=keepdims, dtype=wide_dtype(dtype))
 
 
 def _mean_reference(x: np.ndarray, *, axis: Shape, keepdims: bool) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return np.true_divide(x.sum(axis=axis, keepdims=keepdims), _count(x.shape, axis))
+        return np.true_divide(x.sum(axis=axis, keepdims=keepdims), count(x.shape, axis))
 
 
 def _sum_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
     axis, keep = attrs["axis"], attrs["keepdims"]
-    n = _count(np.shape(values[0]), axis)
+    n = count(np.shape(values[0]), axis)
     carried = np.sum(errors[0], axis=axis, keepdims=keep)
-    size = np.sum(_magnitude(values[0]), axis=axis, keepdims=keep)
-    return _bounded(carried + n * unit_roundoff(out.dtype) * (size + carried))
+    size = np.sum(magnitude(values[0]), axis=axis, keepdims=keep)
+    return bounded(carried + n * unit_roundoff(out.dtype) * (size + carried))
 
 
 def _mean_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
-    n = max(_count(np.shape(values[0]), attrs["axis"]), 1)
+    n = max(count(np.shape(values[0]), attrs["axis"]), 1)
     total = _sum_error(values, errors, out, attrs)
-    return total / n + unit_roundoff(out.dtype) * _magnitude(out)
+    return bounded(total / n + unit_roundoff(out.dtype) * magnitude(out))
 
 
 def _prod_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
     axis, keep = attrs["axis"], attrs["keepdims"]
-    n = _count(np.shape(values[0]), axis)
-    size = _magnitude(values[0])
+    n = count(np.shape(values[0]), axis)
+    size = magnitude(values[0])
     with np.errstate(all="ignore"):
         most = np.prod(size + errors[0], axis=axis, keepdims=keep)
-        return _bounded(
+        return bounded(
             most - np.prod(size, axis=axis, keepdims=keep) + n * unit_roundoff(out.dtype) * most
         )
 
 
 def _mean_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
-    n = _count(node.inputs[0].type.shape, node.attrs["axis"])
+    n = count(node.inputs[0].type.shape, node.attrs["axis"])
     return (_spread(b, b.div(g, float(n)), node),)
 
 
@@ -210,10 +222,10 @@ def _prod_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
     others = tuple(i for i in range(x.type.ndim) if i not in axis)
     order = others + axis
     flat = b.permute(b.cast(x, node.type.dtype), axes=order)
-    flat = b.reshape(flat, shape=(*[shape[i] for i in others], _count(shape, axis)))
+    flat = b.reshape(flat, shape=(*[shape[i] for i in others], count(shape, axis)))
     last = len(others)
-    before = _exclusive_product(b, flat, last)
-    behind = b.flip(_exclusive_product(b, b.flip(flat, axis=(last,)), last), axis=(last,))
+    before = exclusive_product(b, flat, last)
+    behind = b.flip(exclusive_product(b, b.flip(flat, axis=(last,)), last), axis=(last,))
     cofactor = b.reshape(b.mul(before, behind), shape=tuple(shape[i] for i in order))
     cofactor = b.permute(cofactor, axes=tuple(np.argsort(order).tolist()))
     if cofactor.type.dtype.kind == "c":
@@ -221,16 +233,16 @@ def _prod_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
     return (b.cast(b.mul(restore(b, g, node), cofactor), x.type.dtype),)
 
 
-def _exclusive_product(b: Builder, x: Node, axis: int) -> Node:
+def exclusive_product(b: Builder, x: Node, axis: int) -> Node:
     """Along `axis`, the product of the elements before each one."""
     n = x.type.shape[axis]
     if n == 0:
         return x
     one = b.full(1.0, kept_shape(x.type.shape, (axis,)), x.type.dtype)
-    return b.cumprod(b.cat(one, _part(b, x, axis, 0, n - 1), axis=axis), axis=axis)
+    return b.cumprod(b.cat(one, part_along(b, x, axis, 0, n - 1), axis=axis), axis=axis)
 
 
-def _part(b: Builder, x: Node, axis: int, start: int, stop: int) -> Node:
+def part_along(b: Builder, x: Node, axis: int, start: int, stop: int) -> Node:
     """``x[..., start:stop, ...]`` along `axis`."""
     shape = x.type.shape
     return b.slice(
@@ -247,15 +259,15 @@ def _sum_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
 
 _TOTAL: dict[str, Any] = {
     "form": "reduce", "category": "reduction", "arity": (1, 1),
-    "attrs": {**REDUCTION, "dtype": None}, "infer": _infer, "error_samples": _error_samples,
+    "attrs": {**REDUCTION, "dtype": None}, "infer": infer_reduction, "error_samples": reduction_errors,
 }  # fmt: skip
 _TOTAL_DTYPES = (F32, F64, F16, I32, U8, BOOL, dtypes.complex64)
 
 register(Op(
-    name="sum", **_TOTAL, prepare=_prepare("sum"), reference=_sum_reference,
+    name="sum", **_TOTAL, prepare=prepare_reduction("sum"), reference=_sum_reference,
     gradient=_sum_gradient, error=_sum_error,
     samples=lambda: [
-        *_samples(_TOTAL_DTYPES)(),
+        *reduction_samples(_TOTAL_DTYPES)(),
         Sample((TensorType(F32, (4, 3)),), {"axis": 0, "dtype": F64}),
         Sample((TensorType(I32, (4, 3)),), {"axis": 1, "dtype": F32}),
     ],
@@ -263,16 +275,16 @@ register(Op(
 ))  # fmt: skip
 
 register(Op(
-    name="prod", **_TOTAL, prepare=_prepare("prod"), reference=_prod_reference,
-    gradient=_prod_gradient, error=_prod_error, samples=_samples(_TOTAL_DTYPES),
+    name="prod", **_TOTAL, prepare=prepare_reduction("prod"), reference=_prod_reference,
+    gradient=_prod_gradient, error=_prod_error, samples=reduction_samples(_TOTAL_DTYPES),
     doc="The product over axes. Bool and integers multiply in 64 bits; `dtype` converts first.",
 ))  # fmt: skip
 
 register(Op(
     name="mean", form="reduce", category="reduction", arity=(1, 1), attrs=REDUCTION,
-    promote="float", prepare=_prepare("mean"), infer=_infer, reference=_mean_reference,
-    gradient=_mean_gradient, error=_mean_error, error_samples=_error_samples,
-    samples=_samples((F32, F64, F16, I32, BOOL, dtypes.complex128)), ulp=1,
+    promote="float", prepare=prepare_reduction("mean"), infer=infer_reduction, reference=_mean_reference,
+    gradient=_mean_gradient, error=_mean_error, error_samples=reduction_errors,
+    samples=reduction_samples((F32, F64, F16, I32, BOOL, dtypes.complex128)), ulp=1,
     doc="The arithmetic mean over axes; NaN over no elements.",
 ))  # fmt: skip
 
@@ -288,7 +300,7 @@ def _infer_extremum(name: str) -> Callable[..., TensorType]:
 
 def _need_elements(x: TensorType, axis: Shape, name: str) -> None:
     result = math.prod(n for i, n in enumerate(x.shape) if i not in axis)
-    if _count(x.shape, axis) == 0 and result:
+    if count(x.shape, axis) == 0 and result:
         raise EmptyReductionError(
             f"{name}: {x} has no elements over axes {axis}, and {name} has no identity",
             remedy="make sure that the reduced axes are not empty, or treat that case apart",
@@ -321,7 +333,7 @@ def _extremum_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np
 
 def _empty_error_samples() -> list[ErrorSample]:
     return [
-        *_complex_error_samples(),
+        *complex_error_samples(),
         ErrorSample((TensorType(F32, (3, 0)),), {"axis": 1}, EmptyReductionError, "identity"),
     ]
 
@@ -329,10 +341,10 @@ def _empty_error_samples() -> list[ErrorSample]:
 def _register_extremum(name: str, fold: Any, word: str) -> None:
     register(Op(
         name=name, form="reduce", category="reduction", arity=(1, 1), attrs=REDUCTION,
-        kinds="biuf", prepare=_prepare(name), infer=_infer_extremum(name),
+        kinds="biuf", prepare=prepare_reduction(name), infer=_infer_extremum(name),
         reference=_extremum_reference(fold), gradient=_extremum_gradient,
         error=_extremum_error, error_samples=_empty_error_samples,
-        samples=_samples((F32, F64, F16, I32, U8, BOOL), empty=False),
+        samples=reduction_samples((F32, F64, F16, I32, U8, BOOL), empty=False),
         doc=f"The {word} over axes. NaN wins; the gradient is shared by equal elements.",
     ))  # fmt: skip
 
@@ -347,7 +359,7 @@ def _truth_error(unit: bool) -> Callable[..., np.ndarray]:
 
     def error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
         axis, keep = attrs["axis"], attrs["keepdims"]
-        size = _magnitude(values[0])
+        size = magnitude(values[0])
         sure_true = size > errors[0]
         sure_false = (size == 0) & (errors[0] == 0)
         decided = np.any(sure_true if unit else sure_false, axis=axis, keepdims=keep)
@@ -365,9 +377,9 @@ def _register_truth(name: str, unit: bool, doc: str) -> None:
 
     register(Op(
         name=name, form="reduce", category="reduction", arity=(1, 1), attrs=REDUCTION,
-        prepare=_prepare(name), infer=_infer_as(dtypes.bool_), reference=reference, exact=True,
-        discontinuous=True, error=_truth_error(unit), error_samples=_error_samples,
-        samples=_samples((BOOL, F32, F16, I32, dtypes.complex64)), doc=doc,
+        prepare=prepare_reduction(name), infer=infer_as(dtypes.bool_), reference=reference, exact=True,
+        discontinuous=True, error=_truth_error(unit), error_samples=reduction_errors,
+        samples=reduction_samples((BOOL, F32, F16, I32, dtypes.complex64)), doc=doc,
     ))  # fmt: skip
 
 
@@ -445,241 +457,3 @@ def _register_arg(name: str, choose: Any, sign: float, word: str) -> None:
 
 _register_arg("argmax", np.argmax, 1.0, "greatest")
 _register_arg("argmin", np.argmin, -1.0, "least")
-
-
-# -- composites ---------------------------------------------------------------------------
-def widened(b: Builder, x: Node) -> Node:
-    """Half precision carried to float32, in which composites compute; others as they are."""
-    return b.cast(x, F32) if x.type.dtype.kind == "f" and x.type.dtype.itemsize == 2 else x
-
-
-def _var_expand(
-    b: Builder, x: Node, *, axis: Shape, keepdims: bool, correction: float
-) -> Node:
-    return b.cast(_variance(b, x, axis, keepdims, correction), x.type.dtype)
-
-
-def _std_expand(
-    b: Builder, x: Node, *, axis: Shape, keepdims: bool, correction: float
-) -> Node:
-    return b.cast(b.sqrt(_variance(b, x, axis, keepdims, correction)), x.type.dtype)
-
-
-def _variance(b: Builder, x: Node, axis: Shape, keepdims: bool, correction: float) -> Node:
-    centred = _centred(b, x, axis)
-    total = b.sum(b.mul(centred, centred), axis=axis, keepdims=keepdims)
-    return b.div(total, max(_count(x.type.shape, axis) - correction, 0.0))
-
-
-def _centred(b: Builder, x: Node, axis: Shape) -> Node:
-    wide = widened(b, x)
-    return b.sub(wide, b.mean(wide, axis=axis, keepdims=True))
-
-
-def _var_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
-    x, axis = node.inputs[0], node.attrs["axis"]
-    degrees = max(_count(x.type.shape, axis) - node.attrs["correction"], 0.0)
-    scale = b.div(b.mul(widened(b, restore(b, g, node)), 2.0), degrees)
-    return (b.cast(b.mul(scale, _centred(b, x, axis)), x.type.dtype),)
-
-
-def _std_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
-    """Zero where the deviation is zero, as in torch."""
-    x, axis = node.inputs[0], node.attrs["axis"]
-    degrees = max(_count(x.type.shape, axis) - node.attrs["correction"], 0.0)
-    out = widened(b, restore(b, node, node))
-    flat = b.eq(out, 0.0)
-    scale = b.div(widened(b, restore(b, g, node)), b.mul(b.where(flat, 1.0, out), degrees))
-    scale = b.where(flat, 0.0, scale)
-    return (b.cast(b.mul(scale, _centred(b, x, axis)), x.type.dtype),)
-
-
-def _variance_reference(root: bool) -> Callable[..., np.ndarray]:
-    def reference(
-        x: np.ndarray, *, axis: Shape, keepdims: bool, correction: float
-    ) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            n = _count(x.shape, axis)
-            mean = np.true_divide(x.sum(axis=axis, keepdims=True), n)
-            total = np.square(x - mean).sum(axis=axis, keepdims=keepdims)
-            variance = np.true_divide(total, max(n - correction, 0.0))
-            return np.sqrt(variance) if root else variance
-
-    return reference
-
-
-def _moment_samples() -> list[Sample]:
-    return [
-        *_samples((F32, F64, F16, I32))(),
-        Sample((TensorType(F32, (4, 3)),), {"axis": 0, "correction": 1}),
-        Sample((TensorType(F32, (4, 1)),), {"axis": 1, "correction": 1}),
-    ]
-
-
-for _name, _expand, _gradient, _doc in (
-    ("var", _var_expand, _var_gradient, "The variance over axes: the squares' sum over n less `correction`."),
-    ("std", _std_expand, _std_gradient, "The standard deviation over axes, the root of `var`."),
-):  # fmt: skip
-    register(Op(
-        name=_name, form="composite", category="reduction", arity=(1, 1), kinds="biuf",
-        attrs={**REDUCTION, "correction": 0.0}, promote="float", prepare=_prepare(_name),
-        infer=lambda x, *, axis, keepdims, correction: _infer(x, axis=axis, keepdims=keepdims),
-        reference=_variance_reference(_name == "std"), expand=_expand, gradient=_gradient,
-        ulp=8, samples=_moment_samples, error_samples=_complex_error_samples, doc=_doc,
-    ))  # fmt: skip
-
-
-def _logsumexp_expand(b: Builder, x: Node, *, axis: Shape, keepdims: bool) -> Node:
-    shape = reduced_shape(x.type.shape, axis, keepdims)
-    if _count(x.type.shape, axis) == 0:
-        return b.full(-math.inf, shape, x.type.dtype)
-    wide = widened(b, x)
-    top = b.amax(wide, axis=axis, keepdims=True)
-    # A top that is no number is left out: -inf - -inf would be NaN where the result is -inf.
-    top = b.where(b.isfinite(top), top, 0.0)
-    total = b.log(b.sum(b.exp(b.sub(wide, top)), axis=axis, keepdims=True))
-    return b.cast(b.reshape(b.add(total, top), shape=shape), x.type.dtype)
-
-
-def _logsumexp_reference(x: np.ndarray, *, axis: Shape, keepdims: bool) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        top = x.max(axis=axis, keepdims=True, initial=-np.inf)
-        top = np.where(np.isfinite(top), top, 0.0)
-        total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
-        return total.reshape(reduced_shape(x.shape, axis, keepdims))
-
-
-def _logsumexp_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
-    x = node.inputs[0]
-    out = widened(b, restore(b, node, node))
-    out = b.where(b.eq(out, -math.inf), 0.0, out)
-    share = b.exp(b.sub(widened(b, x), out))
-    return (b.cast(b.mul(widened(b, restore(b, g, node)), share), x.type.dtype),)
-
-
-register(Op(
-    name="logsumexp", form="composite", category="reduction", arity=(1, 1), kinds="biuf",
-    attrs=REDUCTION, promote="float", prepare=_prepare("logsumexp"), infer=_infer,
-    reference=_logsumexp_reference, expand=_logsumexp_expand, gradient=_logsumexp_gradient,
-    samples=lambda: [
-        *_samples((F32, F64, F16, I32))(),
-        Sample((np.array([[-np.inf, -np.inf], [np.inf, 1.0], [np.nan, 1.0]], np.float32),),
-               {"axis": 1}),
-        Sample((TensorType(F32, (2, 3)),), {"axis": 1}, low=-1e30, high=1e30),
-    ],
-    error_samples=_complex_error_samples, ulp=8,
-    doc="The logarithm of the sum of exponentials over axes, without overflow; -inf over none.",
-))  # fmt: skip
-
-register(Op(
-    name="count_nonzero", form="composite", category="reduction", arity=(1, 1),
-    attrs=REDUCTION, prepare=_prepare("count_nonzero"), infer=_infer_as(dtypes.int64),
-    reference=lambda x, *, axis, keepdims: np.asarray(
-        (x != 0).sum(axis=axis, keepdims=keepdims, dtype=np.int64)
-    ),
-    expand=lambda b, x, *, axis, keepdims: b.sum(b.ne(x, 0), axis=axis, keepdims=keepdims),
-    exact=True, discontinuous=True, samples=_samples((F32, I32, BOOL, F16)),
-    error_samples=_error_samples, doc="How many elements over the axes are not zero.",
-))  # fmt: skip
-
-
-# -- scans --------------------------------------------------------------------------------
-def _prepare_scan(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
-    def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
-        axis = one_axis(attrs["axis"], types[0].ndim, name)
-        return {"axis": axis, "dtype": _accumulator(types[0].dtype, attrs["dtype"])}
-
-    return prepare
-
-
-def _infer_scan(x: TensorType, *, axis: int, dtype: DType) -> TensorType:
-    return TensorType(dtype, x.shape, x.device)
-
-
-def _scan_reference(fold: Any) -> Callable[..., np.ndarray]:
-    def reference(x: np.ndarray, *, axis: int, dtype: DType) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return fold.accumulate(_converted(x, dtype), axis=axis, dtype=_wide(dtype))
-
-    return reference
-
-
-def _cumsum_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
-    x, axis = node.inputs[0], node.attrs["axis"]
-    if not x.type.dtype.is_inexact:
-        return (None,)
-    back = b.flip(b.cumsum(b.flip(g, axis=(axis,)), axis=axis), axis=(axis,))
-    return (b.cast(back, x.type.dtype),)
-
-
-def _cumprod_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
-    """dx_i = (product before i) * r_i with r_i = g_i + x_(i+1) r_(i+1).
-
-    The recurrence is solved by doubling its reach log2(n) times, in additions and products
-    alone, so zeros need no special case and every derivative is right.
-    """
-    x, axis = node.inputs[0], node.attrs["axis"]
-    if not x.type.dtype.is_inexact:
-        return (None,)
-    n = x.type.shape[axis]
-    wide = b.cast(x, node.type.dtype)
-    before = _exclusive_product(b, wide, axis)
-    if wide.type.dtype.kind == "c":
-        wide, before = b.conj(wide), b.conj(before)
-    reach, r = 1, g
-    factor = _part(b, wide, axis, 1, n) if n > 1 else wide
-    while reach < n:
-        near, far = _part(b, r, axis, 0, n - reach), _part(b, r, axis, reach, n)
-        r = b.cat(b.add(near, b.mul(factor, far)), _part(b, r, axis, n - reach, n), axis=axis)
-        if 2 * reach < n:
-            first = _part(b, factor, axis, 0, n - 2 * reach)
-            factor = b.mul(first, _part(b, factor, axis, reach, n - reach))
-        reach *= 2
-    return (b.cast(b.mul(before, r), x.type.dtype),)
-
-
-def _cumsum_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
-    axis = attrs["axis"]
-    carried = np.cumsum(errors[0], axis=axis)
-    size = np.cumsum(_magnitude(values[0]), axis=axis)
-    n = np.shape(values[0])[axis]
-    return _bounded(carried + n * unit_roundoff(out.dtype) * (size + carried))
-
-
-def _cumprod_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
-    axis = attrs["axis"]
-    size = _magnitude(values[0])
-    with np.errstate(all="ignore"):
-        most = np.cumprod(size + errors[0], axis=axis)
-        n = np.shape(values[0])[axis]
-        return _bounded(
-            most - np.cumprod(size, axis=axis) + n * unit_roundoff(out.dtype) * most
-        )
-
-
-def _scan_samples() -> list[Sample]:
-    cases = [((5,), 0), ((3, 4), 0), ((3, 4), -1), ((0, 2), 0), ((1,), 0)]
-    found = [Sample((TensorType(F32, s),), {"axis": a}) for s, a in cases]
-    found += [Sample((TensorType(d, (4, 3)),), {"axis": 1}) for d in (F64, F16, I32, U8, BOOL)]
-    return [*found, Sample((TensorType(I32, (4,)),), {"axis": 0, "dtype": F32})]
-
-
-def _scan_error_samples() -> list[ErrorSample]:
-    return [
-        ErrorSample((TensorType(F32, (2, 3)),), {"axis": -3}, AxisError, "axis -3"),
-        ErrorSample((TensorType(F32, ()),), {"axis": 0}, AxisError, "0-d"),
-    ]
-
-
-def _register_scan(name: str, fold: Any, gradient: Any, error: Any, word: str) -> None:
-    register(Op(
-        name=name, form="opaque", category="reduction", arity=(1, 1),
-        attrs={"axis": 0, "dtype": None}, prepare=_prepare_scan(name), infer=_infer_scan,
-        reference=_scan_reference(fold), gradient=gradient, error=error,
-        samples=_scan_samples, error_samples=_scan_error_samples,
-        doc=f"The running {word} along an axis; bool and integers run in 64 bits.",
-    ))  # fmt: skip
-
-
-_register_scan("cumsum", np.add, _cumsum_gradient, _cumsum_error, "sum")
-_register_scan("cumprod", np.multiply, _cumprod_gradient, _cumprod_error, "product")
