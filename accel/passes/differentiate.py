@@ -61,7 +61,8 @@ def _contributions(b: Builder, g: Node, node: Node, active: set[Node]) -> Sequen
         return (None,) * len(node.inputs)
     whole = node.op.expand(b, *node.inputs, **node.attrs)
     wanted = [i for i in dict.fromkeys(node.inputs) if i in active]
-    found = dict(zip(wanted, differentiate(b, [whole], [g], wanted), strict=True))
+    slopes = differentiate(b, [whole], [g], wanted, stop=True)
+    found = dict(zip(wanted, slopes, strict=True))
     first: set[Node] = set()
     result: list[Node | None] = []
     for operand in node.inputs:  # an operand that stands twice gets its cotangent once
@@ -71,9 +72,16 @@ def _contributions(b: Builder, g: Node, node: Node, active: set[Node]) -> Sequen
 
 
 def differentiate(
-    b: Builder, roots: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]
+    b: Builder,
+    roots: Sequence[Node],
+    cotangents: Sequence[Node],
+    wrt: Sequence[Node],
+    stop: bool = False,
 ) -> list[Node | None]:
     """Add to `b` the nodes that carry `cotangents` of `roots` to `wrt`.
+
+    With `stop` the nodes of `wrt` count as independent even where one is made of another:
+    nothing is carried through them.
 
     Returns
     -------
@@ -93,8 +101,9 @@ def differentiate(
         if root in active:
             accumulate(root, g)
     outer = b.loc
+    ends = set(wrt) if stop else set()
     for node in reversed(order):
-        if node not in sums or not any(i in active for i in node.inputs):
+        if node not in sums or node in ends or not any(i in active for i in node.inputs):
             continue
         g = sums[node]
         b.loc = node.loc
