@@ -72,25 +72,30 @@ class KernelInfo:
         return assembly(self.source) if self.source else ""
 
 
+#: A kernel as it is compiled: its symbol, and the LLVM module that defines it.
+Code = tuple[str, str]
+
+
 class _Texts:
     """Emitted kernels by key, so that equal nests are written once in a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._texts: OrderedDict[object, str] = OrderedDict()
+        self._texts: OrderedDict[object, Code] = OrderedDict()
 
-    def get(self, key: object, emit: Callable[[], str]) -> str:
+    def get(self, key: object, name: str, emit: Callable[[str], str]) -> Code:
+        """The code of `key`; the name is that under which it was first emitted."""
         with self._lock:
-            text = self._texts.get(key)
-            if text is not None:
+            code = self._texts.get(key)
+            if code is not None:
                 self._texts.move_to_end(key)
-                return text
-        text = emit()
+                return code
+        code = name, emit(name)
         with self._lock:
-            self._texts[key] = text
+            self._texts[key] = code
             while len(self._texts) > _TEXTS_KEPT:
                 self._texts.popitem(last=False)
-        return text
+        return code
 
 
 _TEXTS = _Texts()
@@ -130,12 +135,12 @@ class LoopStep:
         self.kernel = kernel
         self.nest = kernel.nest
         self.ops = _summary(cluster)
-        self.name = _symbol(self.ops)
         self.items = work_items(self.nest, machine)
         self.scratch = scratch_bytes(self.nest, machine)
-        nest, name = self.nest, self.name
-        key = (nest.key(), machine)
-        self.text = _TEXTS.get(key, lambda: emit_nest(nest, name, machine).text)
+        self.code = _TEXTS.get(
+            (self.nest.key(), machine), _symbol(self.ops),
+            lambda name: emit_nest(kernel.nest, name, machine).text,
+        )  # fmt: skip
         access = self.nest.accesses
         code = self.nest.instructions
         self.writes = {
@@ -148,9 +153,9 @@ class LoopStep:
         }  # fmt: skip
         self.checks: tuple[Node, ...] = kernel.checks
 
-    def sources(self) -> list[tuple[str, str]]:
-        """(symbol, text) of the kernels to compile."""
-        return [(self.name, self.text)] if self.items else []
+    def sources(self) -> list[Code]:
+        """The kernels to compile."""
+        return [self.code] if self.items else []
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
@@ -196,22 +201,19 @@ class ProductStep:
         self.cluster = cluster
         self.product = made
         self.ops = _summary(cluster)
-        self.name = _symbol(self.ops)
         self.scratch = gemm.scratch_bytes(made.spec, made.problem(lambda buffer: (0, 0)))
         views = [made.a, made.b, *[e for e in made.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
         self.writes = {t.buffer for t in made.targets}
         self.checks: tuple[Node, ...] = ()
 
-    def sources(self) -> list[tuple[str, str]]:
+    def sources(self) -> list[Code]:
         made = self.product
-        spec, name = made.spec, self.name
-        text = _TEXTS.get(made.key, lambda: made.multiply_text(name))
-        found = [(name, text)]
-        if spec.is_float:
-            own = (spec.element, spec.machine)
-            found.append(("tiles", _TEXTS.get(("tiles", own), lambda: gemm.emit_tiles(*own))))
-            found.append(("pack", _TEXTS.get(("pack", own), lambda: gemm.emit_pack(*own))))
+        found = [_TEXTS.get(made.key, _symbol(self.ops), made.multiply_text)]
+        if made.spec.is_float:  # both name their function themselves
+            own = (made.spec.element, made.spec.machine)
+            found.append(_TEXTS.get(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own)))
+            found.append(_TEXTS.get(("pack", own), "pack", lambda name: gemm.emit_pack(*own)))
         return found
 
     def records(
@@ -250,7 +252,7 @@ class ReferenceStep:
         self.reads = {v.buffer for v in self.operands}
         self.writes = {self.target.buffer}
 
-    def sources(self) -> list[tuple[str, str]]:
+    def sources(self) -> list[Code]:
         return []
 
     def records(
