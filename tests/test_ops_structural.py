@@ -18,7 +18,7 @@ from accel.targets.reference import run_graph
 
 FAMILIES = {
     "reduce", "moments", "scan", "movement", "arrangement", "creation", "random", "indexing",
-    "advanced_indexing", "contraction", "normalization", "loss",
+    "gather", "advanced_indexing", "contraction", "normalization", "loss", "class_loss",
 }  # fmt: skip
 # How far an expansion in this dtype may lie from the reference, relative and absolute.
 TOLERANCE = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-12,

@@ -5,8 +5,10 @@ from . import (
     advanced_indexing,
     arrangement,
     binary,
+    class_loss,
     contraction,
     creation,
+    gather,
     indexing,
     logic,
     loss,
@@ -21,7 +23,7 @@ from . import (
 )
 
 __all__ = [
-    "activation", "advanced_indexing", "arrangement", "binary", "contraction", "creation",
-    "indexing", "logic", "loss", "moments", "movement", "normalization", "random", "reduce",
-    "scan", "structure", "unary",
+    "activation", "advanced_indexing", "arrangement", "binary", "class_loss", "contraction",
+    "creation", "gather", "indexing", "logic", "loss", "moments", "movement", "normalization",
+    "random", "reduce", "scan", "structure", "unary",
 ]  # fmt: skip

@@ -105,14 +105,16 @@ register(Op(
     expand=_index_get_expand,
     samples=lambda: [
         Sample((TensorType(F32, (3, 4)), *_PAIR)), Sample((TensorType(F32, (3, 4, 2)), *_PAIR)),
-        Sample((TensorType(I32, (3,)), np.array(1))), Sample((TensorType(BF16, (3, 2)), np.array([2, 2]))),
+        Sample((TensorType(I32, (3,)), np.array(1))),
+        Sample((TensorType(BF16, (3, 2)), np.array([2, 2]))),
         Sample((TensorType(F64, (3,)), np.zeros(0, np.int64))),
     ],
     error_samples=lambda: [
         ErrorSample((TensorType(F32, (3,)), *_PAIR), {}, ShapeError, "2 indices"),
         ErrorSample((TensorType(F32, (3,)), TensorType(F32, (3,))), {}, DTypeError),
         ErrorSample((TensorType(F32, (3,)), np.array([5])), {}, IndexOutOfRangeError, "index 5"),
-        ErrorSample((TensorType(F32, (3, 3)), TensorType(I64, (3,)), TensorType(I64, (2,))), {}, ShapeError),
+        ErrorSample((TensorType(F32, (3, 3)), TensorType(I64, (3,)), TensorType(I64, (2,))), {},
+                    ShapeError),
     ],
     doc="The elements at integer places given for the leading dimensions, which broadcast.",
 ))  # fmt: skip
@@ -124,8 +126,10 @@ register(Op(
     expand=_index_put_expand, exact=True,
     samples=lambda: [
         Sample((TensorType(F32, (3, 4)), TensorType(F32, (2, 3)), *_PAIR)),
-        Sample((TensorType(F32, (3, 4, 2)), TensorType(F32, (2, 3, 2)), *_PAIR), {"accumulate": True}),
-        Sample((TensorType(I32, (3,)), TensorType(I32, (2,)), np.array([1, 1])), {"accumulate": True}),
+        Sample((TensorType(F32, (3, 4, 2)), TensorType(F32, (2, 3, 2)), *_PAIR),
+               {"accumulate": True}),
+        Sample((TensorType(I32, (3,)), TensorType(I32, (2,)), np.array([1, 1])),
+               {"accumulate": True}),
         Sample((TensorType(BF16, (3, 2)), TensorType(BF16, (2, 2)), np.array([2, 0]))),
     ],
     error_samples=lambda: [
@@ -168,7 +172,8 @@ register(Op(
     infer=lambda i, *, num_classes: TensorType(I64, (*i.shape, num_classes), i.device),
     expand=_one_hot_expand, exact=True,
     samples=lambda: [
-        Sample((np.array([1, 0, 3]),), {"num_classes": 4}), Sample((np.array(2),), {"num_classes": 3}),
+        Sample((np.array([1, 0, 3]),), {"num_classes": 4}),
+        Sample((np.array(2),), {"num_classes": 3}),
         Sample((np.zeros((0, 2), np.int32),), {"num_classes": 2}),
     ],
     error_samples=lambda: [

@@ -175,7 +175,8 @@ _arrangement(
         x, axes=_move_order(x.type.ndim, source, destination)
     ),
     [((2, 3, 4), {"source": 0, "destination": -1}),
-     ((2, 3, 4), {"source": (0, 1), "destination": (2, 0)}), ((0,), {"source": 0, "destination": 0})],
+     ((2, 3, 4), {"source": (0, 1), "destination": (2, 0)}),
+     ((0,), {"source": 0, "destination": 0})],
     [((2, 3), {"source": 0, "destination": 2}, AxisError),
      ((2, 3), {"source": (0, 1), "destination": 0}, ArgumentError)],
     "Axes moved to other places, the rest in order.",
@@ -335,7 +336,8 @@ register(Op(
         *[b.expand_dims(x, axis=axis) for x in operands], axis=axis
     ),
     samples=lambda: [
-        Sample((TensorType(F32, (2, 3)),) * 2), Sample((TensorType(F32, (2, 3)),) * 3, {"axis": -1}),
+        Sample((TensorType(F32, (2, 3)),) * 2),
+        Sample((TensorType(F32, (2, 3)),) * 3, {"axis": -1}),
         Sample((TensorType(F32, ()), TensorType(I32, ()))), Sample((TensorType(BOOL, (0,)),) * 2),
     ],
     error_samples=lambda: [

@@ -212,7 +212,8 @@ register(Op(
     infer=_outer_type, reference=lambda x, y: np.multiply.outer(x, y),
     expand=lambda b, x, y: b.mul(b.reshape(x, shape=(x.type.shape[0], 1)), y),
     samples=lambda: [
-        Sample(_types((3,), (4,))), Sample(_types((0,), (2,))), Sample(_types((1,), (2,), dtype=I32)),
+        Sample(_types((3,), (4,))), Sample(_types((0,), (2,))),
+        Sample(_types((1,), (2,), dtype=I32)),
         Sample(_types((2,), (2,), dtype=C64)),
     ],
     error_samples=lambda: [
@@ -234,7 +235,8 @@ register(Op(
     infer=_bmm_type, reference=_matmul_reference, expand=lambda b, x, y: b.matmul(x, y), cost=2.0,
     samples=lambda: [
         Sample(_types((2, 3, 4), (2, 4, 5))), Sample(_types((0, 3, 4), (0, 4, 5))),
-        Sample(_types((2, 1, 4), (2, 4, 1), dtype=F64)), Sample(_types((2, 2, 2), (2, 2, 2), dtype=I32)),
+        Sample(_types((2, 1, 4), (2, 4, 1), dtype=F64)),
+        Sample(_types((2, 2, 2), (2, 2, 2), dtype=I32)),
     ],
     error_samples=lambda: [
         ErrorSample(_types((2, 3, 4), (4, 5)), {}, ShapeError, "3-d"),

@@ -209,7 +209,8 @@ register(Op(
     samples=lambda: [
         Sample((), {"start": 0, "stop": 1, "num": 7}),
         Sample((), {"start": -2.5, "stop": 2.5, "num": 6, "endpoint": False, "dtype": F64}),
-        Sample((), {"start": 3, "stop": 3, "num": 1}), Sample((), {"start": 1, "stop": 0, "num": 0}),
+        Sample((), {"start": 3, "stop": 3, "num": 1}),
+        Sample((), {"start": 1, "stop": 0, "num": 0}),
         Sample((), {"start": 1, "stop": 0, "num": 3, "dtype": F16}),
     ],
     error_samples=lambda: [

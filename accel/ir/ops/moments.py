@@ -109,7 +109,7 @@ for _name, _expand, _gradient, _doc in (
     register(Op(
         name=_name, form="composite", category="reduction", arity=(1, 1), kinds="biuf",
         attrs={**REDUCTION, "correction": 0.0}, promote="float", prepare=prepare_reduction(_name),
-        infer=lambda x, *, axis, keepdims, correction: infer_reduction(x, axis=axis, keepdims=keepdims),
+        infer=infer_reduction,
         reference=_variance_reference(_name == "std"), expand=_expand, gradient=_gradient,
         ulp=8, samples=_moment_samples, error_samples=complex_error_samples, doc=_doc,
     ))  # fmt: skip

@@ -17,7 +17,7 @@ from .. import dtypes
 from ..axes import one_axis
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
-from .reduce import sum_to, widened
+from .reduce import Prepare, sum_to, widened
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -116,7 +116,7 @@ _register_softmax(
 
 
 # -- layer_norm, rms_norm -----------------------------------------------------------------
-def _norm_prepare(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def _norm_prepare(name: str) -> Prepare:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         x, n = types[0], attrs["normalized_ndim"]
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= x.ndim:
@@ -223,7 +223,8 @@ def _register_norm(name: str, centre: bool, doc: str, source: str) -> None:
         reference=_norm_reference(centre), expand=_norm_expand(centre),
         gradient=_norm_gradient(centre), samples=_norm_samples(most), ulp=16, cost=8.0,
         error_samples=lambda: [
-            ErrorSample((TensorType(F32, (2, 3)),), {"normalized_ndim": 3}, ArgumentError, "1 to 2"),
+            ErrorSample((TensorType(F32, (2, 3)),), {"normalized_ndim": 3}, ArgumentError,
+                        "1 to 2"),
             ErrorSample((TensorType(F32, (2, 3)), TensorType(F32, (2,))), {"normalized_ndim": 1},
                         ShapeError, "weight"),
             ErrorSample((TensorType(I32, (2, 3)),), {"normalized_ndim": 1}, DTypeError),

@@ -22,7 +22,7 @@ The expansions write this in int64, whose products wrap: a word is an int64 in [
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from ..dtypes import DType
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
 from .movement import as_shape
+from .reduce import Prepare
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -72,9 +73,8 @@ def philox(counter: Sequence[np.ndarray | int], key: Sequence[int]) -> Words:
     for _ in range(ROUNDS):
         p0 = c0 * np.uint64(MULTIPLIERS[0])
         p1 = c2 * np.uint64(MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            (p1 >> half) ^ c1 ^ np.uint64(k0), p1 & low, (p0 >> half) ^ c3 ^ np.uint64(k1), p0 & low,
-        )  # fmt: skip
+        c0, c2 = (p1 >> half) ^ c1 ^ np.uint64(k0), (p0 >> half) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & low, p0 & low
         k0, k1 = (k0 + WEYL[0]) & LOW, (k1 + WEYL[1]) & LOW
     return c0, c1, c2, c3
 
@@ -101,10 +101,9 @@ def _philox_nodes(b: Builder, counter: Sequence[Node], key: Sequence[Node]) -> S
     k0, k1 = key
     for _ in range(ROUNDS):
         p0, p1 = b.mul(c0, MULTIPLIERS[0]), b.mul(c2, MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            b.bitwise_xor(b.bitwise_xor(_high(b, p1), c1), k0), _low(b, p1),
-            b.bitwise_xor(b.bitwise_xor(_high(b, p0), c3), k1), _low(b, p0),
-        )  # fmt: skip
+        c0 = b.bitwise_xor(b.bitwise_xor(_high(b, p1), c1), k0)
+        c2 = b.bitwise_xor(b.bitwise_xor(_high(b, p0), c3), k1)
+        c1, c3 = _low(b, p1), _low(b, p0)
         k0, k1 = _low(b, b.add(k0, WEYL[0])), _low(b, b.add(k1, WEYL[1]))
     return c0, c1, c2, c3
 
@@ -145,7 +144,7 @@ def _check_state(name: str, state: TensorType) -> None:
         raise ShapeError(f"{name}: a state of {state}", remedy="the state is int64[2]")
 
 
-def _prepare(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def _prepare(name: str) -> Prepare:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         _check_state(name, types[0])
         shape = as_shape(attrs["shape"], name)

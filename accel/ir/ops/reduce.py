@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..node import Node
 
 __all__ = [
-    "REDUCTION", "accumulator", "bounded", "complex_error_samples", "converted", "count",
+    "REDUCTION", "Prepare", "accumulator", "bounded", "complex_error_samples", "converted", "count",
     "exclusive_product", "infer_as", "infer_reduction", "magnitude", "part_along",
     "prepare_reduction", "reduction_errors", "reduction_samples", "restore", "sum_to",
     "unit_roundoff", "wide_dtype", "widened",
@@ -35,6 +35,8 @@ F32, F64, F16, I32, I64, U8, BOOL = (
     dtypes.float32, dtypes.float64, dtypes.float16, dtypes.int32, dtypes.int64, dtypes.uint8,
     dtypes.bool_,
 )  # fmt: skip
+
+Prepare = Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]
 
 
 # -- shared by the rules ------------------------------------------------------------------
@@ -71,7 +73,9 @@ def unit_roundoff(dtype: Any) -> float:
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def prepare_reduction(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def prepare_reduction(name: str) -> Prepare:
+    """The rule that brings a reduction's attributes into canonical form."""
+
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         axis = some_axes(attrs["axis"], types[0].ndim, name)
         full = {**attrs, "axis": axis, "keepdims": bool(attrs["keepdims"])}
@@ -259,7 +263,8 @@ def _sum_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
 
 _TOTAL: dict[str, Any] = {
     "form": "reduce", "category": "reduction", "arity": (1, 1),
-    "attrs": {**REDUCTION, "dtype": None}, "infer": infer_reduction, "error_samples": reduction_errors,
+    "attrs": {**REDUCTION, "dtype": None}, "infer": infer_reduction,
+    "error_samples": reduction_errors,
 }  # fmt: skip
 _TOTAL_DTYPES = (F32, F64, F16, I32, U8, BOOL, dtypes.complex64)
 
@@ -282,7 +287,8 @@ register(Op(
 
 register(Op(
     name="mean", form="reduce", category="reduction", arity=(1, 1), attrs=REDUCTION,
-    promote="float", prepare=prepare_reduction("mean"), infer=infer_reduction, reference=_mean_reference,
+    promote="float", prepare=prepare_reduction("mean"), infer=infer_reduction,
+    reference=_mean_reference,
     gradient=_mean_gradient, error=_mean_error, error_samples=reduction_errors,
     samples=reduction_samples((F32, F64, F16, I32, BOOL, dtypes.complex128)), ulp=1,
     doc="The arithmetic mean over axes; NaN over no elements.",
@@ -377,7 +383,8 @@ def _register_truth(name: str, unit: bool, doc: str) -> None:
 
     register(Op(
         name=name, form="reduce", category="reduction", arity=(1, 1), attrs=REDUCTION,
-        prepare=prepare_reduction(name), infer=infer_as(dtypes.bool_), reference=reference, exact=True,
+        prepare=prepare_reduction(name), infer=infer_as(dtypes.bool_), reference=reference,
+        exact=True,
         discontinuous=True, error=_truth_error(unit), error_samples=reduction_errors,
         samples=reduction_samples((BOOL, F32, F16, I32, dtypes.complex64)), doc=doc,
     ))  # fmt: skip
@@ -388,7 +395,7 @@ _register_truth("all", False, "Whether no element over the axes is zero.")
 
 
 # -- argmax, argmin -----------------------------------------------------------------------
-def _prepare_arg(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def _prepare_arg(name: str) -> Prepare:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         axis = some_axes(attrs["axis"], types[0].ndim, name)
         if len(axis) != 1:

@@ -14,6 +14,7 @@ from ..dtypes import DType
 from ..op import ErrorSample, Op, Sample, register
 from ..types import TensorType
 from .reduce import (
+    Prepare,
     accumulator,
     bounded,
     converted,
@@ -35,7 +36,7 @@ F32, F64, F16, I32, U8, BOOL = (
 )  # fmt: skip
 
 
-def _prepare_scan(name: str) -> Callable[[Sequence[TensorType], dict[str, Any]], dict[str, Any]]:
+def _prepare_scan(name: str) -> Prepare:
     def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
         axis = one_axis(attrs["axis"], types[0].ndim, name)
         return {"axis": axis, "dtype": accumulator(types[0].dtype, attrs["dtype"])}
