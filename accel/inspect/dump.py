@@ -40,7 +40,7 @@ def dump(executable: Executable, directory: Path) -> Path:
     for step in executable.steps:
         for kernel in getattr(step.run, "kernels", ()):
             if kernel.kind != "reference":
-                (folder / f"{kernel.symbol}.ll").write_text(kernel.ir())
+                (folder / f"{kernel.name}.ll").write_text(kernel.ir())
     return folder
 
 

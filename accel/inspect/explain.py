@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
 from ..ir.graph import Graph
@@ -45,18 +46,11 @@ class Explanation:
     steps: int
 
     def __str__(self) -> str:
-        table = [_COLUMNS, *(r.cells() for r in self.rows)]
+        table = [_COLUMNS, *(line for row in self.rows for line in _lines(row.cells()))]
         widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
-        right = _COLUMNS.index("size")
-        lines = []
-        for number, line in enumerate(table):
-            cells = [c.rjust(w) if i == right else c.ljust(w)
-                     for i, (c, w) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
-            lines.append("  ".join(cells).rstrip())
-            if number == 0:
-                lines.append("  ".join("-" * w for w in widths))
-        lines.append(self.summary)
-        return "\n".join(lines)
+        lines = [_aligned(line, widths) for line in table]
+        lines.insert(1, "  ".join("-" * w for w in widths))
+        return "\n".join([*lines, self.summary])
 
     @property
     def summary(self) -> str:
@@ -68,10 +62,27 @@ class Explanation:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(c)}</th>" for c in _COLUMNS)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in r.cells()) + "</tr>"
+            "<tr>"
+            + "".join(f"<td>{escape(c)}</td>".replace("\n", "<br>") for c in r.cells())
+            + "</tr>"
             for r in self.rows
         )
         return f"<table><tr>{head}</tr>{body}</table><p>{escape(self.summary)}</p>"
+
+
+def _lines(cells: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A row as lines: a region with several kernels takes one line for each."""
+    split = [cell.split("\n") for cell in cells]
+    return list(zip_longest(*split, fillvalue=""))
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    right = _COLUMNS.index("size")
+    cells = [
+        cell.rjust(width) if i == right else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
 
 
 def _plural(count: int, what: str) -> str:
@@ -104,7 +115,7 @@ def explain(executable: Executable, state: State) -> Explanation:
             rows.append(Row(
                 name,
                 op_summary(region.attrs["body"]),
-                ", ".join(map(_kernel, own)) or ("torch calls" if step.target == "torch" else "-"),
+                "\n".join(map(_kernel, own)) or ("torch calls" if step.target == "torch" else "-"),
                 step.target,
                 weight.size,
                 ("never" if limit is None else f"{limit:,}") if decides else "-",
@@ -116,4 +127,4 @@ def explain(executable: Executable, state: State) -> Explanation:
 def _kernel(kernel: Any) -> str:
     if kernel.kind == "reference":
         return f"NumPy reference ({kernel.ops})"
-    return f"{kernel.kind} {kernel.symbol}"
+    return f"{kernel.kind} {kernel.name}"
