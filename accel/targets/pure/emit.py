@@ -307,14 +307,17 @@ class _SweepWriter:
         if schedule.kind == "column" or emitter.width == 1:
             return self._strip(dim, low, high, self.values.width, totals)
         width, tail = emitter.width, emitter.tail
+        if width == tail:
+            return self._strip(dim, low, high, width, totals, masked=True)
         length = fn.integer("sub", high, low)
         middle = fn.integer("add", low, fn.integer("and", length, -width))
         totals = self._strip(dim, low, middle, width, totals)
-        return self._strip(dim, middle, high, tail, totals, is_tail=True)
+        # The tail is shorter than a block.
+        return self._strip(dim, middle, high, tail, totals, masked=tail > 1, short=True)
 
     def _strip(
         self, dim: int, low: str, high: str, width: int, totals: list[list[str]],
-        is_tail: bool = False,
+        masked: bool = False, short: bool = False,
     ) -> list[list[str]]:  # fmt: skip
         """A part of the innermost dimension in one width, block by block, added to `totals`."""
         fn, values = self.fn, self.values
@@ -322,14 +325,13 @@ class _SweepWriter:
             values.width = width
             values.spread(self.inner)
             step = 1 if self.schedule.kind == "column" else width
-            # A tail is shorter than a block.
-            if is_tail or not any(r.blocked for r, _ in self.reducers):
-                return self._block(dim, low, high, step, is_tail and width > 1, totals)
+            if short or not any(r.blocked for r, _ in self.reducers):
+                return self._block(dim, low, high, step, masked, totals)
             with fn.loop(low, high, BLOCK, carried=self._carried(totals)) as loop:
                 end = fn.integer("add", loop.index, BLOCK)
                 end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", high))
                 held = self._unflat(loop.values, True)
-                loop.next = _flat(self._block(dim, loop.index, end, step, False, held))
+                loop.next = _flat(self._block(dim, loop.index, end, step, masked, held))
             return self._unflat(loop.values, True)
 
     def _carried(self, totals: list[list[str]]) -> list[tuple[str, str]]:

@@ -43,7 +43,10 @@ __all__ = ["Schedule", "Sweep", "normalised"]
 BLOCK = 2048
 
 _CHEAP_MATH = {"floor", "ceil", "trunc", "round", "rsqrt", "nextafter"}
-_HEAVY = (set(vecmath.FUNCTIONS) - _CHEAP_MATH) | {"pow", "floor_divide", "remainder", "fmod"}
+_WEIGHTS = dict.fromkeys(vecmath.FUNCTIONS, 3) | {
+    "pow": 10, "sin": 5, "cos": 5, "tan": 5, "fmod": 5, "remainder": 5, "floor_divide": 5,
+}  # fmt: skip
+_HEAVY = set(vecmath.FUNCTIONS) - _CHEAP_MATH
 
 
 @dataclass(frozen=True)
@@ -238,17 +241,22 @@ class Schedule:
     def widths(self, machine: Machine) -> tuple[int, int]:
         """(lanes of the main loop, lanes of its tail); the tail is 1 where masks are slow.
 
-        Several registers a value interleave independent work; many values leave no registers
-        for that.
+        Four registers a value interleave independent work, which triples the speed of chains
+        of vector math. Very long kernels take fewer, for the sake of compile time.
         """
         if self.serial:
             return 1, 1
         native = self.native_lanes(machine)
-        work = sum(self.depth[p] > 1 and self.is_vector(p)
-                   for p in range(len(self.nest.instructions)))  # fmt: skip
-        registers = 4 if work <= 40 else 2 if work <= 120 else 1
-        if machine.vector_bytes < 64:
+        work = sum(_weight(i) for p, i in enumerate(self.nest.instructions)
+                   if self.depth[p] > 1 and self.is_vector(p))  # fmt: skip
+        registers = 4 if work <= 400 else 2 if work <= 1200 else 1
+        if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
         if self.kind == "column":
             registers = min(registers, 2)
         return min(64, native * registers), native if machine.has_masks else 1
+
+
+def _weight(i: Instruction) -> int:
+    """About how much code an instruction makes."""
+    return _WEIGHTS.get(i.op, 1) if isinstance(i, Pointwise) else 1
