@@ -12,137 +12,48 @@ from typing import Any
 import accel
 
 from ..errors import ArgumentError, ShapeError
+from ..frontend.arguments import public
+from ..frontend.functions import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    logsigmoid,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
+    tanhshrink,
+)
 from ..frontend.recording import as_tensor, record
 from ..frontend.tensor import Tensor
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cross_entropy", "dropout",
-    "elu", "embedding", "gelu", "glu", "hardswish", "hardtanh", "huber_loss", "kl_div", "l1_loss",
-    "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish", "mse_loss",
-    "nll_loss", "one_hot", "prelu", "relu", "relu6", "rms_norm", "selu", "sigmoid", "silu",
-    "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "elu", "embedding", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "huber_loss",
+    "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish",
+    "mse_loss", "nll_loss", "one_hot", "prelu", "relu", "relu6", "rms_norm", "selu", "sigmoid",
+    "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
 
 
-# Activations --------------------------------------------------------------------------------
-
-
-def relu(x: Any) -> Tensor:
-    """max(x, 0)."""
-    return record("relu", x)
-
-
-def relu6(x: Any) -> Tensor:
-    """min(max(x, 0), 6)."""
-    return record("relu6", x)
-
-
-def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + exp(-x))."""
-    return record("sigmoid", x)
-
-
-def tanh(x: Any) -> Tensor:
-    """Hyperbolic tangent."""
-    return record("tanh", x)
-
-
-def silu(x: Any) -> Tensor:
-    """x * sigmoid(x)."""
-    return record("silu", x)
-
-
-def mish(x: Any) -> Tensor:
-    """x * tanh(softplus(x))."""
-    return record("mish", x)
-
-
-def selu(x: Any) -> Tensor:
-    """ELU scaled so that activations normalise themselves."""
-    return record("selu", x)
-
-
-def hardswish(x: Any) -> Tensor:
-    """x * relu6(x + 3) / 6."""
-    return record("hardswish", x)
-
-
-def logsigmoid(x: Any) -> Tensor:
-    """log(sigmoid(x))."""
-    return record("logsigmoid", x)
-
-
-def gelu(x: Any, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function of x; `approximate="tanh"` for its estimate."""
-    return record("gelu", x, approximate=approximate)
-
-
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    """x where positive, `negative_slope` times x elsewhere."""
-    return record("leaky_relu", x, negative_slope=negative_slope)
-
-
-def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x where positive, alpha * (exp(x) - 1) elsewhere."""
-    return record("elu", x, alpha=alpha)
-
-
-def celu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere."""
-    return record("celu", x, alpha=alpha)
-
-
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x itself where beta x exceeds the threshold."""
-    return record("softplus", x, beta=beta, threshold=threshold)
-
-
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x clamped to [min_val, max_val]."""
-    return record("hardtanh", x, min_val=min_val, max_val=max_val)
-
-
-def prelu(x: Any, weight: Any) -> Tensor:
-    """x where positive, weight * x elsewhere; several weights belong to axis 1.
-
-    Examples
-    --------
-    >>> import accel
-    >>> accel.nn.functional.prelu(accel.Tensor([-2.0, 4.0]), accel.Tensor([0.5])).tolist()
-    [-1.0, 4.0]
-    """
-    x, weight = as_tensor(x), as_tensor(weight)
-    if weight.size > 1 and x.ndim > 2:
-        weight = record("reshape", weight, shape=(weight.size, *[1] * (x.ndim - 2)))
-    elif weight.size == 1:
-        weight = record("reshape", weight, shape=())
-    return record("prelu", x, weight)
-
-
-def glu(x: Any, dim: int = -1) -> Tensor:
-    """The first half of `dim` times the sigmoid of the second half.
-
-    Raises
-    ------
-    ShapeError
-        When the extent of `dim` is odd.
-    """
-    x = as_tensor(x)
-    extent = x.shape[dim]
-    if extent % 2:
-        raise ShapeError(
-            f"glu: axis {dim} of shape {tuple(x.shape)} has odd extent {extent}",
-            remedy="give it an even extent",
-        )
-    first, second = accel.split(x, extent // 2, dim=dim)
-    return first * sigmoid(second)
-
-
+@public
 def softmax(x: Any, dim: int = -1) -> Tensor:
     """exp(x) over its sum along `dim`, computed without overflow."""
     return record("softmax", x, axis=dim)
 
 
+@public
 def log_softmax(x: Any, dim: int = -1) -> Tensor:
     """The logarithm of softmax, computed without overflow."""
     return record("log_softmax", x, axis=dim)
@@ -151,6 +62,7 @@ def log_softmax(x: Any, dim: int = -1) -> Tensor:
 # Layers -------------------------------------------------------------------------------------
 
 
+@public
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """``x @ weight.T + bias`` over the last axis.
 
@@ -171,6 +83,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     return record("linear", x, weight) if bias is None else record("linear", x, weight, bias)
 
 
+@public
 def embedding(index: Any, weight: Any) -> Tensor:
     """Rows of `weight` at integer places: shape (*index.shape, width).
 
@@ -182,11 +95,13 @@ def embedding(index: Any, weight: Any) -> Tensor:
     return record("embedding", weight, index)
 
 
+@public
 def one_hot(index: Any, num_classes: int) -> Tensor:
     """A 1 at each index and 0 elsewhere, along a new last axis; int64."""
     return record("one_hot", index, num_classes=num_classes)
 
 
+@public
 def layer_norm(
     x: Any,
     normalized_shape: int | Sequence[int],
@@ -217,6 +132,7 @@ def layer_norm(
     return record("layer_norm", x, *given, normalized_ndim=count, eps=eps)
 
 
+@public
 def rms_norm(
     x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
 ) -> Tensor:
@@ -255,6 +171,7 @@ def _normalized(x: Any, normalized_shape: int | Sequence[int], op: str) -> tuple
     return x, len(shape)
 
 
+@public
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each element with probability `p` and scale the others by 1 / (1 - p).
 
@@ -284,6 +201,7 @@ def check_probability(op: str, p: float) -> None:
 # Losses -------------------------------------------------------------------------------------
 
 
+@public
 def cross_entropy(
     logits: Any,
     target: Any,
@@ -329,6 +247,7 @@ def cross_entropy(
     )
 
 
+@public
 def nll_loss(
     log_probabilities: Any, target: Any, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
@@ -338,36 +257,43 @@ def nll_loss(
     )
 
 
+@public
 def mse_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """The squared difference."""
     return record("mse_loss", x, target, reduction=reduction)
 
 
+@public
 def l1_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """The absolute difference."""
     return record("l1_loss", x, target, reduction=reduction)
 
 
+@public
 def smooth_l1_loss(x: Any, target: Any, *, beta: float = 1.0, reduction: str = "mean") -> Tensor:
     """Squared within `beta` of the target, absolute beyond."""
     return record("smooth_l1_loss", x, target, beta=beta, reduction=reduction)
 
 
+@public
 def huber_loss(x: Any, target: Any, *, delta: float = 1.0, reduction: str = "mean") -> Tensor:
     """Squared within `delta` of the target, `delta` times the absolute difference beyond."""
     return record("huber_loss", x, target, delta=delta, reduction=reduction)
 
 
+@public
 def binary_cross_entropy(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Of probabilities `x` and targets in [0, 1]."""
     return record("binary_cross_entropy", x, target, reduction=reduction)
 
 
+@public
 def binary_cross_entropy_with_logits(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Of logits `x` and targets in [0, 1], computed without overflow."""
     return record("binary_cross_entropy_with_logits", x, target, reduction=reduction)
 
 
+@public
 def kl_div(x: Any, target: Any, *, log_target: bool = False, reduction: str = "mean") -> Tensor:
     """Divergence of log-probabilities `x` from the target distribution.
 

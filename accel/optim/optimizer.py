@@ -74,6 +74,9 @@ class Optimizer(Stateful):
         Without parameters, with one given twice, or with an impossible hyperparameter.
     """
 
+    # A compiled step reads the settings anew and captures state tensors one by one.
+    _unguarded = frozenset({"defaults", "param_groups", "state"})
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise NotAnArrayError(
@@ -81,6 +84,7 @@ class Optimizer(Stateful):
                 remedy="pass [tensor] or model.parameters()",
             )
         self.defaults = defaults
+        self._count = 0  # of parameters; guarded, where the containers below are not
         self.param_groups: list[Group] = []
         self.state: dict[int, dict[str, Any]] = {}  # by the parameter's place among all
         entries = list(params)
@@ -112,16 +116,16 @@ class Optimizer(Stateful):
         """Optimise more tensors, with their own hyperparameters where `group` names them."""
         given = group["params"]
         tensors = [given] if isinstance(given, Tensor) else list(given)
-        known = {id(tensor) for tensor in self._parameters()}
+        known = {id(tensor) for tensor, _ in self._members()}
         for tensor in tensors:
             self._check_parameter(tensor, known)
             known.add(id(tensor))
         new = Group({**self.defaults, **group, "params": tensors})
         self._check(new)
-        first = len(self._parameters())
-        self.param_groups = [*self.param_groups, new]  # a new list: compiled steps guard it
-        for place, tensor in enumerate(tensors, first):
+        for place, tensor in enumerate(tensors, self._count):
             self.state[place] = self._new_state(tensor, new)
+        self.param_groups.append(new)
+        self._count += len(tensors)
 
     def _check_parameter(self, tensor: Any, known: set[int]) -> None:
         name = type(self).__name__
@@ -136,12 +140,14 @@ class Optimizer(Stateful):
                 remedy="list each parameter once",
             )
 
-    def _parameters(self) -> list[Any]:
-        return [tensor for group in self.param_groups for tensor in group["params"]]
+    def _members(self) -> list[tuple[Any, Group]]:
+        """Parameters with their groups; the number of each is its place in `state`."""
+        members = [(tensor, group) for group in self.param_groups for tensor in group["params"]]
+        return members[: self._count]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients of all parameters."""
-        for tensor in self._parameters():
+        for tensor, _ in self._members():
             if set_to_none:
                 tensor.grad = None
             elif tensor.grad is not None:
@@ -149,13 +155,10 @@ class Optimizer(Stateful):
 
     def step(self) -> None:
         """Update every parameter that has a gradient; the others keep value and state."""
-        place = 0
         with accel.no_grad():
-            for group in self.param_groups:
-                for tensor in group["params"]:
-                    if tensor.grad is not None:
-                        self._update(tensor, tensor.grad, self.state[place], group)
-                    place += 1
+            for place, (tensor, group) in enumerate(self._members()):
+                if tensor.grad is not None:
+                    self._update(tensor, tensor.grad, self.state[place], group)
 
     # Saving ----------------------------------------------------------------------------------
 
