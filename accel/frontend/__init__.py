@@ -1,0 +1,1 @@
+"""What users touch: Tensor, functions, compile, autograd."""

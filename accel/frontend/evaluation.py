@@ -1,0 +1,164 @@
+"""Evaluation: recorded Values to buffers, through the compile cache."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, debug_enabled
+from ..ir.op import Op
+from ..runtime import state as runtime_state
+from ..runtime.statistics import STATISTICS
+from .values import Lowering, Value, leaked, topological
+
+__all__ = ["evaluate", "get_record_limit", "note_recorded", "set_record_limit", "to_host"]
+
+#: Forms whose results are kept where a gradient may need them: all but cheap elementwise work.
+_HEAVY = ("contraction", "reduce", "composite", "indexed", "random", "opaque")
+
+
+def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) -> None:
+    """Compute `values` in one executable and keep the results.
+
+    What else somebody still holds on the way (a Tensor, work recorded later) is kept as well,
+    and so are costly intermediates that a gradient will read: nothing is computed twice.
+    """
+    pending = [v for v in dict.fromkeys(values) if v.data is None]
+    if not pending:
+        return
+    state = state or runtime_state.current()
+    order = topological(pending, _is_computed)
+    held = _held(order)
+    lowering = Lowering(share=True)
+    lowering.add(order, _is_computed)
+    wanted = dict.fromkeys(pending)
+    for value in order:
+        if value.data is None and (value in held or _is_needed_by_gradient(value)):
+            wanted.setdefault(value)
+    nodes = {value: lowering.strong(value) for value in wanted}
+    outputs = list(dict.fromkeys(nodes.values()))
+    graph = lowering.builder.graph(lowering.inputs, outputs)
+    # Late, because the compiler brings in every target's machinery.
+    from ..runtime.compiler import compile_graph
+
+    buffers = compile_graph(graph, state)([v.data for v in lowering.sources])
+    found = dict(zip(outputs, buffers, strict=True))
+    for value, node in nodes.items():
+        value.type = node.type
+        value.settle(found[node])
+    _counter.reset()
+
+
+def _is_computed(value: Value) -> bool:
+    if value.data is not None:
+        return True
+    if value.op is None:
+        raise leaked(value)
+    return False
+
+
+def _is_needed_by_gradient(value: Value) -> bool:
+    return value.requires_grad and isinstance(value.op, Op) and value.op.form in _HEAVY
+
+
+def _references(order: Sequence[Value], uses: Counter[Value]) -> list[int]:
+    """How many references each Value has beyond those of `order`'s own Values."""
+    return [sys.getrefcount(value) - uses[value] for value in order]
+
+
+def _held(order: Sequence[Value]) -> set[Value]:
+    """The Values that somebody outside of this evaluation still refers to.
+
+    They will be read again. Reference counts tell it with no book-keeping while recording;
+    a wrong answer would cost time, never correctness.
+    """
+    uses: Counter[Value] = Counter()
+    for value in order:
+        uses.update(value.inputs)
+    for value in order:
+        uses.setdefault(value, 0)  # every Value is a key, so that all count alike
+    counts = _references(order, uses)
+    return {
+        value for value, count in zip(order, counts, strict=True)
+        if count > _BASELINE and value.data is None
+        and not (isinstance(value.op, Op) and value.op.form == "creation")
+    }  # fmt: skip
+
+
+def _measure_baseline() -> int:
+    """What `_references` says of a Value that only the walk holds."""
+    from ..ir.dtypes import float32
+    from ..ir.types import TensorType
+
+    order = [Value(TensorType(float32))]
+    return _references(order, Counter({order[0]: 0}))[0]
+
+
+_BASELINE = _measure_baseline()
+
+
+def to_host(buffer: Any) -> np.ndarray:
+    """The buffer as a NumPy array, without a copy where it is one."""
+    return buffer if isinstance(buffer, np.ndarray) else np.asarray(buffer)
+
+
+# -- the cap on recorded work ---------------------------------------------------------------
+class _Limit(threading.local):
+    """How much this thread has recorded since its last evaluation."""
+
+    nodes = 0
+    bytes = 0
+
+    def reset(self) -> None:
+        self.nodes = self.bytes = 0
+
+
+_counter = _Limit()
+_limits = [10_000, 1 << 33]
+
+
+def set_record_limit(nodes: int | None = None, nbytes: int | None = None) -> None:
+    """Set how many operations, or bytes of their results, may wait before accel evaluates them.
+
+    Lazy code that never reads a result would otherwise hold ever more memory. Automatic
+    evaluations are counted in `stats().automatic_evaluations`.
+
+    Raises
+    ------
+    ArgumentError
+        For a limit below 1.
+    """
+    for place, limit in enumerate((nodes, nbytes)):
+        if limit is not None:
+            if limit < 1:
+                raise ArgumentError(f"a limit of {limit}", remedy="give a positive number")
+            _limits[place] = limit
+
+
+def get_record_limit() -> tuple[int, int]:
+    """The limits that `set_record_limit` sets: operations, bytes."""
+    return _limits[0], _limits[1]
+
+
+def note_recorded(value: Value) -> None:
+    """Count `value`, recorded outside of a trace; evaluate it when the limit is reached."""
+    counter = _counter
+    counter.nodes += 1
+    counter.bytes += value.type.nbytes
+    if counter.nodes >= _limits[0] or counter.bytes >= _limits[1]:
+        counter.reset()
+        STATISTICS.add(automatic_evaluations=1)
+        evaluate([value])
+
+
+def trim_traceback(error: BaseException) -> None:
+    """Drop the frames inside accel that `error` has passed so far, unless debugging."""
+    if not debug_enabled():
+        error.__traceback__ = None
+        error.__cause__ = None
+        error.__suppress_context__ = True

@@ -1,0 +1,33 @@
+"""`eval`: computing lazy Tensors on demand."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from . import trees
+from .evaluation import evaluate
+from .module_state import Stateful, tensors_of
+from .tensor import Tensor
+
+__all__ = ["eval"]
+
+
+def eval(*values: Any) -> None:
+    """Compute every Tensor in `values`, which may be trees and Modules, in one executable.
+
+    Anything else in them is left alone. A Tensor that has been computed stays as it is.
+
+    Examples
+    --------
+    >>> x = Tensor([1.0, 2.0])
+    >>> y, z = x + 1, x * 2
+    >>> eval(y, {"z": z})
+    """
+    found: list[Tensor] = []
+    for leaf in trees.leaves(builtins.list(values)):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Stateful):
+            found.extend(tensors_of(leaf).values())
+    evaluate([t._value for t in found])

@@ -1,0 +1,154 @@
+"""Recording: one application of an op becomes one Value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import AccelError, NotAnArrayError, debug_enabled
+from ..ir import dtypes
+from ..ir.dtypes import DType
+from ..ir.op import Op, get_op, resolve
+from ..ir.types import TensorType
+from ..runtime import state as runtime_state
+from .evaluation import note_recorded
+from .tensor import Tensor, array_value
+from .values import Value, leaked, strong_type, user_location
+
+__all__ = ["apply", "as_tensor", "as_value", "constant_value", "record"]
+
+_CONSTANT = get_op("constant")
+_CAST = get_op("cast")
+_PYTHON = (bool, int, float, complex)
+
+
+def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
+    """Apply an op to Tensors, arrays and numbers; the result is recorded, not computed.
+
+    Parameters
+    ----------
+    name
+        A name of the registry.
+    operands
+        Tensors, NumPy arrays and scalars (0-d arrays), Python numbers (weak).
+    attrs
+        The op's attributes.
+
+    Raises
+    ------
+    AccelError
+        What the op's rules find wrong, with the user's line.
+
+    Examples
+    --------
+    >>> record("add", Tensor([1.0, 2.0]), 1).tolist()
+    [2.0, 3.0]
+    """
+    state = runtime_state.current()
+    try:
+        tracer = state.tracer
+        values = [as_value(o, tracer) for o in operands]
+        if tracer is None and values and all(v.type.weak for v in values):
+            values = [_strong_constant(v) for v in values]
+        value = apply(get_op(name), values, attrs, state)
+    except AccelError as error:
+        if error.loc is None:
+            error.loc = user_location()
+        if debug_enabled():
+            raise
+        raise error.with_traceback(None) from None
+    return Tensor._of(value)
+
+
+def apply(
+    op: Op, values: Sequence[Value], attrs: dict[str, Any], state: runtime_state.State
+) -> Value:
+    """The Value of `op` on `values`: promoted, checked, typed."""
+    resolved = resolve(op, [v.type for v in values], attrs)
+    loc = user_location()
+    inputs = []
+    requires_grad = False
+    for value, target in zip(values, resolved.operand_dtypes, strict=True):
+        if target is not None:
+            value = _cast(value, target, loc, state.tracer)
+        requires_grad = requires_grad or value.requires_grad
+        inputs.append(value)
+    requires_grad = (
+        requires_grad and state.grad_enabled and resolved.type.dtype.is_inexact
+        and (op.gradient is not None or op.expand is not None) and op.name != "stop_gradient"
+    )  # fmt: skip
+    made = Value(resolved.type, op, tuple(inputs), resolved.attrs, loc, None, requires_grad,
+                 state.tracer)  # fmt: skip
+    if state.tracer is None:
+        note_recorded(made)
+    return made
+
+
+def _cast(value: Value, dtype: DType, loc: Any, tracer: Any) -> Value:
+    if value.op is _CONSTANT:
+        return constant_value(value.attrs["value"], dtype, False, tracer)
+    if value.type.dtype is dtype and not value.type.weak:
+        return value
+    flows = value.requires_grad and dtype.is_inexact
+    return Value(TensorType(dtype, value.type.shape, value.type.device), _CAST, (value,),
+                 {"dtype": dtype, "weak": False}, loc, None, flows, tracer)  # fmt: skip
+
+
+def constant_value(number: Any, dtype: DType, weak: bool, tracer: Any) -> Value:
+    """A number known while recording, as a 0-d Value."""
+    attrs: Mapping[str, Any] = {"value": number, "dtype": dtype, "weak": weak}
+    return Value(TensorType(dtype, (), weak=weak), _CONSTANT, (), attrs, tracer=tracer)
+
+
+def _strong_constant(value: Value) -> Value:
+    if value.op is not _CONSTANT:
+        return value
+    return constant_value(value.attrs["value"], strong_type(value.type).dtype, False, value.tracer)
+
+
+def as_value(operand: Any, tracer: Any) -> Value:
+    """The Value of an operand; arrays become inputs of a trace, copies outside of one.
+
+    Raises
+    ------
+    NotAnArrayError
+        For what is neither an array nor a number.
+    """
+    if isinstance(operand, Tensor):
+        if tracer is not None:
+            return tracer.read(operand)
+        value = operand._value
+        if value.tracer is not None and value.data is None:
+            raise leaked(value)
+        return value
+    kind = type(operand)
+    if kind in _PYTHON:
+        if kind is int and not -(2**63) <= operand < 2**64:
+            raise NotAnArrayError(
+                f"{operand} needs more than 64 bits", remedy="use a float, or smaller integers"
+            )
+        return constant_value(operand, dtypes.of_scalar(operand), True, tracer)
+    if isinstance(operand, np.generic):
+        dtype = dtypes.to_dtype(operand.dtype)
+        number = float(operand) if dtype.kind == "f" else operand.item()
+        return constant_value(number, dtype, False, tracer)
+    if isinstance(operand, np.ndarray):
+        return array_value(operand) if tracer is None else tracer.read_array(operand)
+    if isinstance(operand, _PYTHON):  # a subclass: an enum, for one
+        plain: Any = next(k for k in _PYTHON if isinstance(operand, k))
+        return as_value(plain(operand), tracer)
+    raise NotAnArrayError(
+        f"{kind.__module__}.{kind.__qualname__} is neither an array nor a number",
+        remedy="convert it with accel.asarray (accel.from_dlpack for other libraries' tensors)",
+    )
+
+
+def as_tensor(operand: Any) -> Tensor:
+    """`operand` itself if it is a Tensor, else a Tensor of the array or number it is."""
+    if isinstance(operand, Tensor):
+        return operand
+    tracer = runtime_state.current().tracer
+    value = as_value(operand, tracer)
+    return Tensor._of(value if tracer is not None else _strong_constant(value))

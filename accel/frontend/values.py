@@ -1,0 +1,221 @@
+"""Values: what Tensors stand for, recorded but perhaps not computed; and their way to nodes.
+
+Undecorated code and tracing record the same Values. They become nodes of a Graph only when
+something is evaluated, differentiated, or a trace ends. Nothing here recurses: a chain of
+100,000 operations is walked with a list.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import Location, TraceError
+from ..ir import dtypes
+from ..ir.builder import Builder
+from ..ir.node import Node
+from ..ir.op import Op
+from ..ir.types import TensorType
+
+__all__ = ["ALIAS", "CALL", "HIDDEN_FOLDERS", "Lowering", "Value", "leaked", "strong_type",
+           "topological", "user_location"]  # fmt: skip
+
+
+class _Form:
+    """A kind of Value that is no op: it leaves no node of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+#: The same value as its one input under other gradient rules (detach, a leaf's new value).
+ALIAS = _Form("alias")
+#: Output `index` of `graph` applied to the inputs: a compiled function's result that can be
+#: differentiated.
+CALL = _Form("call")
+
+_NO_ATTRS: Mapping[str, Any] = {}
+
+
+class Value:
+    """One value: computed (`data`), recorded (`op` on `inputs`), or a tracer's placeholder.
+
+    Attributes
+    ----------
+    op
+        The op that makes it, `ALIAS`, `CALL`, or None for a leaf.
+    data
+        The buffer, once computed.
+    requires_grad
+        Whether gradients flow through it.
+    owner
+        A leaf that collects gradients: weak reference to the Tensor whose `.grad` gets them.
+    tracer
+        The tracer that recorded it; None outside of compiled functions.
+    """
+
+    __slots__ = ("__weakref__", "attrs", "data", "inputs", "loc", "op", "owner",
+                 "requires_grad", "tracer", "type")  # fmt: skip
+
+    def __init__(
+        self,
+        type_: TensorType,
+        op: Op | _Form | None = None,
+        inputs: tuple[Value, ...] = (),
+        attrs: Mapping[str, Any] = _NO_ATTRS,
+        loc: Location | None = None,
+        data: Any = None,
+        requires_grad: bool = False,
+        tracer: Any = None,
+        owner: weakref.ref[Any] | None = None,
+    ) -> None:
+        self.type = type_
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.loc = loc
+        self.data = data
+        self.requires_grad = requires_grad
+        self.tracer = tracer
+        self.owner = owner
+
+    def __repr__(self) -> str:
+        state = "computed" if self.data is not None else "recorded"
+        return f"<Value {self.op!r} : {self.type}, {state}>"
+
+    def alias(
+        self, requires_grad: bool, owner: weakref.ref[Any] | None = None, tracer: Any = None
+    ) -> Value:
+        """The same value as a leaf of differentiation: gradients go to `owner` or nowhere."""
+        if self.data is not None and self.tracer is None and tracer is None:
+            return Value(self.type, data=self.data, requires_grad=requires_grad, owner=owner)
+        return Value(self.type, ALIAS, (self,), loc=self.loc, requires_grad=requires_grad,
+                     owner=owner, tracer=tracer, data=self.data)  # fmt: skip
+
+    def settle(self, data: Any) -> None:
+        """Keep the computed `data`; the history stays only where gradients need it."""
+        self.data = data  # first: a concurrent walk that sees no data must still see inputs
+        if not self.requires_grad or not any(i.requires_grad for i in self.inputs):
+            self.op, self.inputs, self.attrs = None, (), _NO_ATTRS
+
+
+def topological(roots: Iterable[Value], stop: Callable[[Value], bool]) -> list[Value]:
+    """`roots` and what they are made of, operands first; not looking behind `stop`."""
+    order: list[Value] = []
+    done: set[Value] = set()
+    stack = list(roots)
+    while stack:
+        value = stack[-1]
+        if value in done:
+            stack.pop()
+            continue
+        pending = () if stop(value) else [i for i in value.inputs if i not in done]
+        if pending:
+            stack.extend(pending)
+        else:
+            done.add(value)
+            order.append(value)
+            stack.pop()
+    return order
+
+
+def strong_type(type_: TensorType) -> TensorType:
+    """The type that a weak scalar takes when it stands alone."""
+    if not type_.weak:
+        return type_
+    return TensorType(dtypes.default_dtype(type_.dtype.kind), type_.shape, type_.device)
+
+
+class Lowering:
+    """Turns Values into nodes of one Builder.
+
+    Computed Values and placeholders become graph inputs; `sources` lists those Values in the
+    order of `inputs`. With `share`, Values of one buffer share an input (not where they must be
+    told apart, for a gradient by one of them).
+    """
+
+    def __init__(self, share: bool = False) -> None:
+        self.builder = Builder()
+        self._share = share
+        self.nodes: dict[Value, Node] = {}
+        self.inputs: list[Node] = []
+        self.sources: list[Value] = []
+        self._by_buffer: dict[Any, Node] = {}
+
+    def input(self, value: Value, name: str | None = None) -> Node:
+        """The graph input for a leaf."""
+        shared = self._share and value.data is not None
+        key = (id(value.data), value.type.weak) if shared else id(value)
+        node = self._by_buffer.get(key)
+        if node is None:
+            name = name or f"v{len(self.inputs)}"
+            node = self.builder.input(name, value.type, value.loc)
+            self._by_buffer[key] = node
+            self.inputs.append(node)
+            self.sources.append(value)
+        self.nodes[value] = node
+        return node
+
+    def add(self, order: Sequence[Value], known: Callable[[Value], bool]) -> None:
+        """Lower `order`, operands first; `known` says which become inputs."""
+        builder, nodes = self.builder, self.nodes
+        for value in order:
+            if value in nodes:
+                continue
+            op, inputs = value.op, value.inputs
+            if known(value):
+                self.input(value)
+            elif op is ALIAS:
+                nodes[value] = nodes[inputs[0]]
+            elif op is CALL:
+                operands = [nodes[i] for i in inputs]
+                outputs = builder.inline(value.attrs["graph"], operands)
+                nodes[value] = outputs[value.attrs["index"]]
+            elif isinstance(op, Op):
+                if op.name == "constant":
+                    attrs = value.attrs
+                    node = builder.constant(attrs["value"], attrs["dtype"], weak=attrs["weak"])
+                else:
+                    operands = [nodes[i] for i in inputs]
+                    node = builder.node(op, tuple(operands), value.attrs, value.type, value.loc)
+                nodes[value] = node
+            else:
+                raise leaked(value)
+
+    def strong(self, value: Value) -> Node:
+        """The node of `value`, a weak scalar in its default dtype."""
+        node = self.nodes[value]
+        return self.builder.cast(node, strong_type(node.type).dtype) if node.type.weak else node
+
+
+def leaked(value: Value) -> TraceError:
+    """The error for a placeholder that outlived its trace."""
+    return TraceError(
+        f"a tensor recorded inside a compiled function ({value.type}) is used after the "
+        "function was traced",
+        loc=user_location() or value.loc,
+        remedy="return it from the function; or keep state in a Tensor made outside and change "
+        "it in place (state.copy_(x), state += x)",
+    )
+
+
+# -- the user's line ------------------------------------------------------------------------
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Where code lives that is never the user's line.
+HIDDEN_FOLDERS = (_OWN, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
+
+
+def user_location() -> Location | None:
+    """The innermost line that belongs to neither accel nor NumPy."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(HIDDEN_FOLDERS):
+        frame = frame.f_back
+    return Location(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
