@@ -88,8 +88,17 @@ def _matmul_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, Node] | tup
         rows = math.prod(m.type.shape[:-1])
         m = b.reshape(m, shape=(rows, m.type.shape[-1]))
         g = b.reshape(g, shape=(rows, n.type.shape[-1]))
-    right = sum_to(b, b.matmul(_transposed(b, m), g), n.type.shape)
+    if _is_transposed(y):  # a weight's gradient in the layout of the weight
+        product = _transposed(b, b.matmul(_transposed(b, g), m))
+    else:
+        product = b.matmul(_transposed(b, m), g)
+    right = sum_to(b, product, n.type.shape)
     return b.reshape(left, shape=x.type.shape), b.reshape(right, shape=y.type.shape)
+
+
+def _is_transposed(x: Node) -> bool:
+    axes = x.attrs["axes"] if x.op.name == "permute" else ()
+    return len(axes) > 1 and axes[-2:] == (len(axes) - 1, len(axes) - 2)
 
 
 def _conjugate(b: Builder, x: Node) -> Node:
