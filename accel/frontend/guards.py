@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -224,9 +224,14 @@ class HyperparameterGuard(_ValueGuard):
         return self.owner is owner and self.name == name
 
     def present(self) -> Any:
-        if isinstance(self.owner, MutableMapping):
+        if isinstance(self.owner, Mapping):
             return self.owner.get(self.name, MISSING)
         return getattr(self.owner, self.name, MISSING)
+
+    @property
+    def volatile(self) -> bool:
+        """A mapping's items change without any attribute being written."""
+        return isinstance(self.owner, Mapping) or super().volatile
 
     def describe(self) -> str:
         return f"hyperparameter {self.name!r} changed {self._change()}"
