@@ -9,3 +9,7 @@ from .frontend.evaluation import get_record_limit, set_record_limit
 from .frontend.lazy import eval
 from .frontend.tensor import Tensor
 from .ir import parse
+from . import nn, optim  # isort: skip
+from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip
+
+__version__ = "0.1.0"

@@ -11,6 +11,7 @@ import pytest
 
 import accel
 from accel import errors, nn
+from accel.ir.dtypes import to_dtype
 from accel.nn import functional
 
 
@@ -236,7 +237,7 @@ def test_safetensors_round_trip(tmp_path) -> None:
 )
 def test_safetensors_dtypes_and_shapes(tmp_path, dtype: str) -> None:
     path = tmp_path / "a.safetensors"
-    dtype_ = accel.dtype(dtype)
+    dtype_ = to_dtype(dtype)
     saved = {
         "vector": accel.asarray(np.array([0, 1, 2]).astype(dtype_.numpy)),
         "scalar": accel.asarray(np.array(1).astype(dtype_.numpy)),

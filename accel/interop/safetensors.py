@@ -16,6 +16,7 @@ import numpy as np
 import accel
 
 from ..errors import ArgumentError, NotAnArrayError, UnsupportedDTypeError
+from ..ir.dtypes import to_dtype
 
 __all__ = ["load_safetensors", "save_safetensors"]
 
@@ -133,5 +134,5 @@ def _read(name: str, entry: Mapping[str, Any]) -> np.ndarray:
             f"{name!r} has dtype {entry['dtype']}, which accel does not have",
             remedy="convert the file's tensor to a wider dtype",
         )
-    dtype = accel.dtype(DTYPES[entry["dtype"]]).numpy
+    dtype = to_dtype(DTYPES[entry["dtype"]]).numpy
     return np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
