@@ -35,6 +35,7 @@ from accel.targets.pure.nest import (
     Reduce,
     ScatterAdd,
     Store,
+    operands_of,
 )
 
 assert accel.ir.ops  # fills the registry
@@ -487,6 +488,116 @@ def test_scatter_add_in_order(dtype, machine):
         (Load(I64, 1), Load(dtype, 2), ScatterAdd(dtype, 0, 1, (0,), (1,))),
     )  # fmt: skip
     check(elements, [flat, index, values], machine)
+
+
+# -- random nests --------------------------------------------------------------------------
+class RandomNest:
+    """A random nest over small extents, with the arrays that it works on.
+
+    Floats are small whole numbers, so that only vector math and division round.
+    """
+
+    DTYPES = (F32, F32, F64, I32, I64, BOOL, dtypes.uint8)
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        rank = int(self.rng.integers(1, 5))
+        self.extents = tuple(int(n) for n in self.rng.choice([1, 2, 3, 5, 19, 67], rank))
+        self.reduced = tuple(bool(r) for r in self.rng.random(rank) < self.rng.choice([0, 0.5, 0.7]))
+        self.arrays, self.accesses, self.code = [], [], []
+        self.full = []  # whether a value varies along reduced dimensions
+        self.rounded = []  # whether a value may differ from the interpreter's by rounding
+        for _ in range(self.rng.integers(1, 5)):
+            self.load()
+        for _ in range(self.rng.integers(2, 14)):
+            self.instruction()
+        for place in range(len(self.code)):
+            if place >= len(self.code) - 3 or self.rng.random() < 0.2:
+                self.store(place)
+        self.nest = Nest(self.extents, self.reduced, tuple(self.accesses), tuple(self.code))
+
+    def pick(self, things):
+        return things[int(self.rng.integers(len(things)))]
+
+    def emit(self, instruction, full):
+        self.code.append(instruction)
+        self.full.append(full)
+        rounds = getattr(instruction, "op", "") in ("tanh", "mean", "sum")
+        self.rounded.append(rounds or any(self.rounded[o] for o in operands_of(instruction)))
+        return len(self.code) - 1
+
+    def operand(self, dtype, moves):
+        """A new array and an access that moves along some dimensions, in any memory order."""
+        order = self.rng.permutation(len(moves)) if self.rng.random() < 0.3 else range(len(moves))
+        gap = self.pick([1, 1, 1, 2])
+        strides, size = [0] * len(moves), gap
+        for d in reversed(list(order)):
+            if moves[d]:
+                strides[d] = size
+                size *= self.extents[d]
+        offset = 0
+        if self.rng.random() < 0.2 and moves[-1] and strides[-1]:  # backwards
+            offset = strides[-1] * (self.extents[-1] - 1)
+            strides[-1] = -strides[-1]
+        array = draw(dtype, size + 3, int(self.rng.integers(100)))
+        if dtype.kind == "f":
+            array = np.rint(array)
+        self.arrays.append(array)
+        self.accesses.append(Access(len(self.arrays) - 1, dtype, tuple(strides), offset))
+        return len(self.accesses) - 1
+
+    def load(self):
+        moves = [bool(m) for m in self.rng.random(len(self.extents)) < 0.7]
+        dtype = self.pick(self.DTYPES)
+        full = any(m and r for m, r in zip(moves, self.reduced, strict=True))
+        self.emit(Load(dtype, self.operand(dtype, moves)), full)
+
+    def value(self, dtype):
+        """A value as `dtype`, cast where it has another; no rounded one as an integer."""
+        fit = [p for p in range(len(self.code)) if not (dtype.kind == "i" and self.rounded[p])]
+        place = self.pick(fit[-4:] if self.rng.random() < 0.6 else fit)
+        if self.code[place].dtype is not dtype:
+            attrs = {"dtype": dtype, "weak": False}
+            return self.emit(Pointwise(dtype, "cast", (place,), attrs), self.full[place])
+        return place
+
+    def instruction(self):
+        choice = self.rng.random()
+        if choice < 0.3 and any(self.reduced):
+            place = int(self.rng.integers(len(self.code)))
+            dtype = self.code[place].dtype
+            ops = ["amax", "amin", "any", "all"]
+            ops += ["sum"] if dtype.kind != "b" else []
+            ops += ["mean"] if dtype.kind == "f" else []
+            op = self.pick(ops)
+            self.emit(Reduce(BOOL if op in ("any", "all") else dtype, op, place), False)
+        elif choice < 0.4:
+            dim = int(self.rng.integers(len(self.extents)))
+            self.emit(Iota(self.pick((I32, I64, F32)), dim, 1, 2), self.reduced[dim])
+        elif choice < 0.5:
+            place = self.value(F32)
+            self.emit(Pointwise(F32, "tanh", (place,)), self.full[place])
+        else:
+            dtype = self.pick((F32, F64, I32, I64))
+            a, b = self.value(dtype), self.value(dtype)
+            op = self.pick(("add", "sub", "maximum", "minimum"))
+            self.emit(Pointwise(dtype, op, (a, b)), self.full[a] or self.full[b])
+
+    def store(self, place):
+        everywhere = self.full[place] or self.rng.random() < 0.3
+        moves = [everywhere or not r for r in self.reduced]
+        dtype = self.code[place].dtype
+        self.emit(Store(dtype, self.operand(dtype, moves), place), self.full[place])
+
+
+@pytest.mark.parametrize("level", levels())
+def test_random_nests(level):
+    machine = jit.machine_for_level(level)
+    cases = [RandomNest(seed) for seed in range(150 if level == "" else 40)]
+    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    cache.ensure([("kernel", emit_nest(c.nest, "kernel", machine).text) for c in cases])
+    for case in cases:
+        check(case.nest, case.arrays, machine, rtol=1e-4)
 
 
 # -- the lowerings -------------------------------------------------------------------------
