@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import accel.nn.functional as functional
 import numpy as np
 
 import accel
+import accel.nn.functional as functional
 from accel import nn, optim
 
 from ..workloads import Training
