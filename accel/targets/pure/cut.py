@@ -679,10 +679,10 @@ class Partition:
             return self._reference(node)
         if node.op.name in _GATHERS:
             x = node.inputs[0]
-            if isinstance(self.known[x], View):
-                return self._placed(node)
-            self.known[x] = self.stored(x)  # computed here, so no cluster may hold both
-            return self._alone(node)
+            if isinstance(self.known[x], Cluster):
+                return self._alone(node)  # it reads at places where `x` must be finished
+            self.known[x] = self.stored(x)
+            return self._placed(node)
         x, index, values = node.inputs
         whole = self.copied(self._source(x), node.type.dtype, node.type.shape)
         sources = {n: self._source(n) for n in (index, values)}

@@ -78,7 +78,7 @@ class PureRun:
     def _place(self, buffer: Buffer) -> tuple[int, int]:
         """Base index and byte offset of a buffer."""
         if buffer.kind == "arena":
-            return self._arena, self._offsets[buffer]
+            return self._arena, self._offsets.get(buffer, 0)  # one of no elements has no writer
         first = {"input": 0, "constant": self._first_constant, "output": self._first_output}
         return first[buffer.kind] + buffer.index, 0
 
@@ -156,7 +156,7 @@ class PureRun:
             buffer = view.buffer
             at = 0
             if buffer.kind == "arena":
-                memory, at = arena, base - _pointer(arena) + self._offsets[buffer]
+                memory, at = arena, base - _pointer(arena) + self._place(buffer)[1]
             elif buffer.kind == "constant":
                 memory = self._constants[buffer.index]  # type: ignore[assignment]
             else:
