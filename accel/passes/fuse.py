@@ -234,7 +234,7 @@ def _emit(
 ) -> None:  # fmt: skip
     """Build the region of `members` and the nodes that read its results."""
     inside = set(members)
-    needed = _with_views(graph, members, inside)
+    needed = _with_views(graph, members, inside, fuser)
     operands = [
         n for n in dict.fromkeys(i for m in needed for i in m.inputs)
         if n not in inside and n in value
@@ -256,13 +256,15 @@ def _emit(
         value[node] = b.node(get_op("output"), (region,), {"index": i}, node.type, node.loc)
 
 
-def _with_views(graph: Graph, members: list[Node], inside: set[Node]) -> list[Node]:
+def _with_views(
+    graph: Graph, members: list[Node], inside: set[Node], fuser: _Fuser
+) -> list[Node]:
     """`members` and the free nodes that they read, operands first."""
     found = set(inside)
     pending = [i for m in members for i in m.inputs]
     while pending:
         node = pending.pop()
-        if node not in found and is_free(node):
+        if node not in found and (node in fuser.sources or node.op.name == "constant"):
             found.add(node)
             pending.extend(node.inputs)
     # an output that is itself free has its own region, and is copied here like any view
