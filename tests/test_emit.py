@@ -503,7 +503,8 @@ class RandomNest:
         self.rng = np.random.default_rng(seed)
         rank = int(self.rng.integers(1, 5))
         self.extents = tuple(int(n) for n in self.rng.choice([1, 2, 3, 5, 19, 67], rank))
-        self.reduced = tuple(bool(r) for r in self.rng.random(rank) < self.rng.choice([0, 0.5, 0.7]))
+        share = self.rng.choice([0, 0.5, 0.7])
+        self.reduced = tuple(bool(r) for r in self.rng.random(rank) < share)
         self.arrays, self.accesses, self.code = [], [], []
         self.full = []  # whether a value varies along reduced dimensions
         self.rounded = []  # whether a value may differ from the interpreter's by rounding

@@ -101,6 +101,10 @@ def scratch_bytes(nest: Nest, machine: Machine | None = None) -> int:
     return swept * width * sum(schedule.nest.instructions[p].dtype.itemsize for p in schedule.stash)
 
 
+#: Above this much code a masked loop serves the whole sweep, without a tail of its own.
+LONG = 1200
+
+
 class _Emitter:
     """Writes one kernel; see the module's documentation."""
 
@@ -255,7 +259,7 @@ class _SweepWriter:
             self.reducers.append((reducer, self._total_width(place)))
         self.inner = self._at(self.schedule.deepest)
         self.numbered = bool(sweep.saves or sweep.reloads) or any(
-            r.op in ("argmax", "argmin") for r, _ in self.reducers
+            r.placed for r, _ in self.reducers
         )
 
     def _at(self, depth: int) -> list[int]:
@@ -295,9 +299,14 @@ class _SweepWriter:
 
     def _number(self, dim: int, index: str) -> None:
         """Keep the linear number of the point among those swept."""
-        if self.numbered:
-            before = self.fn.integer("mul", self.values.number, self.values.extent[dim])
-            self.values.number = self.fn.integer("add", before, index)
+        self.values.number = self._linear(dim, index)
+
+    def _linear(self, dim: int, index: str) -> str:
+        """The linear number of the point at `index` of the next dimension."""
+        if not self.numbered:
+            return "0"
+        before = self.fn.integer("mul", self.values.number, self.values.extent[dim])
+        return self.fn.integer("add", before, index)
 
     def _innermost(self, dim: int, totals: list[list[str]]) -> list[list[str]]:
         fn, schedule, emitter = self.fn, self.schedule, self.emitter
@@ -307,7 +316,7 @@ class _SweepWriter:
         if schedule.kind == "column" or emitter.width == 1:
             return self._strip(dim, low, high, self.values.width, totals)
         width, tail = emitter.width, emitter.tail
-        if width == tail:
+        if width == tail > 1 and schedule.work > LONG:
             return self._strip(dim, low, high, width, totals, masked=True)
         length = fn.integer("sub", high, low)
         middle = fn.integer("add", low, fn.integer("and", length, -width))
@@ -351,15 +360,17 @@ class _SweepWriter:
         with self.fn.loop(low, high, step, carried=carried) as loop:
             with self._point(dim, loop.index, high if masked else None):
                 states = self._unflat(loop.values, False)
+                local = self.fn.integer("sub", loop.index, low)
                 for k, ((reducer, _), w) in enumerate(zip(self.reducers, widths, strict=True)):
-                    states[k] = self._step(self.places[k], reducer, w, states[k])
+                    states[k] = self._step(self.places[k], reducer, w, states[k], local)
             loop.next = _flat(states)
         merged = []
+        first = self._linear(dim, low)
         for (reducer, total), w, state, held in zip(
             self.reducers, widths, self._unflat(loop.values, False), totals, strict=True
         ):
             to = min(w, total)
-            state = reducer.widened(to, reducer.folded(state, w, to, False))
+            state = reducer.widened(to, reducer.folded(state, w, to, False), first)
             state = reducer.folded(state, to, total, True)
             merged.append(reducer.merge(total, held, state, True))
         return merged
@@ -380,14 +391,17 @@ class _SweepWriter:
                 values.save(place)
             yield
 
-    def _step(self, place: int, reducer: Reducer, width: int, state: list[str]) -> list[str]:
+    def _step(
+        self, place: int, reducer: Reducer, width: int, state: list[str], local: str
+    ) -> list[str]:
+        """Take one point into an inner state; `local` is its number in the block."""
         i = self.emitter.nest.instructions[place]
         assert isinstance(i, Reduce)
         values = self.values
         value = values.get(i.input, width)
-        numbers = values.numbers(width) if "arg" in reducer.op else ""
-        mask = values.mask if self.schedule.kind == "row" else None
-        return reducer.step(width, state, value, numbers, mask)
+        along = self.schedule.kind == "row"
+        numbers = values.lane_numbers(local, width, along) if reducer.placed else ""
+        return reducer.step(width, state, value, numbers, values.mask if along else None)
 
 
 def _flat(states: list[list[str]]) -> list[str]:

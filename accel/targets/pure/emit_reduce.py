@@ -42,11 +42,14 @@ class Reducer(ABC):
         The dtypes of the state's values, in a block and across blocks.
     blocked
         Whether blocks must be of bounded length.
+    placed
+        Whether the numbers of the elements matter.
     """
 
     inner: tuple[DType, ...]
     total: tuple[DType, ...]
     blocked = False
+    placed = False
 
     def __init__(self, fn: Function, op: str, source: DType, dtype: DType) -> None:
         self.fn = fn
@@ -67,7 +70,7 @@ class Reducer(ABC):
         """The state of no elements."""
     def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
         """The inner state with `value` (of the source dtype) taken in where `mask` holds;
-        `place` are the elements' numbers (int64 lanes)."""
+        `place` are the elements' numbers in the block (int32 lanes)."""
         del place
         site = Site(self.fn, width)
         value = self.prepared(site, value)
@@ -84,8 +87,9 @@ class Reducer(ABC):
     @abstractmethod
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
         """Both states as one, `a` holding the earlier elements where that matters."""
-    def widened(self, width: int, state: State) -> State:
-        """An inner state as a total."""
+    def widened(self, width: int, state: State, first: str) -> State:
+        """An inner state as a total; `first` is the number of the block's first element."""
+        del first
         pairs = zip(state, self.inner, self.total, strict=True)
         return [cast(Site(self.fn, width), v, a, b) for v, a, b in pairs]
 
@@ -179,21 +183,35 @@ def _worst(lanes: Lanes, dtype: DType, op: str) -> str:
 class _Place(Reducer):
     """argmax and argmin: the first place of the extremum; the first NaN wins over all.
 
-    The state is (value, place); place -1 says that nothing has been seen.
+    The state is (value, place); place -1 says that nothing has been seen. Within a block the
+    place is counted from its start, in 32 bits.
     """
+
+    blocked = True
+    placed = True
 
     def __init__(self, fn: Function, op: str, source: DType, dtype: DType) -> None:
         super().__init__(fn, op, source, dtype)
         held = dtypes.uint8 if source.kind == "b" else source
-        self.inner = self.total = (held, dtypes.int64)
+        self.inner = (held, dtypes.int32)
+        self.total = (held, dtypes.int64)
 
     def identity(self, width: int, total: bool) -> State:
         value = _worst(self._lanes(self.inner[0], width), self.inner[0], self.op)
-        return [value, self._lanes(dtypes.int64, width).const(-1)]
+        return [value, self._places(width, total).const(-1)]
+
+    def _places(self, width: int, total: bool) -> Lanes:
+        return self._lanes((self.total if total else self.inner)[1], width)
+
+    def widened(self, width: int, state: State, first: str) -> State:
+        value, place = super().widened(width, state, first)
+        places = self._places(width, True)
+        moved = places.add(place, places.splat(first))
+        return [value, places.select(places.cmp("slt", place, 0), -1, moved)]
 
     def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
         value = self.prepared(Site(self.fn, width), value)
-        numbers, places = (self._lanes(d, width) for d in self.inner)
+        numbers, places = self._lanes(self.inner[0], width), self._places(width, False)
         # Places grow, so that what is in the state comes first.
         better = self._better(width, state[0], value)
         better = numbers.mask_op("or", better, places.cmp("slt", state[1], 0))
@@ -202,7 +220,7 @@ class _Place(Reducer):
         return [numbers.select(better, value, state[0]), places.select(better, place, state[1])]
 
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
-        numbers, places = (self._lanes(d, width) for d in self.inner)
+        numbers, places = self._lanes(self.inner[0], width), self._places(width, total)
         tie = numbers.cmp("oeq" if numbers.is_float else "eq", a[0], b[0])
         if numbers.is_float:
             nans = (numbers.cmp("uno", v[0], v[0]) for v in (a, b))

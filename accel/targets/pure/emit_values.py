@@ -115,7 +115,17 @@ class Values:
         self.width = width
         self.mask = None
         if active is not None:
-            self.mask = Lanes(self.fn, "i1", width).lane_mask(*active)
+            self.mask = self._first_lanes(self.fn.integer("sub", active[1], active[0]))
+
+    def _first_lanes(self, count: str) -> str:
+        """The mask of the first `count` lanes, at least one, made in a mask register."""
+        fn, width = self.fn, self.width
+        count = fn.call("i64", "llvm.smin.i64", ("i64", count), ("i64", str(width)))
+        spare = fn.op(f"sub i64 {width}, {count}")
+        if width < 64:
+            spare = fn.op(f"trunc i64 {spare} to i{width}")
+        bits = fn.op(f"lshr i{width} -1, {spare}")
+        return fn.op(f"bitcast i{width} {bits} to <{width} x i1>")
 
     def enter(self, dim: int, index: str) -> None:
         """Move along a dimension from index 0 to `index`."""
@@ -156,13 +166,11 @@ class Values:
                 if self.schedule.is_vector(place) and (operand, 1) in self._names:
                     self.get(operand, self.width)
 
-    def numbers(self, width: int) -> str:
-        """The number of every lane's point among those swept (int64)."""
-        lanes = Lanes(self.fn, "i64", width)
-        first = lanes.splat(self.number)
-        if width == 1 or self.schedule.kind == "column":
-            return first
-        return lanes.add(first, _iota(width))
+    def lane_numbers(self, first: str, width: int, along: bool) -> str:
+        """`first` (an i64 below 2**31) as int32 lanes, counting up from lane to lane if `along`."""
+        lanes = Lanes(self.fn, "i32", width)
+        number = lanes.splat(self.fn.op(f"trunc i64 {first} to i32"))
+        return lanes.add(number, _iota(width, "i32")) if along and width > 1 else number
 
     def _multiples(self, step: str, width: int) -> str:
         """0, step, 2 step … of an i64."""
@@ -353,9 +361,9 @@ def _memory_type(dtype: DType) -> str:
     return "i8" if dtype.kind == "b" else ELEMENTS[dtype]
 
 
-def _iota(width: int) -> str:
-    """The vector 0, 1, 2 … of int64."""
-    return "<" + ", ".join(f"i64 {k}" for k in range(width)) + ">"
+def _iota(width: int, element: str = "i64") -> str:
+    """The vector 0, 1, 2 …"""
+    return "<" + ", ".join(f"{element} {k}" for k in range(width)) + ">"
 
 
 def _all(width: int) -> str:

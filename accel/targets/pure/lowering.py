@@ -118,12 +118,40 @@ def cast(site: Site, x: str, source: DType, target: DType) -> str:
 
 
 def _float_to_integer(site: Site, x: str, a: Lanes, target: DType) -> str:
-    wide = a.like("i64")
-    kind = "fptoui" if target is dtypes.uint64 else "fptosi"
-    name = f"llvm.{kind}.sat.{wide.suffix}.{a.suffix}"
-    whole = site.fn.call(wide.type, name, (a.type, x))
+    """Numbers that fit take the processor's instruction; if a lane's does not, all take the
+    saturating one, whose low bits are kept."""
     narrow = site.lanes(target)
-    return whole if narrow.bits == 64 else narrow.convert("trunc", whole, wide)
+    if target is dtypes.uint64:
+        return _saturated(a, x, "fptoui")
+    direct = a.like("i32" if narrow.bits <= 32 else "i64")
+    fits = a.cmp("olt", a.abs(x), 2.0 ** (direct.bits - 1))
+    quick, slow, done = (site.fn.label(stem) for stem in ("fits", "saturate", "whole"))
+    site.fn.cond_br(_every(site, fits), quick, slow)
+    site.fn.block(quick)
+    plain = _low_bits(direct.convert("fptosi", x, a), direct, narrow)
+    site.fn.br(done)
+    site.fn.block(slow)
+    wrapped = _low_bits(_saturated(a, x, "fptosi"), a.like("i64"), narrow)
+    site.fn.br(done)
+    site.fn.block(done)
+    return site.fn.phi(narrow.type, (plain, quick), (wrapped, slow))
+
+
+def _saturated(a: Lanes, x: str, kind: str) -> str:
+    wide = a.like("i64")
+    return a.fn.call(wide.type, f"llvm.{kind}.sat.{wide.suffix}.{a.suffix}", (a.type, x))
+
+
+def _low_bits(x: str, source: Lanes, target: Lanes) -> str:
+    return x if source.bits == target.bits else target.convert("trunc", x, source)
+
+
+def _every(site: Site, mask: str) -> str:
+    """Whether all lanes of a mask hold."""
+    if site.width == 1:
+        return mask
+    bits = site.fn.op(f"bitcast {site.masks.type} {mask} to i{site.width}")
+    return site.fn.op(f"icmp eq i{site.width} {bits}, -1")
 
 
 @_lowers("cast")

@@ -223,6 +223,12 @@ class Schedule:
                     return True
         return False
 
+    @functools.cached_property
+    def work(self) -> int:
+        """About how much code the innermost loops hold."""
+        return sum(_weight(i) for p, i in enumerate(self.nest.instructions)
+                   if self.depth[p] > 1 and self.is_vector(p))  # fmt: skip
+
     def is_vector(self, place: int) -> bool:
         """Whether the value has one element a lane."""
         return self.last in self.dims[place]
@@ -235,8 +241,9 @@ class Schedule:
 
     @staticmethod
     def _lane_bytes(i: Instruction) -> int:
-        indexed = isinstance(i, (Iota, Gather)) or (isinstance(i, Reduce) and "arg" in i.op)
-        return 8 if indexed else i.dtype.itemsize
+        if isinstance(i, Reduce) and "arg" in i.op:
+            return 4
+        return 8 if isinstance(i, (Iota, Gather)) else i.dtype.itemsize
 
     def widths(self, machine: Machine) -> tuple[int, int]:
         """(lanes of the main loop, lanes of its tail); the tail is 1 where masks are slow.
@@ -247,9 +254,7 @@ class Schedule:
         if self.serial:
             return 1, 1
         native = self.native_lanes(machine)
-        work = sum(_weight(i) for p, i in enumerate(self.nest.instructions)
-                   if self.depth[p] > 1 and self.is_vector(p))  # fmt: skip
-        registers = 4 if work <= 400 else 2 if work <= 1200 else 1
+        registers = 4 if self.work <= 400 else 2 if self.work <= 1200 else 1
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
         if self.kind == "column":
