@@ -9,6 +9,14 @@ from .frontend.evaluation import get_record_limit, set_record_limit
 from .frontend.lazy import eval
 from .frontend.tensor import Tensor
 from .ir import parse
+from .ir.dtypes import (
+    bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,
+    uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from .ir.dtypes import bool_ as bool
+from .runtime.settings import (
+    get_mode, get_threshold, mode, set_mode, set_threshold, thresholds, use_preset,
+)  # fmt: skip
 from . import nn, optim  # isort: skip
 from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip
 

@@ -34,10 +34,14 @@ def gradients(
     """Cotangents of `wrt`, recorded; None where no path leads. `again`: differentiable ones."""
     targets = set(wrt)
     needed = [r for r in roots if r.requires_grad]
-    order = topological(needed, lambda v: v in targets or not v.requires_grad)
+
+    def is_input(value: Value) -> bool:
+        return value in targets or not value.requires_grad or value.owner is not None
+
+    order = topological(needed, is_input)
     lowering = Lowering()
     _inline_constants(lowering, order)
-    lowering.add(order, lambda v: v in targets or not v.requires_grad or v.op is None)
+    lowering.add(order, lambda v: is_input(v) or v.op is None)
     for value in cotangents:
         if value not in lowering.nodes:
             lowering.add([value], lambda v: v.op is None or v.op.name != "constant")

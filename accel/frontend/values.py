@@ -94,8 +94,13 @@ class Value:
     def alias(
         self, requires_grad: bool, owner: weakref.ref[Any] | None = None, tracer: Any = None
     ) -> Value:
-        """The same value as a leaf of differentiation: gradients go to `owner` or nowhere."""
-        if self.data is not None and self.tracer is None and tracer is None:
+        """The same value under other gradient rules.
+
+        With `owner` it is a leaf that collects gradients; with `requires_grad` alone it can be
+        told apart from this value, to which gradients still flow on.
+        """
+        linked = requires_grad and owner is None and self.requires_grad
+        if self.data is not None and self.tracer is None and tracer is None and not linked:
             return Value(self.type, data=self.data, requires_grad=requires_grad, owner=owner)
         return Value(self.type, ALIAS, (self,), loc=self.loc, requires_grad=requires_grad,
                      owner=owner, tracer=tracer, data=self.data)  # fmt: skip
