@@ -6,7 +6,7 @@ from .dtypes import DType, to_dtype
 from .graph import Graph
 from .node import Literal, Node
 from .op import ErrorSample, Op, Sample, all_ops, get_op, register, resolve
-from .text import parse
+from .parsing import parse
 from .types import TensorType
 from .verify import verify
 

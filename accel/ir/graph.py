@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .node import Node, attr_key
+from .printing import to_dot, to_text
 
 if TYPE_CHECKING:
     import networkx
@@ -107,8 +108,6 @@ class Graph:
 
     def __str__(self) -> str:
         """The text form, which `accel.parse` reads back."""
-        from .text import to_text
-
         return to_text(self)
 
     def __repr__(self) -> str:
@@ -152,6 +151,4 @@ class Graph:
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language; regions are clusters."""
-        from .text import to_dot
-
         return to_dot(self)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import Location
+from .op import Op
 from .types import TensorType
-
-if TYPE_CHECKING:
-    from .op import Op
 
 __all__ = ["Literal", "Node", "attr_key"]
 

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import AccelError, ArgumentError, DTypeError
 from . import dtypes
 from .dtypes import DType
 from .types import TensorType, broadcast_shapes
 
-if TYPE_CHECKING:
-    from .builder import Builder
-    from .node import Node
-
 __all__ = ["REQUIRED", "ErrorSample", "Op", "Resolved", "Sample", "all_ops", "get_op", "register",
            "resolve"]  # fmt: skip
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
+
+# The rules that write nodes (gradient, expand) are typed loosely: schemas stand below nodes
+# and builders, and import neither.
 
 #: What the thresholds of placement know: see `accel.set_threshold`.
 CATEGORIES = (
@@ -142,8 +141,8 @@ class Op:
     promote_from: int = 0
     kinds: str = "biufc"
     result: DType | Callable[[DType], DType] | None = None
-    gradient: Callable[[Builder, Node, Node], Sequence[Node | None]] | None = None
-    expand: Callable[..., Node] | None = None
+    gradient: Callable[..., Sequence[Any]] | None = None
+    expand: Callable[..., Any] | None = None
     ulp: float = 0.0
     exact: bool = False
     discontinuous: bool = False

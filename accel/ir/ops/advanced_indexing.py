@@ -40,6 +40,8 @@ def _index_put_type(
     x: TensorType, v: TensorType, *indices: TensorType, accumulate: bool
 ) -> TensorType:
     check_values("index_put", x, v, _leading("index_put", x, indices))
+    if accumulate and x.dtype is dtypes.bool_:
+        raise DTypeError(f"index_put: sums of {x}", remedy="convert it with .astype(int)")
     return x.with_shape(x.shape)
 
 
@@ -56,8 +58,8 @@ def _index_put_reference(
     with np.errstate(all="ignore"):
         if accumulate:
             np.add.at(result, places, v)
-        else:
-            result[places] = v
+        else:  # NumPy assigns in the order of memory, the op in row-major order
+            result[places] = np.array(v, order="C")
     return result
 
 

@@ -176,8 +176,8 @@ def _scatter_unchecked_reference(add: bool) -> Callable[..., np.ndarray]:
         with np.errstate(all="ignore"):
             if index.size and add:
                 np.add.at(result, _places(index, axis), v)
-            elif index.size:
-                result[_places(index, axis)] = v
+            elif index.size:  # NumPy assigns in the order of memory, the op in row-major order
+                result[_places(np.array(index, order="C"), axis)] = np.array(v, order="C")
         return result
 
     return reference

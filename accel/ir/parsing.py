@@ -1,24 +1,12 @@
-"""The text form of graphs: writing, and reading back.
+"""Reading graphs from the text that `printing` writes (the grammar stands there).
 
-Grammar::
-
-    graph    := "graph" "(" [param {"," param}] ")" "{" {line} "return" names "}"
-    param    := NAME ":" type
-    line     := NAME "=" op "(" [operand {"," operand}] ")" ":" type      [# file:line]
-    operand  := NAME | key "=" value
-    type     := ["weak"] dtype "[" [extents] "]" ["@" device]  |  "(" {type ","} ")"
-    value    := integer | float | string | true | false | none | dtype | tuple
-              | complex(re, im) | nan(0xBITS) | dense<type, "base64"> | graph | type(...)
-
-Names begin with ``%``. Floats are written so that they read back to the same bits. The
-reader rebuilds every node through the Builder and infers each type again.
+The reader rebuilds every node through the Builder and infers each type again.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 import struct
 from typing import Any
@@ -32,87 +20,12 @@ from .dtypes import DType
 from .graph import Graph
 from .node import Literal, Node
 from .op import get_op
+from .printing import type_text
 from .types import CPU, TensorType
 
-__all__ = ["parse", "to_dot", "to_text"]
+__all__ = ["parse"]
 
 
-# -- writing ------------------------------------------------------------------------------
-def to_text(graph: Graph, indent: str = "", lines: bool = True) -> str:
-    """The text form; `lines` adds the user's lines as comments."""
-    names = _names(graph)
-    params = ", ".join(f"{names[n]}: {n.type}" for n in graph.inputs)
-    out = [f"graph({params}) {{"]
-    for node in graph.nodes[len(graph.inputs) :]:
-        parts = [names[i] for i in node.inputs]
-        parts += [f"{k}={_value(v, indent + '  ', lines)}" for k, v in node.attrs.items()]
-        comment = f"  # {node.loc}" if lines and node.loc is not None else ""
-        out.append(
-            f"{indent}  {names[node]} = {node.op.name}({', '.join(parts)}) : "
-            f"{_type(node.type)}{comment}"
-        )
-    results = ", ".join(names[n] for n in graph.outputs)
-    out.append(f"{indent}  return {results}".rstrip())
-    out.append(indent + "}")
-    return "\n".join(out)
-
-
-def _names(graph: Graph) -> dict[Node, str]:
-    names: dict[Node, str] = {}
-    taken: set[str] = set()
-    for node in graph.inputs:
-        stem = re.sub(r"[^A-Za-z0-9_.]", "_", node.attrs["name"]) or "x"
-        if stem[0].isdigit():
-            stem = "_" + stem
-        name = stem
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{stem}.{count}"
-        taken.add(name)
-        names[node] = "%" + name
-    for i, node in enumerate(graph.nodes[len(graph.inputs) :]):
-        names[node] = f"%{i}"
-    return names
-
-
-def _type(type_: Any) -> str:
-    if isinstance(type_, tuple):
-        return "(" + "".join(f"{t}, " for t in type_).rstrip() + ")"
-    return str(type_)
-
-
-def _value(value: Any, indent: str, lines: bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return f"nan(0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016x})"
-        return repr(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, complex):
-        return f"complex({_value(value.real, '', lines)}, {_value(value.imag, '', lines)})"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, DType):
-        return value.short
-    if isinstance(value, TensorType):
-        return f"type({value})"
-    if isinstance(value, tuple):
-        return "(" + "".join(_value(v, indent, lines) + ", " for v in value).rstrip() + ")"
-    if isinstance(value, Literal):
-        array = value.array
-        type_ = TensorType(dtypes.to_dtype(array.dtype), array.shape)
-        return f'dense<{type_}, "{base64.b64encode(array.tobytes()).decode()}">'
-    if isinstance(value, Graph):
-        return to_text(value, indent, lines)
-    raise TypeError(f"attribute of type {type(value).__name__} has no text form")
-
-
-# -- reading ------------------------------------------------------------------------------
 _TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       | (?P<name>%[A-Za-z0-9_.]+)
@@ -318,7 +231,10 @@ class _Reader:
         except (AccelError, TypeError, KeyError, IndexError) as error:
             self.fail(f"{op_name}: {error}", at)
         if node.type != written:
-            self.fail(f"{name} is written as {_type(written)} and infers to {_type(node.type)}", at)
+            self.fail(
+                f"{name} is written as {type_text(written)} and infers to {type_text(node.type)}",
+                at,
+            )
         names[name] = node
 
 
@@ -341,32 +257,3 @@ def parse(text: str) -> Graph:
     if reader.tokens[reader.place][0] != "end":
         reader.fail("text behind the graph")
     return graph
-
-
-# -- drawing ------------------------------------------------------------------------------
-def to_dot(graph: Graph) -> str:
-    """Graphviz text; a region is a cluster coloured by its target."""
-    lines = ["digraph accel {", "  rankdir=TB; node [shape=box, fontname=monospace, fontsize=10];"]
-    _dot(graph, "n", lines, "  ")
-    return "\n".join([*lines, "}"])
-
-
-def _dot(graph: Graph, prefix: str, lines: list[str], indent: str) -> None:
-    names = _names(graph)
-    colour = {"pure": "#dff0d8", "torch": "#fde0c8", None: "#eeeeee"}
-    for i, node in enumerate(graph.nodes):
-        label = f"{names[node]} {node.op.name}\\n{_type(node.type)}"
-        if node.op.name == "region":
-            target = node.attrs["target"]
-            lines.append(f"{indent}subgraph cluster_{prefix}{i} {{")
-            title = f"{node.attrs['name']} {target or ''}"
-            lines.append(
-                f'{indent}  label="{title}"; style=filled; fillcolor="{colour.get(target)}";'
-            )
-            _dot(node.attrs["body"], f"{prefix}{i}_", lines, indent + "  ")
-            lines.append(f'{indent}  {prefix}{i} [label="{title}", style=dashed];')
-            lines.append(f"{indent}}}")
-        else:
-            lines.append(f'{indent}{prefix}{i} [label="{label}"];')
-        for operand in node.inputs:
-            lines.append(f"{indent}{prefix}{graph.index[operand]} -> {prefix}{i};")

@@ -1,0 +1,136 @@
+"""Graphs as text, and as pictures for Graphviz. `parsing` reads the text back.
+
+Grammar::
+
+    graph    := "graph" "(" [param {"," param}] ")" "{" {line} "return" names "}"
+    param    := NAME ":" type
+    line     := NAME "=" op "(" [operand {"," operand}] ")" ":" type      [# file:line]
+    operand  := NAME | key "=" value
+    type     := ["weak"] dtype "[" [extents] "]" ["@" device]  |  "(" {type ","} ")"
+    value    := integer | float | string | true | false | none | dtype | tuple
+              | complex(re, im) | nan(0xBITS) | dense<type, "base64"> | graph | type(...)
+
+Names begin with ``%``. Floats are written so that they read back to the same bits."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import struct
+from typing import TYPE_CHECKING, Any
+
+from . import dtypes
+from .dtypes import DType
+from .node import Literal, Node
+from .types import TensorType
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+__all__ = ["to_dot", "to_text"]
+
+
+# -- writing ------------------------------------------------------------------------------
+def to_text(graph: Graph, indent: str = "", lines: bool = True) -> str:
+    """The text form; `lines` adds the user's lines as comments."""
+    names = _names(graph)
+    params = ", ".join(f"{names[n]}: {n.type}" for n in graph.inputs)
+    out = [f"graph({params}) {{"]
+    for node in graph.nodes[len(graph.inputs) :]:
+        parts = [names[i] for i in node.inputs]
+        parts += [f"{k}={_value(v, indent + '  ', lines)}" for k, v in node.attrs.items()]
+        comment = f"  # {node.loc}" if lines and node.loc is not None else ""
+        out.append(
+            f"{indent}  {names[node]} = {node.op.name}({', '.join(parts)}) : "
+            f"{type_text(node.type)}{comment}"
+        )
+    results = ", ".join(names[n] for n in graph.outputs)
+    out.append(f"{indent}  return {results}".rstrip())
+    out.append(indent + "}")
+    return "\n".join(out)
+
+
+def _names(graph: Graph) -> dict[Node, str]:
+    names: dict[Node, str] = {}
+    taken: set[str] = set()
+    for node in graph.inputs:
+        stem = re.sub(r"[^A-Za-z0-9_.]", "_", node.attrs["name"]) or "x"
+        if stem[0].isdigit():
+            stem = "_" + stem
+        name = stem
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{stem}.{count}"
+        taken.add(name)
+        names[node] = "%" + name
+    for i, node in enumerate(graph.nodes[len(graph.inputs) :]):
+        names[node] = f"%{i}"
+    return names
+
+
+def type_text(type_: Any) -> str:
+    if isinstance(type_, tuple):
+        return "(" + "".join(f"{t}, " for t in type_).rstrip() + ")"
+    return str(type_)
+
+
+def _value(value: Any, indent: str, lines: bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return f"nan(0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016x})"
+        return repr(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, complex):
+        return f"complex({_value(value.real, '', lines)}, {_value(value.imag, '', lines)})"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, DType):
+        return value.short
+    if isinstance(value, TensorType):
+        return f"type({value})"
+    if isinstance(value, tuple):
+        return "(" + "".join(_value(v, indent, lines) + ", " for v in value).rstrip() + ")"
+    if isinstance(value, Literal):
+        array = value.array
+        type_ = TensorType(dtypes.to_dtype(array.dtype), array.shape)
+        return f'dense<{type_}, "{base64.b64encode(array.tobytes()).decode()}">'
+    if hasattr(value, "outputs"):  # a graph: this module stands below its class
+        return to_text(value, indent, lines)
+    raise TypeError(f"attribute of type {type(value).__name__} has no text form")
+
+
+# -- drawing ------------------------------------------------------------------------------
+def to_dot(graph: Graph) -> str:
+    """Graphviz text; a region is a cluster coloured by its target."""
+    lines = ["digraph accel {", "  rankdir=TB; node [shape=box, fontname=monospace, fontsize=10];"]
+    _dot(graph, "n", lines, "  ")
+    return "\n".join([*lines, "}"])
+
+
+def _dot(graph: Graph, prefix: str, lines: list[str], indent: str) -> None:
+    names = _names(graph)
+    colour = {"pure": "#dff0d8", "torch": "#fde0c8", None: "#eeeeee"}
+    for i, node in enumerate(graph.nodes):
+        label = f"{names[node]} {node.op.name}\\n{type_text(node.type)}"
+        if node.op.name == "region":
+            target = node.attrs["target"]
+            lines.append(f"{indent}subgraph cluster_{prefix}{i} {{")
+            title = f"{node.attrs['name']} {target or ''}"
+            lines.append(
+                f'{indent}  label="{title}"; style=filled; fillcolor="{colour.get(target)}";'
+            )
+            _dot(node.attrs["body"], f"{prefix}{i}_", lines, indent + "  ")
+            lines.append(f'{indent}  {prefix}{i} [label="{title}", style=dashed];')
+            lines.append(f"{indent}}}")
+        else:
+            lines.append(f'{indent}{prefix}{i} [label="{label}"];')
+        for operand in node.inputs:
+            lines.append(f"{indent}{prefix}{graph.index[operand]} -> {prefix}{i};")
