@@ -23,7 +23,7 @@ from accel.targets.pure.emit import (
     splittable,
     work_items,
 )
-from accel.targets.pure.lowering import ELEMENTS, LOWERINGS, supported, unsupported_reason
+from accel.targets.pure.lowering import LOWERINGS, supported, unsupported_reason
 from accel.targets.pure.nest import (
     Access,
     Const,
@@ -37,6 +37,7 @@ from accel.targets.pure.nest import (
     Store,
     operands_of,
 )
+from accel.targets.pure.site import ELEMENTS
 
 assert accel.ir.ops  # fills the registry
 F32, F64, I32, I64, BOOL = (

@@ -89,7 +89,7 @@ def pack_arguments(
     scratch
         The same for the scratch memory, where `scratch_bytes` is not 0.
     """
-    schedule = Schedule(nest)
+    schedule = Schedule.of(nest)
     nest = schedule.nest
     block: list[int] = []
     for access in nest.accesses:

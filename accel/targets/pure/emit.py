@@ -61,7 +61,7 @@ def emit_nest(nest: Nest, name: str, machine: Machine | None = None) -> KernelCo
     machine
         What to write for; the host unless given.
     """
-    schedule = Schedule(nest)
+    schedule = Schedule.of(nest)
     emitter = _Emitter(schedule, name, machine or host_machine())
     emitter.write()
     return KernelCode(name, module_text([emitter.fn]), emitter.slots)
@@ -69,7 +69,7 @@ def emit_nest(nest: Nest, name: str, machine: Machine | None = None) -> KernelCo
 
 def work_items(nest: Nest, machine: Machine | None = None) -> int:
     """How many work items a kernel of the nest has; 0 when there is nothing to store."""
-    schedule = Schedule(nest)
+    schedule = Schedule.of(nest)
     extents = schedule.nest.extents
     kept = [extents[d] for d in schedule.outer]
     last = extents[schedule.last]
@@ -93,7 +93,7 @@ def splittable(nest: Nest) -> bool:
 
 def scratch_bytes(nest: Nest, machine: Machine | None = None) -> int:
     """Bytes of scratch memory, aligned to 8, that one call needs for itself; often 0."""
-    schedule = Schedule(nest)
+    schedule = Schedule.of(nest)
     swept = 1
     for d in schedule.swept:
         swept *= schedule.nest.extents[d]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from .llvm_text import Function, Lanes
-from .lowering import ELEMENTS, Site, cast, greater, lesser
+from .lowering import greater, lesser
+from .site import ELEMENTS, Site, cast
 
 __all__ = ["Reducer", "make_reducer"]
 

@@ -13,7 +13,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from .arguments import Slots
 from .llvm_text import Function, Lanes
-from .lowering import ELEMENTS, Application, Site, cast, checked_index, lower
+from .lowering import checked_index, lower
 from .nest import (
     Const,
     Gather,
@@ -26,6 +26,7 @@ from .nest import (
     operands_of,
 )
 from .schedule import Schedule
+from .site import ELEMENTS, Application, Site, cast
 
 __all__ = ["Values"]
 

@@ -10,53 +10,18 @@ and no undefined behaviour of LLVM (an oversized shift, an overflowing conversio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from . import vecmath
-from .llvm_text import Function, Lanes
+from .llvm_text import Lanes
+from .site import ELEMENTS, Application, Site, cast
 
 __all__ = [
     "ELEMENTS", "LOWERINGS", "Application", "Site", "cast", "checked_index", "greater", "lesser",
     "lower", "supported", "unsupported_reason",
 ]  # fmt: skip
-
-#: The LLVM type in registers of every dtype that has native kernels.
-ELEMENTS: dict[DType, str] = {
-    dtypes.bool_: "i1",
-    dtypes.int8: "i8", dtypes.int16: "i16", dtypes.int32: "i32", dtypes.int64: "i64",
-    dtypes.uint8: "i8", dtypes.uint16: "i16", dtypes.uint32: "i32", dtypes.uint64: "i64",
-    dtypes.float32: "float", dtypes.float64: "double",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where code is written: the function, and how many lanes."""
-
-    fn: Function
-    width: int
-
-    def lanes(self, dtype: DType) -> Lanes:
-        """Arithmetic on values of `dtype`."""
-        return Lanes(self.fn, ELEMENTS[dtype], self.width)
-
-    @property
-    def masks(self) -> Lanes:
-        return Lanes(self.fn, "i1", self.width)
-
-
-@dataclass(frozen=True)
-class Application:
-    """One application of an op: names and dtypes of its operands, result dtype, attributes."""
-
-    inputs: Sequence[str]
-    dtypes: Sequence[DType]
-    dtype: DType
-    attrs: Mapping[str, Any]
-
 
 Lowering = Callable[[Site, Application], str]
 LOWERINGS: dict[str, Lowering] = {}
@@ -96,64 +61,6 @@ def _lowers(*names: str) -> Callable[[Lowering], Lowering]:
 
 
 # -- conversion ----------------------------------------------------------------------------
-def cast(site: Site, x: str, source: DType, target: DType) -> str:
-    """`x` converted as NumPy's astype does; floats become integers by way of 64 bits,
-    saturating there, and NaN becomes 0."""
-    if source is target:
-        return x
-    a, b = site.lanes(source), site.lanes(target)
-    if target.kind == "b":
-        return a.cmp("une" if a.is_float else "ne", x, 0)
-    if a.is_float and b.is_float:
-        return b.convert("fpext" if b.bytes > a.bytes else "fptrunc", x, a)
-    if a.is_float:
-        return _float_to_integer(site, x, a, target)
-    if b.is_float:
-        return b.convert("sitofp" if source.kind == "i" else "uitofp", x, a)
-    if a.bits == b.bits:
-        return x
-    if b.bits < a.bits:
-        return b.convert("trunc", x, a)
-    return b.convert("sext" if source.kind == "i" else "zext", x, a)
-
-
-def _float_to_integer(site: Site, x: str, a: Lanes, target: DType) -> str:
-    """Numbers that fit take the processor's instruction; if a lane's does not, all take the
-    saturating one, whose low bits are kept."""
-    narrow = site.lanes(target)
-    if target is dtypes.uint64:
-        return _saturated(a, x, "fptoui")
-    direct = a.like("i32" if narrow.bits <= 32 else "i64")
-    fits = a.cmp("olt", a.abs(x), 2.0 ** (direct.bits - 1))
-    quick, slow, done = (site.fn.label(stem) for stem in ("fits", "saturate", "whole"))
-    site.fn.cond_br(_every(site, fits), quick, slow)
-    site.fn.block(quick)
-    plain = _low_bits(direct.convert("fptosi", x, a), direct, narrow)
-    site.fn.br(done)
-    site.fn.block(slow)
-    wrapped = _low_bits(_saturated(a, x, "fptosi"), a.like("i64"), narrow)
-    site.fn.br(done)
-    site.fn.block(done)
-    return site.fn.phi(narrow.type, (plain, quick), (wrapped, slow))
-
-
-def _saturated(a: Lanes, x: str, kind: str) -> str:
-    wide = a.like("i64")
-    return a.fn.call(wide.type, f"llvm.{kind}.sat.{wide.suffix}.{a.suffix}", (a.type, x))
-
-
-def _low_bits(x: str, source: Lanes, target: Lanes) -> str:
-    return x if source.bits == target.bits else target.convert("trunc", x, source)
-
-
-def _every(site: Site, mask: str) -> str:
-    """Whether all lanes of a mask hold."""
-    if site.width == 1:
-        return mask
-    bits = site.fn.op(f"bitcast {site.masks.type} {mask} to i{site.width}")
-    return site.fn.op(f"icmp eq i{site.width} {bits}, -1")
-
-
 @_lowers("cast")
 def _cast(site: Site, at: Application) -> str:
     return cast(site, at.inputs[0], at.dtypes[0], at.dtype)
@@ -380,12 +287,18 @@ def lesser(site: Site, dtype: DType, x: str, y: str) -> str:
     return _extremum(site, dtype, x, y, "le", True)
 
 
-for _name, _stem, _keeps in (
-    ("maximum", "ge", True), ("minimum", "le", True), ("fmax", "ge", False), ("fmin", "le", False),
-):  # fmt: skip
-    LOWERINGS[_name] = lambda site, at, stem=_stem, keeps=_keeps: _extremum(  # type: ignore[misc]
-        site, at.dtype, *at.inputs, stem, keeps
-    )
+def _extremum_of_two(stem: str, keeps_nan: bool) -> Lowering:
+    def write(site: Site, at: Application) -> str:
+        x, y = at.inputs
+        return _extremum(site, at.dtype, x, y, stem, keeps_nan)
+
+    return write
+
+
+LOWERINGS["maximum"] = _extremum_of_two("ge", True)
+LOWERINGS["minimum"] = _extremum_of_two("le", True)
+LOWERINGS["fmax"] = _extremum_of_two("ge", False)
+LOWERINGS["fmin"] = _extremum_of_two("le", False)
 
 
 @_lowers("relu")
@@ -456,13 +369,17 @@ def _truth(site: Site, at: Application) -> list[str]:
     ]
 
 
+def _logical(instruction: str) -> Lowering:
+    return lambda site, at: site.masks.mask_op(instruction, *_truth(site, at))
+
+
+def _bitwise(instruction: str) -> Lowering:
+    return lambda site, at: site.lanes(at.dtype).binary(instruction, *at.inputs)
+
+
 for _name in ("and", "or", "xor"):
-    LOWERINGS["logical_" + _name] = lambda site, at, op=_name: site.masks.mask_op(  # type: ignore[misc]
-        op, *_truth(site, at)
-    )
-    LOWERINGS["bitwise_" + _name] = lambda site, at, op=_name: site.lanes(at.dtype).binary(  # type: ignore[misc]
-        op, *at.inputs
-    )
+    LOWERINGS["logical_" + _name] = _logical(_name)
+    LOWERINGS["bitwise_" + _name] = _bitwise(_name)
 
 
 @_lowers("logical_not")

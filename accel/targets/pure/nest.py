@@ -138,6 +138,8 @@ class Nest:
     reduced: tuple[bool, ...]
     accesses: tuple[Access, ...]
     instructions: tuple[Instruction, ...]
+    #: What others have worked out about this nest, such as its schedule.
+    derived: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def points(self) -> int:

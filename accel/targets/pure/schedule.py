@@ -101,6 +101,14 @@ class Schedule:
         Places stashed by a sweep for later ones, widest elements first.
     """
 
+    @classmethod
+    def of(cls, nest: Nest) -> Schedule:
+        """The schedule of a nest, made once."""
+        schedule = nest.derived.get("schedule")
+        if schedule is None:
+            schedule = nest.derived["schedule"] = cls(nest)
+        return schedule
+
     def __init__(self, nest: Nest) -> None:
         self.nest = nest = normalised(nest)
         self.last = last = len(nest.extents) - 1
