@@ -1,0 +1,12 @@
+"""The torch target: graph regions as torch calls, on the CPU or a CUDA device.
+
+torch is looked up by name and imported on first use only; importing this package needs none.
+"""
+
+from __future__ import annotations
+
+from .lookup import available, cuda_available, installed, require, version
+from .program import Program, compile_run, to_host
+
+__all__ = ["Program", "available", "compile_run", "cuda_available", "installed", "require",
+           "to_host", "version"]  # fmt: skip

@@ -1,0 +1,196 @@
+"""A run of regions as a flat list of torch calls over numbered slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...errors import AccelError, TargetError
+from ...ir.builder import Builder
+from ...ir.evaluate import evaluate
+from ...ir.graph import Graph
+from ...ir.node import Node
+from ...passes.expand import expand
+from ..reference import run_node
+from . import bridge, composite, movement, pointwise, reduce
+from .lookup import find_device, require
+from .lowering import Context, Kernel, find_kernel
+
+__all__ = ["Program", "compile_run", "flatten", "to_host"]
+
+#: Modules that enter lowerings when they are imported.
+FAMILIES = (composite, movement, pointwise, reduce)
+
+#: Told of values that move between the host and a device: how many, and how many bytes.
+Observer = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One call: its function, the slots that it reads and writes, those that end with it."""
+
+    kernel: Kernel
+    reads: tuple[int, ...]
+    write: int
+    frees: tuple[int, ...]
+    node: Node
+
+
+def flatten(run: Graph) -> Graph:
+    """`run` with the bodies of its regions in place of these."""
+    b = Builder()
+    value: dict[Node, Node] = {n: b.input(n.attrs["name"], n.type, n.loc) for n in run.inputs}
+    results: dict[Node, list[Node]] = {}
+    for node in run.nodes[len(run.inputs) :]:
+        if node.op.name == "region":
+            results[node] = b.inline(node.attrs["body"], [value[i] for i in node.inputs])
+        elif node.op.name == "output":
+            value[node] = results[node.inputs[0]][node.attrs["index"]]
+        else:
+            value[node] = b.copy(node, value)
+    return b.graph([value[n] for n in run.inputs], [value[n] for n in run.outputs])
+
+
+def compile_run(run: Graph, device: str | None = None, observe: Observer | None = None) -> Program:
+    """`run` compiled to torch calls on `device` (None: the CPU).
+
+    Raises
+    ------
+    TorchNotAvailable
+        Where there is no torch.
+    DeviceError
+        Where there is no such device.
+    """
+    context = Context(require(), find_device(device))
+    graph = expand(flatten(run), keep=lambda node: find_kernel(context, node) is not None)
+    return Program(context, graph, observe)
+
+
+class Program:
+    """The compiled run: call it with buffers, NumPy arrays or tensors of its device.
+
+    On the CPU the results are NumPy arrays, elsewhere tensors that stay on the device. They
+    never share memory with the arguments or with each other. A Program does not change, so
+    any number of threads may call it at once.
+
+    Attributes
+    ----------
+    reference_ops
+        Names of the ops that run on the NumPy reference, having no torch call.
+    """
+
+    def __init__(self, context: Context, graph: Graph, observe: Observer | None) -> None:
+        self._context = context
+        self._observe = observe
+        slots = {node: i for i, node in enumerate(graph.nodes)}
+        readers = {i for node in graph.nodes for i in node.inputs} | set(graph.outputs)
+        self._inputs = tuple((slots[n], n in readers) for n in graph.inputs)
+        self._outputs = tuple(slots[n] for n in graph.outputs)
+        self._constants: dict[int, Any] = {}
+        self._template: list[Any] = [None] * len(slots)
+        reference_ops: list[str] = []
+        self._code = tuple(self._instructions(graph, slots, reference_ops))
+        self.reference_ops = tuple(reference_ops)
+        self._constant_memory = {t.untyped_storage().data_ptr() for t in self._constants.values()}
+
+    def _instructions(
+        self, graph: Graph, slots: dict[Node, int], reference_ops: list[str]
+    ) -> list[Instruction]:
+        last = {i: node for node in graph.nodes for i in node.inputs}
+        kept = set(graph.outputs)
+        code = []
+        for node in graph.nodes[len(graph.inputs) :]:
+            if node.op.name == "constant":
+                self._constants[slots[node]] = self._template[slots[node]] = self._constant(node)
+                continue
+            kernel = find_kernel(self._context, node)
+            if kernel is None:
+                kernel = partial(self._on_reference, node)
+                reference_ops.append(node.op.name)
+            reads = tuple(slots[i] for i in node.inputs)
+            ended = {i for i in node.inputs if last[i] is node and i not in kept}
+            frees = tuple(slots[i] for i in ended)
+            code.append(Instruction(kernel, reads, slots[node], frees, node))
+        return code
+
+    def _constant(self, node: Node) -> Any:
+        array = evaluate(node.op, (), node.attrs, node.type)
+        return bridge.from_host(self._context.torch, array).to(self._context.device)
+
+    def _on_reference(self, node: Node, *tensors: Any) -> Any:
+        torch = self._context.torch
+        arrays = [bridge.to_host(torch, t) for t in tensors]
+        result = bridge.from_host(torch, run_node(node, arrays)).to(self._context.device)
+        if not self._context.on_cpu:
+            self._note(len(arrays) + 1, sum(a.nbytes for a in arrays) + result.nbytes)
+        return result
+
+    def _note(self, count: int, nbytes: int) -> None:
+        if self._observe is not None:
+            self._observe(count, nbytes)
+
+    def _enter(self, buffer: Any) -> Any:
+        """A tensor of `buffer` on the device."""
+        if isinstance(buffer, np.ndarray):
+            tensor = bridge.from_host(self._context.torch, buffer)
+        else:
+            tensor = buffer
+        if tensor.device == self._context.device:
+            return tensor
+        self._note(1, tensor.nbytes)
+        return tensor.to(self._context.device)
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        """Run.
+
+        Raises
+        ------
+        AccelError
+            What the ops find wrong with the values (an index out of range).
+        TargetError
+            Where torch fails: out of memory, unsupported, a CUDA error.
+        """
+        torch = self._context.torch
+        values = list(self._template)
+        node: Node | None = None
+        try:
+            with torch.no_grad():
+                for (slot, is_read), buffer in zip(self._inputs, buffers, strict=True):
+                    if is_read:
+                        values[slot] = self._enter(buffer)
+                taken = {values[slot].untyped_storage().data_ptr()
+                         for slot, is_read in self._inputs if is_read}  # fmt: skip
+                taken |= self._constant_memory
+                for instruction in self._code:
+                    node = instruction.node
+                    values[instruction.write] = instruction.kernel(
+                        *[values[i] for i in instruction.reads]
+                    )
+                    for slot in instruction.frees:
+                        values[slot] = None
+                results = [bridge.settle(torch, values[s], taken) for s in self._outputs]
+                if self._context.on_cpu:
+                    results = [bridge.to_host(torch, t) for t in results]
+                return results
+        except AccelError as error:
+            error.loc = error.loc or (node.loc if node is not None else None)
+            raise
+        except Exception as error:
+            raise self._failure(node, error) from error
+
+    def _failure(self, node: Node | None, error: Exception) -> TargetError:
+        what = f"{node.op.name} -> {node.type}" if node is not None else "taking the arguments"
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        return TargetError(
+            f"torch failed in {what} on {self._context.device}: {reason}",
+            loc=node.loc if node is not None else None,
+        )
+
+
+def to_host(buffer: Any) -> np.ndarray:
+    """A buffer that torch made as a NumPy array."""
+    return bridge.to_host(require(), buffer)
