@@ -14,7 +14,12 @@ import pytest
 import accel
 from accel import Tensor
 from accel.errors import (
-    ArgumentError, DTypeError, GradientError, NotAnArrayError, ShapeError, UnsupportedDTypeError,
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    NotAnArrayError,
+    ShapeError,
+    UnsupportedDTypeError,
 )  # fmt: skip
 from accel.frontend import evaluation
 from accel.frontend.recording import record
@@ -37,7 +42,9 @@ def test_what_is_no_array_is_named(bad):
         Tensor(bad)
 
 
-@pytest.mark.parametrize("bad", [np.array(["a"]), np.zeros(2, "datetime64[s]"), np.zeros(1, object)])
+@pytest.mark.parametrize(
+    "bad", [np.array(["a"]), np.zeros(2, "datetime64[s]"), np.zeros(1, object)]
+)
 def test_unsupported_dtypes(bad):
     with pytest.raises(UnsupportedDTypeError):
         Tensor(bad)

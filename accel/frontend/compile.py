@@ -92,9 +92,7 @@ class Compiled:
         for entry in self._entries.get(key, ()):
             inputs = entry.inputs(leaves)
             if inputs is not None:
-                with self._lock:
-                    self._hits += 1
-                STATISTICS.add(cache_hits=1)
+                self._count_hit()
                 break
         else:
             entry, inputs = self._specialize(key, args, kwargs, leaves, state)
@@ -104,6 +102,11 @@ class Compiled:
             if debug_enabled():
                 raise
             raise error.with_traceback(None) from None
+
+    def _count_hit(self) -> None:
+        with self._lock:
+            self._hits += 1
+        STATISTICS.add(cache_hits=1)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else Bound(self, instance)
@@ -134,6 +137,7 @@ class Compiled:
             for entry in self._entries.get(key, ()):
                 inputs = entry.inputs(leaves)
                 if inputs is not None:
+                    self._count_hit()
                     return entry, inputs
             self._note_recompile(key, args, kwargs, leaves)
             entry = self._trace(args, kwargs, leaves, state)
@@ -236,15 +240,23 @@ class Compiled:
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
         """A table of the regions of a call: ops, kernel, target, size, threshold, reason."""
-        return self._executable(args, kwargs).explain()
+        from ..inspect import explain
+
+        return explain(self._executable(args, kwargs), self._effective(runtime_state.current()))
 
     def llvm_ir(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of the kernels of a call."""
-        return self._executable(args, kwargs).llvm_ir()
+        return "\n".join(kernel.ir() for kernel in self._kernels(args, kwargs))
 
     def assembly(self, *args: Any, **kwargs: Any) -> str:
         """The machine code of the kernels of a call, as assembly."""
-        return self._executable(args, kwargs).assembly()
+        return "\n".join(kernel.assembly() for kernel in self._kernels(args, kwargs))
+
+    def _kernels(self, args: Any, kwargs: Any) -> list[Any]:
+        """The native kernels of a call, each once."""
+        steps = self._executable(args, kwargs).steps
+        every = [k for step in steps for k in getattr(step.run, "kernels", ())]
+        return list({k.name: k for k in every if k.kind != "reference"}.values())
 
     # -- the cache -----------------------------------------------------------------------------
     def cache_info(self) -> CacheInfo:

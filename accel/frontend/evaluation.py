@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, debug_enabled
+from ..errors import ArgumentError
+from ..ir.graph import Graph
 from ..ir.op import Op
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from .values import Lowering, Value, leaked, topological
 
-__all__ = ["evaluate", "get_record_limit", "note_recorded", "set_record_limit", "to_host"]
+if TYPE_CHECKING:
+    from ..runtime.executable import Executable
+
+__all__ = ["evaluate", "executable_of", "get_record_limit", "note_recorded",
+           "set_record_limit", "to_host"]  # fmt: skip
 
 #: Forms whose results are kept where a gradient may need them: all but cheap elementwise work.
 _HEAVY = ("contraction", "reduce", "composite", "indexed", "random", "opaque")
@@ -43,15 +49,24 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
     nodes = {value: lowering.strong(value) for value in wanted}
     outputs = list(dict.fromkeys(nodes.values()))
     graph = lowering.builder.graph(lowering.inputs, outputs)
-    # Late, because the compiler brings in every target's machinery.
-    from ..runtime.compiler import compile_graph
-
-    buffers = compile_graph(graph, state)([v.data for v in lowering.sources])
+    buffers = executable_of(graph, state)([v.data for v in lowering.sources])
     found = dict(zip(outputs, buffers, strict=True))
     for value, node in nodes.items():
         value.type = node.type
         value.settle(found[node])
     _counter.reset()
+
+
+def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
+    """The executable of `graph`; with ``ACCEL_DUMP`` set, compiles are written down."""
+    # Late, because the compiler brings in every target's machinery.
+    from ..runtime.compiler import compile_graph
+
+    if "ACCEL_DUMP" in os.environ:
+        from ..inspect import enable_dumps
+
+        enable_dumps()
+    return compile_graph(graph, state)
 
 
 def _is_computed(value: Value) -> bool:
@@ -154,11 +169,3 @@ def note_recorded(value: Value) -> None:
         counter.reset()
         STATISTICS.add(automatic_evaluations=1)
         evaluate([value])
-
-
-def trim_traceback(error: BaseException) -> None:
-    """Drop the frames inside accel that `error` has passed so far, unless debugging."""
-    if not debug_enabled():
-        error.__traceback__ = None
-        error.__cause__ = None
-        error.__suppress_context__ = True

@@ -37,18 +37,21 @@ def same(a: Any, b: Any) -> bool:
     return a is b or (is_scalar(a) and is_scalar(b) and _scalar_key(a) == _scalar_key(b))
 
 
-def snapshot(value: Any, depth: int = 4) -> Any:
-    """A comparable picture of a container: scalars by value, objects by identity."""
+def snapshot(value: Any, opaque: frozenset[int] = frozenset(), depth: int = 4) -> Any:
+    """A comparable picture of a container: scalars by value, objects by identity.
+
+    Containers whose `id` is in `opaque` count as objects.
+    """
     if is_scalar(value):
         return _scalar_key(value)
-    if isinstance(value, _CONTAINERS) and depth:
+    if isinstance(value, _CONTAINERS) and depth and id(value) not in opaque:
         if isinstance(value, dict):
-            items = [(_scalar_key(k) if is_scalar(k) else id(k), snapshot(v, depth - 1))
+            items = [(_scalar_key(k) if is_scalar(k) else id(k), snapshot(v, opaque, depth - 1))
                      for k, v in value.items()]  # fmt: skip
             return "dict", tuple(items)
         if isinstance(value, (set, frozenset)):
-            return "set", frozenset(snapshot(v, depth - 1) for v in value)
-        return type(value), tuple([snapshot(v, depth - 1) for v in value])
+            return "set", frozenset(snapshot(v, opaque, depth - 1) for v in value)
+        return type(value), tuple([snapshot(v, opaque, depth - 1) for v in value])
     return id(value)
 
 
@@ -69,6 +72,9 @@ class Guard:
         """Whether the assumption is still true."""
         raise TypeError(f"{type(self).__name__} checks nothing")
 
+    def settle(self, opaque: frozenset[int]) -> None:
+        """Called once the trace is over; see `_ValueGuard.settle`."""
+
     def describe(self) -> str:
         """What changed, for `explain_recompiles`."""
         raise TypeError(f"{type(self).__name__} describes nothing")
@@ -77,10 +83,11 @@ class Guard:
 class _ValueGuard(Guard):
     """A place that must still hold an expected object."""
 
-    __slots__ = ("expected", "picture")
+    __slots__ = ("expected", "opaque", "picture")
 
     def __init__(self, expected: Any) -> None:
         self.expected = expected
+        self.opaque: frozenset[int] = frozenset()
         self.picture = snapshot(expected) if isinstance(expected, _CONTAINERS) else None
 
     def present(self) -> Any:
@@ -91,7 +98,20 @@ class _ValueGuard(Guard):
         found = self.present()
         if found is not self.expected and self.picture is None:
             return same(self.expected, found)
-        return self.picture is None or snapshot(found) == self.picture
+        return self.picture is None or snapshot(found, self.opaque) == self.picture
+
+    def settle(self, opaque: frozenset[int]) -> None:
+        """After the trace: guard a container less closely where the contents are not ours.
+
+        Those of `opaque` ones are fetched on every call, and a container that the function
+        changes itself (a list it appends to) changes only while it is traced.
+        """
+        if self.picture is None or self.present() is not self.expected:
+            return
+        if snapshot(self.expected) != self.picture:
+            opaque |= {id(self.expected)}
+        self.opaque = opaque
+        self.picture = snapshot(self.expected, opaque)
 
     @property
     def volatile(self) -> bool:
@@ -120,7 +140,7 @@ class NameGuard(_ValueGuard):
         found = self.space.get(self.name, MISSING)
         if self.picture is None:
             return found is self.expected or same(self.expected, found)
-        return snapshot(found) == self.picture
+        return snapshot(found, self.opaque) == self.picture
 
     def describe(self) -> str:
         return f"{self.label} changed {self._change()}"

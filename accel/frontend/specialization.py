@@ -17,7 +17,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..runtime.state import State
 from . import trees
-from .evaluation import evaluate
+from .evaluation import evaluate, executable_of
 from .guards import Guard, same
 from .module_state import epoch
 from .references import Reference, TensorArgument, ValueReference, array_type
@@ -255,6 +255,9 @@ def build(
     found, structure = trees.flatten(result)
     attribute_guards = tracer.finish_attributes()
     changes = _changes(tracer, handles, seen)
+    fetched = frozenset(tracer.fetched)
+    for guard in [*attribute_guards, *guards]:
+        guard.settle(fetched)
     outside: dict[int, Reference] = {
         id(handles[r.index]): r for r, _ in tracer.sources if isinstance(r, TensorArgument)
     }
@@ -278,9 +281,7 @@ def build(
     specialization = Specialization(graph, references, unused, results, structure, writes,
                           [*tracer.guards, *attribute_guards, *guards], static)  # fmt: skip
     if plan.outputs:
-        from ..runtime.compiler import compile_graph
-
-        specialization.executable = compile_graph(graph, state)
+        specialization.executable = executable_of(graph, state)
     return specialization
 
 

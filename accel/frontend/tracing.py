@@ -81,6 +81,8 @@ class Tracer:
         self.static = static or set()
         self.arrays: dict[int, tuple[np.ndarray, Value]] = {}
         self.labels: dict[int, str] = {}
+        #: Mappings whose entries are fetched on every call.
+        self.fetched: set[int] = set()
         self._created: dict[int, Any] = {}
         self._guarded: dict[tuple[int, str], Guard] = {}
         self._settings: dict[Any, Any] = {}
@@ -256,6 +258,7 @@ class Tracer:
     # -- hyperparameters -----------------------------------------------------------------------
     def read_hyperparameter(self, owner: Any, name: str) -> Any:
         """`hyperparameter` inside a trace."""
+        self.fetched.add(id(owner))
         value = object.__getattribute__(owner, name) if isinstance(owner, Stateful) else (
             fetch(owner, name)
         )  # fmt: skip
