@@ -19,17 +19,25 @@ import json
 import math
 import re
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from . import dtypes
 from .dtypes import DType
 from .node import Literal, Node
 from .types import TensorType
 
-if TYPE_CHECKING:
-    from .graph import Graph
-
 __all__ = ["to_dot", "to_text"]
+
+
+class Graph(Protocol):
+    """What printing needs of a graph; the class itself stands above this module."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def index(self) -> dict[Node, int]: ...
 
 
 # -- writing ------------------------------------------------------------------------------
