@@ -334,7 +334,9 @@ class _SweepWriter:
             values.width = width
             values.spread(self.inner)
             step = 1 if self.schedule.kind == "column" else width
-            if short or not any(r.blocked for r, _ in self.reducers):
+            # In a row without a whole block of lanes, no lanes need folding either.
+            folds = self.schedule.kind == "row" and width > 1 and bool(self.reducers)
+            if short or not (folds or any(r.blocked for r, _ in self.reducers)):
                 return self._block(dim, low, high, step, masked, totals)
             with fn.loop(low, high, BLOCK, carried=self._carried(totals)) as loop:
                 end = fn.integer("add", loop.index, BLOCK)

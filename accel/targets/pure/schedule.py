@@ -265,8 +265,6 @@ class Schedule:
         registers = 4 if self.work <= 400 else 2 if self.work <= 1200 else 1
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
-        if self.kind == "column":
-            registers = min(registers, 2)
         return min(64, native * registers), native if machine.has_masks else 1
 
 
