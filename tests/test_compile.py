@@ -542,7 +542,7 @@ def test_a_hyperparameter_that_decides_becomes_static():
     assert f(np.ones(1)).tolist() == [0]
 
 
-# -- explanations, threads, settings ----------------------------------------------------------------
+# -- explanations, threads, settings ---------------------------------------------------------------
 def test_recompiles_are_explained_once(caplog):
     @accel.compile
     def f(batch):

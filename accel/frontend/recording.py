@@ -13,6 +13,7 @@ from ..ir.dtypes import DType
 from ..ir.op import Op, get_op, resolve
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
+from .entering import unheard
 from .evaluation import note_recorded
 from .tensor import Tensor, array_value
 from .values import Value, leaked, strong_type, user_location
@@ -47,6 +48,14 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
     [2.0, 3.0]
     """
     state = runtime_state.current()
+    if state.tracer is None:
+        return _record(name, operands, attrs, state)
+    return unheard(_record, name, operands, attrs, state)
+
+
+def _record(
+    name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
+) -> Tensor:
     try:
         tracer = state.tracer
         values = [as_value(o, tracer) for o in operands]

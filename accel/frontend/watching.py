@@ -1,17 +1,13 @@
 """Watching which user functions a trace enters, and guarding the names that they read.
 
-A profiling hook sees every Python function entered while tracing. Those of the user (not of
-accel, NumPy, the standard library or installed packages) are read for the globals, enclosing
-variables and attributes that they name; each becomes a guard on the value it had on entry.
+The user's functions (not those of accel, NumPy, the standard library or installed packages) are
+read for the globals, enclosing variables and attributes that they name; each becomes a guard
+on the value it had on entry.
 """
 
 from __future__ import annotations
 
 import dis
-import os
-import site
-import sys
-import sysconfig
 import types
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -19,22 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .entering import is_library_file, listen
 from .guards import CellGuard, ContentGuard, DefaultsGuard, Guard, NameGuard, is_scalar
 from .module_state import Stateful
 from .tensor import Tensor
-from .values import HIDDEN_FOLDERS
 
 __all__ = ["Watcher"]
-
-
-def _library_folders() -> tuple[str, ...]:
-    """Folders of code that is not the user's."""
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths += [*site.getsitepackages(), site.getusersitepackages()]
-    return tuple({os.path.join(p, "") for p in paths if p}) + HIDDEN_FOLDERS + ("<frozen",)
-
-
-_LIBRARIES = _library_folders()
 
 
 class Names(NamedTuple):
@@ -43,11 +29,6 @@ class Names(NamedTuple):
     globals: tuple[tuple[str, tuple[str, ...]], ...]
     cells: tuple[tuple[str, tuple[str, ...]], ...]
     arguments: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def is_user_code(code: types.CodeType) -> bool:
-    """Whether `code` is the user's own."""
-    return not code.co_filename.startswith(_LIBRARIES)
 
 
 @lru_cache(maxsize=4096)
@@ -97,16 +78,15 @@ class Watcher:
         self._arrays: dict[int, tuple[np.ndarray, str]] = {}
         #: Names under which Tensors and arrays were found, by identity.
         self.labels: dict[int, str] = {}
-        self._previous: Any = None
+        self._session = listen(self._entering)
         self._meet(function)
 
     def __enter__(self) -> Watcher:
-        self._previous = sys.getprofile()
-        sys.setprofile(self._event)
+        self._session.__enter__()
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        sys.setprofile(self._previous)
+        self._session.__exit__(*failure)
 
     def guards(self, read: Sequence[np.ndarray]) -> list[Guard]:
         """All guards; `read` are the arrays that became inputs by reference.
@@ -119,12 +99,8 @@ class Watcher:
                     if id(a) not in known]  # fmt: skip
         return [*self._guards.values(), *contents]
 
-    def _event(self, frame: Any, event: str, argument: Any) -> None:
-        if event != "call":
-            return
+    def _entering(self, frame: Any) -> None:
         code = frame.f_code
-        if code.co_filename.startswith(_LIBRARIES):
-            return
         names = names_read(code)
         if code not in self._entered:
             self._entered.add(code)
@@ -213,7 +189,7 @@ class Watcher:
 
 def _is_library(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return file is None or file.startswith(_LIBRARIES)
+    return file is None or is_library_file(file)
 
 
 def _class_space(owner: Any, name: str) -> Any:
