@@ -129,7 +129,9 @@ class _Fuser:
                 if self.joins(node, c) and (c is candidates[0] or not c.users):
                     base = c
             elif self.merges(c, base, node):
-                self.merge(c, base)
+                # A base that moves to the end must stay before everybody who reads `c`.
+                if base is candidates[0] or all(_find(u) is base for u in c.users):
+                    self.merge(c, base)
         if base is None:
             base = _Cluster(node, self.next_order())
         else:
