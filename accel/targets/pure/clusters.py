@@ -6,8 +6,9 @@ a broadcast not yet stored). So transposes, broadcasts and insertions of 1-exten
 cluster are only other maps of the same value.
 
 Members that vary along all dimensions are *full*, those that vary along exactly the kept ones
-are *rows*. Only these can be stored. Others are computed again at every point, which is
-allowed where nobody outside needs them and they are cheap or leave the inner loop.
+are *rows*: they are computed, and stored, once. Others are computed again wherever the other
+dimensions move. That is allowed where they leave the inner loop, or where nobody outside
+needs them and they are cheap.
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ class Cluster:
         Members that are movements of another member.
     sources
         Operands that are read and not computed here.
+    tables
+        Stored values read elsewhere than at the member's own place: by gathers (under the
+        gather) and by the product (under its operand).
     stores
         Members that are written, and to where.
     copies
@@ -100,7 +104,7 @@ class Cluster:
 
     __slots__ = ("alias", "axes", "copies", "extents", "graph", "inner", "into", "kind",
                  "node", "position", "readers", "reduced", "region", "sources", "stores",
-                 "weight")  # fmt: skip
+                 "tables", "weight")  # fmt: skip
 
     def __init__(
         self, kind: str, position: int, region: str, graph: Graph, node: Node | None = None
@@ -116,6 +120,7 @@ class Cluster:
         self.inner: dict[Node, Axes] = {}
         self.alias: dict[Node, Node] = {}
         self.sources: dict[Node, Source] = {}
+        self.tables: dict[Node, View] = {}
         self.stores: dict[Node, View] = {}
         self.copies: list[tuple[Source, View]] = []
         self.readers: set[Cluster] = set()
@@ -243,9 +248,8 @@ def settled(
         dims = dims_of(axes)
         if dims == total or (reduced and dims == kept):
             continue
-        if needed:
-            return False
-        if node.op.cost >= HEAVY and dims and not _hoisted(dims, total, reduced, order, extents):
+        hoisted = bool(dims) and _hoisted(dims, total, reduced, order, extents)
+        if (needed or (dims and node.op.cost >= HEAVY)) and not hoisted:
             return False
     return True
 

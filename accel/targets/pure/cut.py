@@ -50,7 +50,7 @@ __all__ = ["Partition"]
 #: A kernel stops growing here, in units of one simple instruction.
 LARGEST_KERNEL = 300.0
 #: Scalar work up to this many ops is repeated rather than stored.
-_SCALAR_WORK = 8
+_SCALAR_WORK = 32
 
 _GATHERS = ("take_unchecked", "gather_unchecked")
 _SCATTERS = ("index_add_unchecked", "scatter_add_unchecked")
@@ -546,6 +546,7 @@ class Partition:
         base.inner.update({n: rename(a) for n, a in other.inner.items()})
         base.alias.update(other.alias)
         base.sources.update(other.sources)
+        base.tables.update(other.tables)
         base.stores.update(other.stores)
         base.readers |= other.readers
         base.weight += other.weight
@@ -667,7 +668,7 @@ class Partition:
                 cluster.extents.append(extent)
         for operand in node.inputs:
             view = self.stored(operand)
-            cluster.sources[operand] = view
+            cluster.tables[operand] = view
             self._reads(cluster, [view])
         cluster.axes[node] = tuple(axes)
         cluster.position = self._next()
@@ -679,10 +680,14 @@ class Partition:
             return self._reference(node)
         if node.op.name in _GATHERS:
             x = node.inputs[0]
-            if isinstance(self.known[x], Cluster):
-                return self._alone(node)  # it reads at places where `x` must be finished
-            self.known[x] = self.stored(x)
-            return self._placed(node)
+            computed = isinstance(self.known[x], Cluster)
+            table = self.stored(x)
+            if not computed:
+                self.known[x] = table  # which clusters are ordered behind
+            # It reads everywhere in `x`, which must be finished by then.
+            cluster = self._alone(node) if computed else self._placed(node)
+            cluster.tables[node] = table
+            return cluster
         x, index, values = node.inputs
         whole = self.copied(self._source(x), node.type.dtype, node.type.shape)
         sources = {n: self._source(n) for n in (index, values)}

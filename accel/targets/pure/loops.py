@@ -7,6 +7,7 @@ disappears into the strides of accesses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -206,12 +207,11 @@ class _Writer:
         return self.add(Pointwise(dtype, "cast", (value,), {"dtype": dtype, "weak": False}))
 
     def gather(self, node: Node) -> int:
-        x, index = node.inputs
+        index = node.inputs[1]
         axes = self.cluster.axes[node]
         axis = node.attrs["axis"]
         rank = len(index.type.shape)
-        view = self.cluster.sources[x]
-        assert isinstance(view, View)
+        view = self.cluster.tables[node]
         if node.op.name == "take_unchecked":
             own: Axes = (*axes[:axis], None, *axes[axis + rank :])
             at = self.operand(index, axes[axis : axis + rank])
@@ -282,15 +282,17 @@ class _Writer:
         return LoopKernel(nest, tuple(self.buffers), tuple(self.checks))
 
     def _last(self) -> int | None:
-        """The dimension that becomes the last: most accesses are consecutive along it."""
+        """The dimension that becomes the last: most elements are consecutive along it."""
         if not self.extents:
             return None
-        votes = [0.0] * len(self.extents)
+        votes = [0] * len(self.extents)
         for access in self.accesses:
-            rank = sum(s != 0 for s in access.strides)
+            points = math.prod(
+                e for e, s in zip(self.extents, access.strides, strict=True) if s
+            )
             for d, stride in enumerate(access.strides):
                 if abs(stride) == 1:
-                    votes[d] += 1 + rank
+                    votes[d] += points
         return max(range(len(votes)), key=lambda d: (votes[d], d))
 
     def _sorted(self, dims: list[int], last: int | None) -> list[int]:

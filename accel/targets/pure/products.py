@@ -175,8 +175,7 @@ def product(cluster: Cluster, machine: Machine) -> Product:
     """The product that a matmul cluster describes."""
     node = cluster.node
     assert node is not None
-    a, b = [cluster.sources[n] for n in node.inputs]
-    assert isinstance(a, View) and isinstance(b, View)
+    a, b = [cluster.tables[n] for n in node.inputs]
     layout = _layout(node)
     k = a.shape[-1]
     if len(b.shape) == 1 and len(a.shape) > 1:  # a @ v as v[None] @ a.T: the result is a row
