@@ -48,27 +48,25 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
     [2.0, 3.0]
     """
     state = runtime_state.current()
-    if state.tracer is None:
-        return _record(name, operands, attrs, state)
-    return unheard(_record, name, operands, attrs, state)
-
-
-def _record(
-    name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
-) -> Tensor:
     try:
-        tracer = state.tracer
-        values = [as_value(o, tracer) for o in operands]
-        if tracer is None and values and all(v.type.weak for v in values):
-            values = [_strong_constant(v) for v in values]
-        value = apply(get_op(name), values, attrs, state)
+        if state.tracer is None:
+            return _record(name, operands, attrs, state)
+        return unheard(_record, name, operands, attrs, state)
     except AccelError as error:
         if error.loc is None:
             error.loc = user_location()
         if debug_enabled():
             raise
         raise error.with_traceback(None) from None
-    return Tensor._of(value)
+
+
+def _record(
+    name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
+) -> Tensor:
+    values = [as_value(o, state.tracer) for o in operands]
+    if state.tracer is None and values and all(v.type.weak for v in values):
+        values = [_strong_constant(v) for v in values]
+    return Tensor._of(apply(get_op(name), values, attrs, state))
 
 
 def apply(
