@@ -36,6 +36,7 @@ from ..frontend.functions import (
     tanhshrink,
 )
 from ..frontend.recording import as_tensor, record
+from ..frontend.reductions import log_softmax, softmax
 from ..frontend.tensor import Tensor
 
 __all__ = [
@@ -45,18 +46,6 @@ __all__ = [
     "mse_loss", "nll_loss", "one_hot", "prelu", "relu", "relu6", "rms_norm", "selu", "sigmoid",
     "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
-
-
-@public
-def softmax(x: Any, dim: int = -1) -> Tensor:
-    """exp(x) over its sum along `dim`, computed without overflow."""
-    return record("softmax", x, axis=dim)
-
-
-@public
-def log_softmax(x: Any, dim: int = -1) -> Tensor:
-    """The logarithm of softmax, computed without overflow."""
-    return record("log_softmax", x, axis=dim)
 
 
 # Layers -------------------------------------------------------------------------------------
