@@ -267,16 +267,31 @@ def test_in_place():
     check(nest, [x])
 
 
-def test_nothing_outside_the_operands_is_touched(machine):
-    """Operands end at a page that must not be read, results at canaries."""
-    libc = ctypes.CDLL(None)
+def test_loads_see_what_was_there_before_the_kernel():
+    x, out = draw(F32, (4, 100)), np.zeros((4, 100), np.float32)
+    code = (Load(F32, 0), Pointwise(F32, "mul", (0, 0)), Store(F32, 0, 1), Load(F32, 0),
+            Store(F32, 1, 3))  # fmt: skip
+    nest = Nest((4, 100), (False, False), (access(0, x), access(1, out)), code)
+    before = x.copy()
+    assert execute(nest, [x, out]) == 0
+    np.testing.assert_array_equal(out, before)
+    np.testing.assert_array_equal(x, before * before)
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """A page of bytes before one that must not be touched."""
     page = mmap.PAGESIZE
     memory = mmap.mmap(-1, 2 * page)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    assert libc.mprotect(ctypes.c_void_p(address + page), page, 0) == 0  # no access
-    raw = np.frombuffer(memory, np.uint8, page)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + page), page, 0) == 0
+    return np.frombuffer(memory, np.uint8, page)
+
+
+def test_nothing_outside_the_operands_is_touched(machine, guarded):
+    """Operands end at the guarded page, results at canaries."""
     for dtype, extent in itertools.product((F32, F64, dtypes.int8, BOOL), (1, 5, 16, 67)):
-        x = raw[page - extent * dtype.itemsize :].view(dtype.numpy)
+        x = guarded[guarded.size - extent * dtype.itemsize :].view(dtype.numpy)
         x[...] = draw(dtype, extent)
         out = np.zeros(extent + 64, dtype.numpy)
         nest = Nest((extent,), (False,), (access(0, x, (1,)), access(1, out, (1,))),
@@ -413,12 +428,12 @@ def test_empty_reductions_give_the_identity():
 
 
 def test_long_float32_sums_keep_their_accuracy():
-    x = (np.random.default_rng(0).random(1 << 20) + 0.5).astype(np.float32)
+    x = (np.random.default_rng(0).random(1 << 23) + 0.5).astype(np.float32)
     out = np.zeros(1, np.float32)
     nest = Nest((x.size,), (True,), (access(0, x), access(1, out, (0,))),
                 (Load(F32, 0), Reduce(F32, "sum", 0), Store(F32, 1, 1)))  # fmt: skip
     assert execute(nest, [x, out]) == 0
-    np.testing.assert_allclose(out[0], x.sum(dtype=np.float64), rtol=2e-7)
+    np.testing.assert_allclose(out[0], x.sum(dtype=np.float64), rtol=7e-8)
 
 
 # -- addresses decided by data -------------------------------------------------------------
@@ -454,7 +469,7 @@ def test_gather(dtype, lanes, machine):
 
 
 @pytest.mark.parametrize("lanes", [True, False])
-@pytest.mark.parametrize("bad", [9, -10, 2**62, -(2**63)])
+@pytest.mark.parametrize("bad", [9, -10, 2**40, -(2**63)])
 def test_a_bad_index_is_reported_and_not_used(lanes, bad, machine):
     table = draw(F32, (9, 9))
     index = np.zeros(40, np.int64)
@@ -463,8 +478,10 @@ def test_a_bad_index_is_reported_and_not_used(lanes, bad, machine):
     assert execute(take_nest(table, index, out, lanes), [table, index, out], machine) == 7
 
 
-def test_no_index_is_good_in_an_empty_extent():
-    table, index = np.zeros((0, 9), np.float32), np.zeros(3, np.int64)
+def test_no_index_is_good_in_an_empty_extent(guarded):
+    last = guarded[guarded.size - 4 :].view(np.float32)
+    table = np.lib.stride_tricks.as_strided(last, (0, 9), (36, 4))
+    index = np.zeros(3, np.int64)
     out = np.zeros((3, 9), np.float32)
     assert execute(take_nest(table, index, out, True), [table, index, out]) == 7
     index = index[:0]

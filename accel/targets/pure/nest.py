@@ -56,7 +56,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Load(Instruction):
-    """The element at an access (an index into `Nest.accesses`)."""
+    """The element at an access (an index into `Nest.accesses`), as it was before the kernel
+    stored anything there for the same point of the domain."""
 
     access: int
 
