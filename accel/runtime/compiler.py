@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..ir.graph import Graph
-from ..passes.pipeline import Pipeline
+from ..passes.pipeline import Pipeline, Stages
 from ..passes.place import Policy, heaviest
 from .executable import Executable, Run
 from .state import State
@@ -69,13 +69,32 @@ def clear_cache() -> None:
 
 
 def _compile(graph: Graph, state: State) -> Executable:
-    policy = _policy(state)
-    stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
+    stages = _stages(graph, state)
     executable = Executable(stages, partial(compile_run, state=state))
     _log_decisions(stages.placed)
     for observer in ON_COMPILE:
         observer(executable)
     return executable
+
+
+def _stages(graph: Graph, state: State) -> Stages:
+    """All stages. Torch is imported only once a region is placed on it, and may prove broken."""
+    policy = _policy(state)
+    stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
+    if policy.target is None and _uses_torch(stages.placed) and not _torch_works():
+        policy = Policy("pure", "mode auto, torch cannot be imported")
+        stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
+    return stages
+
+
+def _uses_torch(placed: Graph) -> bool:
+    return any(n.attrs["target"] == "torch" for n in placed.nodes if n.op.name == "region")
+
+
+def _torch_works() -> bool:
+    from ..targets import torch as torch_target
+
+    return torch_target.available()
 
 
 def _policy(state: State) -> Policy:
@@ -87,7 +106,7 @@ def _policy(state: State) -> Policy:
     if state.mode == "torch":
         torch_target.require()
         return Policy("torch", "mode torch")
-    if not torch_target.available():
+    if not torch_target.installed():
         return Policy("pure", "mode auto, torch is not installed")
     on_gpu = state.device is not None and state.device.startswith("cuda")
     return Policy(
@@ -109,14 +128,15 @@ def _log_decisions(placed: Graph) -> None:
 
 def compile_run(target: str, run: Graph, state: State) -> Run:
     """A run of regions compiled by its target."""
+    if target == "torch":
+        from .fallback import TorchRun
+
+        pure = partial(compile_run, "pure", state=state)
+        return TorchRun(run, state.device, pure, state.fallback == "auto")
     if target == "reference":
         from ..targets import reference
 
         return reference.compile_run(run)
-    if target == "torch":
-        from ..targets import torch as torch_target
+    from ..targets import pure as pure_target
 
-        return torch_target.compile_run(run, state.device)
-    from ..targets import pure, reference
-
-    return getattr(pure, "compile_run", reference.compile_run)(run)
+    return pure_target.compile_run(run)

@@ -17,6 +17,7 @@ from ..ir.evaluate import evaluate
 from ..ir.graph import Graph
 from ..ir.node import Node
 from .statistics import STATISTICS
+from .transfer import to_host
 
 __all__ = ["Executable", "Step", "split_runs"]
 
@@ -156,6 +157,10 @@ class Executable:
         for slot, array in self._constants:
             values[slot] = array
         for step in self.steps:
+            if step.target != "torch":  # what torch keeps on a device is brought home
+                for slot in step.reads:
+                    if not isinstance(values[slot], np.ndarray):
+                        values[slot] = to_host(values[slot])
             results = step.run([values[s] for s in step.reads])
             for slot, result in zip(step.writes, results, strict=True):
                 values[slot] = result

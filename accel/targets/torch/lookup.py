@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import DeviceError, TorchNotAvailable
 
-__all__ = ["available", "cuda_available", "find_device", "installed", "require", "version"]
+__all__ = ["available", "cuda_available", "cuda_devices", "find_device", "installed", "require",
+           "version"]  # fmt: skip
 
 _lock = threading.Lock()
 _imported: list[Any] = []  # the module, or None where its import failed; empty before
@@ -87,6 +88,14 @@ def cuda_available() -> bool:
         return torch is not None and bool(torch.cuda.is_available())
     except Exception:
         return False
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """The names of the CUDA devices that torch sees."""
+    if not cuda_available():
+        return ()
+    cuda = require().cuda
+    return tuple(cuda.get_device_name(i) for i in range(cuda.device_count()))
 
 
 def find_device(name: str | None) -> Any:

@@ -20,7 +20,7 @@ from . import bridge, composite, movement, pointwise, reduce
 from .lookup import find_device, require
 from .lowering import Context, Kernel, find_kernel
 
-__all__ = ["Program", "compile_run", "flatten", "to_host"]
+__all__ = ["Program", "compile_run", "flatten", "is_out_of_memory", "to_host"]
 
 #: Modules that enter lowerings when they are imported.
 FAMILIES = (composite, movement, pointwise, reduce)
@@ -189,6 +189,13 @@ class Program:
             f"torch failed in {what} on {self._context.device}: {reason}",
             loc=node.loc if node is not None else None,
         )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether torch failed for want of memory, which may be there again on the next call."""
+    if isinstance(error, (MemoryError, require().cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def to_host(buffer: Any) -> np.ndarray:

@@ -1,0 +1,208 @@
+"""What accel runs on and what it has done: versions, the machine, counters, the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TextIO
+
+from . import state
+from .statistics import STATISTICS, Snapshot
+
+__all__ = ["Info", "cuda_available", "enable_logging", "info", "print_stats", "reset_stats",
+           "stats", "torch_available", "torch_version"]  # fmt: skip
+
+LOG = logging.getLogger("accel")
+
+
+# -- torch ------------------------------------------------------------------------------------
+def torch_available() -> bool:
+    """Whether torch works here. The first call imports it; ``ACCEL_TORCH=0`` hides it."""
+    from ..targets import torch as torch_target
+
+    return torch_target.available()
+
+
+def torch_version() -> str | None:
+    """The version of torch; None where it is not available."""
+    from ..targets import torch as torch_target
+
+    return torch_target.version()
+
+
+def cuda_available() -> bool:
+    """Whether torch is available and sees a CUDA device."""
+    from ..targets import torch as torch_target
+
+    return torch_target.cuda_available()
+
+
+# -- the library and the machine ----------------------------------------------------------------
+@dataclass(frozen=True)
+class Info:
+    """Versions, machine, settings and caches, as `info` finds them; `str()` is a table.
+
+    Attributes
+    ----------
+    accel, python, numpy, llvmlite, llvm
+        Versions.
+    platform, cpu, features
+        The machine as Python and LLVM name it, and the vector features that kernels use.
+    cores
+        Processors that this process may use.
+    mode
+        The mode in force.
+    kernels, kernel_bytes
+        Kernels alive in the process, and the bytes of object code that the cache keeps.
+    torch, cuda
+        Version of torch (None: not available) and the names of its CUDA devices.
+    """
+
+    accel: str
+    python: str
+    numpy: str
+    llvmlite: str
+    llvm: str
+    platform: str
+    cpu: str
+    features: str
+    cores: int
+    mode: str
+    kernels: int
+    kernel_bytes: int
+    torch: str | None
+    cuda: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _table([(f.name, _shown(getattr(self, f.name))) for f in fields(self)])
+
+
+def info() -> Info:
+    """What accel runs on. Looking for torch imports it where it is installed.
+
+    Examples
+    --------
+    >>> info().mode
+    'pure'
+    """
+    import llvmlite
+    import numpy
+
+    from ..targets import torch as torch_target
+    from ..targets.pure import KERNELS, jit
+
+    machine = jit.host_machine()
+    return Info(
+        accel=sys.modules[__name__.partition(".")[0]].__version__,  # type: ignore[attr-defined]
+        python=platform.python_version(),
+        numpy=numpy.__version__,
+        llvmlite=llvmlite.__version__,
+        llvm=".".join(map(str, llvmlite.binding.llvm_version_info)),
+        platform=platform.platform(terse=True),
+        cpu=machine.cpu,
+        features=_features(machine),
+        cores=_cores(),
+        mode=state.current().mode,
+        kernels=len(KERNELS),
+        kernel_bytes=KERNELS.held_bytes,
+        torch=torch_target.version(),
+        cuda=torch_target.cuda_devices(),
+    )
+
+
+def _features(machine: Any) -> str:
+    fused = ", fused multiply-add" if machine.has_fma else ""
+    return f"{machine.vector_bytes * 8}-bit vectors{fused}"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# -- counters -----------------------------------------------------------------------------------
+def stats() -> Snapshot:
+    """What ran where since the start or the last `reset_stats`.
+
+    Examples
+    --------
+    >>> reset_stats()
+    >>> stats().torch_count
+    0
+    """
+    return STATISTICS.snapshot()
+
+
+def reset_stats() -> None:
+    """Set every counter to 0."""
+    STATISTICS.reset()
+
+
+_MEANINGS: Mapping[str, str] = {
+    "pure_count": "regions run natively",
+    "pure_ops": "ops in them",
+    "torch_count": "regions run on torch",
+    "torch_ops": "ops in them",
+    "reference_count": "ops run on the NumPy reference",
+    "fallback_count": "regions taken over from torch",
+    "transfers": "values moved between host and device",
+    "transfer_bytes": "bytes of them",
+    "compiles": "graphs compiled",
+    "cache_hits": "graphs found compiled",
+    "automatic_evaluations": "evaluations forced by the record limit",
+}
+
+
+def print_stats(file: TextIO | None = None) -> None:
+    """Print the counters as a table, to `file` or standard output."""
+    counts = asdict(stats())
+    rows = [
+        (name, f"{count:>15,}  {_MEANINGS.get(name, '')}".rstrip())
+        for name, count in counts.items()
+    ]
+    print(_table(rows), file=file)
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not available"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+# -- the log --------------------------------------------------------------------------------------
+_handlers: list[logging.Handler] = []
+
+
+def enable_logging(on: bool = True, level: int = logging.INFO) -> None:
+    """Show accel's decisions on standard error, or stop showing them.
+
+    They go to the standard logger ``accel``, once per compile, whoever listens there.
+
+    Examples
+    --------
+    >>> enable_logging(True)
+    >>> enable_logging(False)
+    """
+    for handler in _handlers:
+        LOG.removeHandler(handler)
+    _handlers.clear()
+    if not on:
+        LOG.setLevel(logging.NOTSET)
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _handlers.append(handler)
+    LOG.addHandler(handler)
+    LOG.setLevel(level)
