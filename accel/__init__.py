@@ -1,6 +1,6 @@
 """accel: a lazy graph compiler for tensor code."""
 
-from .frontend import operators as _operators  # noqa: F401  (gives Tensor its operators)
+from .frontend import operators as _operators
 from .frontend.autograd import (
     enable_grad, grad, jvp, no_grad, stop_gradient, value_and_grad, vjp,
 )  # fmt: skip
@@ -8,6 +8,16 @@ from .frontend.compile import compile
 from .frontend.evaluation import get_record_limit, set_record_limit
 from .frontend.lazy import eval
 from .frontend.tensor import Tensor
+from .frontend.functions import *
+from .frontend.reductions import *
+from .frontend.shapes import *
+from .frontend.joining import *
+from .frontend.linear_algebra import *
+from .frontend.gathering import *
+from .frontend.creation import *
+from .frontend.random import *
+from .frontend.dtype_functions import *
+from .frontend import linalg, methods as _methods  # gives Tensor its methods
 from .ir import parse
 from .ir.dtypes import (
     bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,

@@ -13,7 +13,8 @@ __all__ = [
     "AccelError", "ArgumentError", "AxisError", "DTypeError", "DeviceError", "EmptyReductionError",
     "GradientError", "GraphParseError", "IndexOutOfRangeError", "InternalCompilerError",
     "Location", "NotAnArrayError", "ShapeError", "TargetError", "TorchNotAvailable",
-    "TraceError", "TracedValueError", "UnsupportedDTypeError", "VerificationError",
+    "TraceError", "TracedValueError", "UnsupportedDTypeError", "UnsupportedFunctionError",
+    "VerificationError",
     "debug_enabled",
 ]  # fmt: skip
 
@@ -77,6 +78,10 @@ class UnsupportedDTypeError(DTypeError):
 
 class NotAnArrayError(AccelError, TypeError):
     """A value that is neither an array nor a number where an array is needed."""
+
+
+class UnsupportedFunctionError(AccelError, TypeError):
+    """A function of another library that accel does not record on Tensors."""
 
 
 class ArgumentError(AccelError, ValueError):

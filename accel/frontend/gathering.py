@@ -1,0 +1,262 @@
+"""Gathers and scatters as functions: elements at places that tensors of integers name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..ir import dtypes
+from ..ir.axes import one_axis
+from ..ir.types import broadcast_shapes
+from .arguments import UNSET, axis_of, public
+from .indexing import get_item, spread, true_places
+from .operators import check_inplace_dtype
+from .recording import as_tensor, record
+from .tensor import Tensor
+
+__all__ = [
+    "argwhere", "gather", "index_add", "index_put", "index_select", "masked_select", "nonzero",
+    "scatter", "scatter_add", "take", "take_along_axis", "take_along_dim",
+]  # fmt: skip
+
+
+@public
+def take(x: Any, indices: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
+    """Slices of `x` at integer places along an axis, or elements of the flattened x.
+
+    Parameters
+    ----------
+    x
+        A Tensor or an array.
+    indices
+        Integers of any shape; negative ones count from the end.
+    axis, dim
+        The axis; without it x is flattened.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        For a place outside of the extent, when the result is computed.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.take(accel.asarray([10, 20, 30]), accel.asarray([2, 0])).tolist()
+    [30, 10]
+    """
+    along = axis_of("take", dim, axis)
+    x, indices = as_tensor(x), _integers(indices)
+    if along is None:
+        x, along = record("reshape", x, shape=(x.size,)), 0
+    return record("take", x, indices, axis=along)
+
+
+def _integers(indices: Any) -> Tensor:
+    if isinstance(indices, (list, tuple)):
+        return Tensor(np.asarray(indices, None if len(indices) else np.int64))
+    return as_tensor(indices)
+
+
+@public
+def take_along_axis(x: Any, indices: Any, /, axis: Any = -1) -> Tensor:
+    """For each index the element at that place along the axis; other dimensions broadcast.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        For a place outside of the extent, when the result is computed.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([[10, 20], [30, 40]])
+    >>> accel.take_along_axis(x, accel.asarray([[1], [0]]), axis=1).tolist()
+    [[20], [30]]
+    """
+    x, indices = as_tensor(x), _integers(indices)
+    if axis is None:
+        x, axis = record("reshape", x, shape=(x.size,)), 0
+    return record("take_along_axis", x, indices, axis=axis)
+
+
+@public
+def gather(x: Any, dim: int, index: Any) -> Tensor:
+    """torch's gather: for each index the element at that place along `dim`, at the index's own
+    place in the other dimensions.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([[10, 20], [30, 40]])
+    >>> accel.gather(x, 1, accel.asarray([[1], [0]])).tolist()
+    [[20], [30]]
+    """
+    return record("gather", x, _integers(index), axis=dim)
+
+
+@public
+def index_select(x: Any, dim: int, index: Any) -> Tensor:
+    """Slices of `x` at the places of a 1-d index along `dim`."""
+    index = _integers(index)
+    if index.ndim > 1:
+        raise ShapeError(f"index_select: an index of shape {list(index.shape)}",
+                         remedy="flatten it, or use take")  # fmt: skip
+    return record("take", x, record("reshape", index, shape=(index.size,)), axis=dim)
+
+
+def _values_like(x: Tensor, value: Any, shape: tuple[int, ...]) -> Tensor:
+    value = as_tensor(value)
+    if value.dtype is not x.dtype:
+        check_inplace_dtype(x.dtype, value.dtype, "scatter")
+        value = record("cast", value, dtype=x.dtype)
+    return value if value.ndim else record("broadcast_to", value, shape=shape)
+
+
+def _prefix(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The leading part of `value` that an index of `shape` reads, as in torch."""
+    if value.ndim != len(shape) or value.shape == shape:
+        return value
+    zeros, ones = (0,) * len(shape), (1,) * len(shape)
+    if any(n > m for n, m in zip(shape, value.shape, strict=True)):
+        return value  # the op's own message says what misfits
+    return record("slice", value, start=zeros, stop=shape, step=ones)
+
+
+@public
+def scatter(x: Any, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Tensor:
+    """`x` with the elements of `src` put at the index's places along `dim`.
+
+    Parameters
+    ----------
+    x
+        A Tensor or an array.
+    dim
+        The axis.
+    index
+        Integers, of as many dimensions as x.
+    src
+        A number, or values of the index's shape or greater.
+    reduce
+        None to put, "add" to add.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.zeros((3,))
+    >>> accel.scatter(x, 0, accel.asarray([2]), 5.0).tolist()
+    [0.0, 0.0, 5.0]
+    """
+    if reduce not in (None, "add", "sum"):
+        raise ArgumentError(f"scatter: reduce={reduce!r}", remedy="use None or 'add'")
+    x, index = as_tensor(x), _integers(index)
+    src = _prefix(_values_like(x, src, index.shape), index.shape)
+    return record("scatter" if reduce is None else "scatter_add", x, index, src, axis=dim)
+
+
+@public
+def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """`x` with the elements of `src` added at the index's places along `dim`, in order."""
+    return scatter(x, dim, index, src, reduce="add")
+
+
+@public
+def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Tensor:
+    """`x` with slices of `source`, times `alpha`, added at the places of a 1-d index.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.index_add(accel.zeros((3,)), 0, accel.asarray([0, 0]), accel.ones((2,))).tolist()
+    [2.0, 0.0, 0.0]
+    """
+    x = as_tensor(x)
+    source = record("mul", source, alpha) if alpha != 1 else source
+    index = _integers(index)
+    axis = one_axis(dim, x.ndim, "index_add")
+    shape = x.shape[:axis] + index.shape + x.shape[axis + 1 :]
+    return record("index_add", x, index, _values_like(x, source, shape), axis=axis)
+
+
+@public
+def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Tensor:
+    """`x` with values at places given for its leading dimensions, put or added up.
+
+    Examples
+    --------
+    >>> import accel
+    >>> places = (accel.asarray([0, 0]),)
+    >>> accel.index_put(accel.zeros((2,)), places, 1.0, accumulate=True).tolist()
+    [2.0, 0.0]
+    """
+    x = as_tensor(x)
+    places = [_integers(i) for i in indices]
+    if len(places) == 1 and places[0].dtype is dtypes.bool_:
+        places = list(true_places(places[0]))
+    common = broadcast_shapes([i.shape for i in places], "index_put")
+    shape = common + x.shape[len(places) :]
+    value = spread(_values_like(x, values, shape), shape)
+    return record("index_put", x, value, *places, accumulate=accumulate)
+
+
+@public
+def nonzero(x: Any, /, as_tuple: bool = True) -> Any:
+    """Where `x` is not zero: a Tensor of places for each dimension; computes x at once.
+
+    Parameters
+    ----------
+    x
+        A Tensor or an array.
+    as_tuple
+        False gives one Tensor [count, dimensions], as torch does by default.
+
+    Raises
+    ------
+    TracedValueError
+        Inside a compiled function.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.nonzero(accel.asarray([0, 3, 0, 4]))[0].tolist()
+    [1, 3]
+    """
+    x = as_tensor(x)
+    if not x.ndim:
+        raise ShapeError("nonzero of a 0-d tensor", remedy="reshape it to one dimension")
+    places = true_places(record("ne", x, 0))
+    return places if as_tuple else record("stack", *places, axis=1)
+
+
+def argwhere(x: Any, /) -> Tensor:
+    """Where `x` is not zero, one row for each element; computes x at once."""
+    return nonzero(x, as_tuple=False)
+
+
+@public
+def masked_select(x: Any, mask: Any, /) -> Tensor:
+    """The elements where the mask is true, in one dimension; computes the mask at once.
+
+    Raises
+    ------
+    TracedValueError
+        Inside a compiled function.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([1, 2, 3])
+    >>> accel.masked_select(x, x > 1).tolist()
+    [2, 3]
+    """
+    x, mask = as_tensor(x), as_tensor(mask)
+    shape = broadcast_shapes([x.shape, mask.shape], "masked_select")
+    wide = [record("broadcast_to", v, shape=shape) for v in (x, mask)]
+    if not shape:
+        wide = [record("reshape", v, shape=(1,)) for v in wide]
+    return get_item(wide[0], wide[1])
+
+
+take_along_dim = take_along_axis

@@ -1,0 +1,380 @@
+"""Reading and rebinding by index: slices, integers, arrays of places, masks.
+
+A key is first brought into one form: an entry for every dimension (a `slice`, an int, or a
+Tensor of places) and the places of new axes. Slices and ints become one `slice` op; arrays of
+places become `take` or `index_get`. A mask selects as many elements as it has true ones, so
+its value is needed at once; where it only chooses between two values, `where` needs none.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRangeError,
+    ShapeError,
+    TracedValueError,
+)  # fmt: skip
+from ..ir import dtypes
+from ..ir.types import broadcast_shapes
+from .arguments import public
+from .operators import check_inplace_dtype
+from .recording import as_tensor, record
+from .tensor import Tensor
+
+__all__ = ["get_item", "set_item", "spread", "true_places"]
+
+Places = tuple[int, int, int]
+
+
+@dataclass
+class _Key:
+    """A key in one form.
+
+    Attributes
+    ----------
+    operand
+        What is indexed: the tensor, with an axis of extent 1 for each single truth value.
+    entries
+        For each dimension of the operand a slice, an int or a Tensor of places.
+    layout
+        The key from left to right: an axis, or None for a new one.
+    """
+
+    operand: Tensor
+    entries: list[Any]
+    layout: list[int | None]
+
+    @property
+    def arrays(self) -> list[int]:
+        """The axes that a Tensor of places indexes."""
+        return [i for i, entry in enumerate(self.entries) if isinstance(entry, Tensor)]
+
+
+# -- keys ----------------------------------------------------------------------------------
+def _parse(x: Tensor, key: Any) -> _Key:
+    parsed = _Key(x, [], [])
+    for item in _whole(x, [_normal(i) for i in (key if isinstance(key, tuple) else (key,))]):
+        axis = len(parsed.entries)
+        if item is None:
+            parsed.layout.append(None)
+            continue
+        if isinstance(item, bool):
+            parsed.operand = record("expand_dims", parsed.operand, axis=axis)
+            item = slice(0, int(item))
+        found: Sequence[Any] = (item,)
+        if _is_mask(item):
+            _check_mask(item, x.shape, parsed.operand.shape[axis : axis + item.ndim])
+            found = true_places(item)
+        for entry in found:
+            parsed.layout.append(len(parsed.entries))
+            parsed.entries.append(_entry(entry, parsed.operand, len(parsed.entries)))
+    return parsed
+
+
+def _whole(x: Tensor, items: list[Any]) -> list[Any]:
+    """`items` with full slices in place of the ellipsis, an index for every dimension."""
+    dots = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
+        raise ArgumentError("an index with two ellipses", remedy="use ... once")
+    named = sum(_takes(item) for item in items)
+    if named > x.ndim:
+        raise IndexOutOfRangeError(f"{named} indices for a tensor of shape {list(x.shape)}",
+                                   remedy=f"give at most {x.ndim}")  # fmt: skip
+    at = dots[0] if dots else len(items)
+    return items[:at] + [slice(None)] * (x.ndim - named) + items[at + 1 :]
+
+
+def _takes(item: Any) -> int:
+    """How many dimensions of the operand an item of a key stands for."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    return item.ndim if _is_mask(item) else 1
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype is dtypes.bool_
+
+
+def _normal(item: Any) -> Any:
+    """One item of a key as None, Ellipsis, a slice, a bool, an int, places or a mask."""
+    if item is None or item is Ellipsis or isinstance(item, (slice, bool)):
+        return item
+    if isinstance(item, (np.bool_, np.integer)):
+        return item.item()
+    if isinstance(item, int):
+        return int(item)
+    if isinstance(item, (list, range, tuple)):
+        listed = list(item)
+        item = as_tensor(np.asarray(listed, None if listed else np.int64))
+    if isinstance(item, np.ndarray):
+        item = as_tensor(item)
+    if isinstance(item, Tensor):
+        if _is_mask(item) and not item.ndim:
+            return bool(item)
+        if _is_mask(item) or item.dtype.is_integer:
+            return item
+        raise DTypeError(
+            f"an index of {item.dtype}{list(item.shape)}",
+            remedy="convert it with .astype(accel.int64), or compare it to make a mask",
+        )
+    try:
+        return operator.index(item)
+    except TypeError:
+        raise DTypeError(
+            f"{type(item).__name__} is no index",
+            remedy="use ints, slices, ..., None, integer tensors or masks",
+        ) from None
+
+
+def _check_mask(mask: Tensor, shape: tuple[int, ...], extents: tuple[int, ...]) -> None:
+    if mask.shape != extents:
+        raise ShapeError(
+            f"a mask of shape {list(mask.shape)} for a tensor of shape {list(shape)}",
+            remedy="give a mask of the extents that it selects from",
+        )
+
+
+def true_places(mask: Tensor) -> tuple[Tensor, ...]:
+    """Where a mask is true, one Tensor of places for each of its dimensions."""
+    try:
+        found = np.nonzero(mask._array("indexing by a mask"))
+    except TracedValueError as error:
+        raise TracedValueError(
+            "the shape of x[mask] depends on the mask's values, which a compiled function has "
+            "only when it runs",
+            loc=error.loc, remedy="use accel.where(mask, x, other), or x[mask] = value",
+        ) from None  # fmt: skip
+    return tuple(Tensor(places.astype(np.int64)) for places in found)
+
+
+def _entry(item: Any, x: Tensor, axis: int) -> Any:
+    """`item` checked against the extent of its axis; ints are not negative then."""
+    size = x.shape[axis]
+    if isinstance(item, int):
+        if not -size <= item < size:
+            raise IndexOutOfRangeError(
+                f"index {item} is out of range for axis {axis} with size {size} of a tensor of "
+                f"shape {list(x.shape)}",
+                remedy=f"use an index from {-size} to {size - 1}" if size else "index only what "
+                "has elements",
+            )
+        return item % size
+    return item
+
+
+def _places(entry: Any, size: int) -> Places:
+    """Start, stop and step of a slice or an int; the whole extent for an array of places."""
+    if isinstance(entry, int):
+        return entry, entry + 1, 1
+    if not isinstance(entry, slice):
+        return 0, size, 1
+    try:
+        return entry.indices(size)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{entry}: {error}", remedy="slices take ints, and no step of 0"
+                            ) from None  # fmt: skip
+
+
+def _region(key: _Key) -> dict[str, tuple[int, ...]]:
+    """The attributes of the slice that a key cuts."""
+    rows = [_places(e, n) for e, n in zip(key.entries, key.operand.shape, strict=True)]
+    start, stop, step = zip(*rows, strict=True) if rows else ((), (), ())
+    return {"start": start, "stop": stop, "step": step}
+
+
+def _sliced(x: Tensor, region: dict[str, tuple[int, ...]]) -> Tensor:
+    rows = zip(*region.values(), x.shape, strict=True)
+    whole = all((start, stop, step) == (0, n, 1) for start, stop, step, n in rows)
+    return x if whole else record("slice", x, **region)
+
+
+# -- reading -------------------------------------------------------------------------------
+@public
+def get_item(x: Tensor, key: Any) -> Tensor:
+    """``x[key]``, with NumPy's meaning.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        For an int, or while computing a Tensor of places, outside of its extent; and for more
+        indices than dimensions.
+    DTypeError
+        For an index that is neither integer nor bool.
+    TracedValueError
+        For a mask inside a compiled function.
+    """
+    parsed = _parse(x, key)
+    cut = _sliced(parsed.operand, _region(parsed))
+    if not parsed.arrays:
+        shape = _result_shape(parsed, cut.shape)
+        if cut.shape != shape:
+            return record("reshape", cut, shape=shape)
+        # a new handle even of the whole: rebinding the one must not change the other
+        return cut if cut is not x else record("reshape", x, shape=shape)
+    return _gathered(cut, parsed)
+
+
+def _result_shape(key: _Key, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape after dropping ints and adding new axes, of a key without arrays."""
+    return tuple(
+        1 if axis is None else shape[axis]
+        for axis in key.layout
+        if axis is None or not isinstance(key.entries[axis], int)
+    )  # fmt: skip
+
+
+def _gathered(x: Tensor, key: _Key) -> Tensor:
+    """The elements at arrays of places; `x` is already cut at slices and ints."""
+    arrays = key.arrays
+    indices = [key.entries[i] for i in arrays]
+    ints = [i for i, e in enumerate(key.entries) if isinstance(e, int)]
+    kept = [i for i in range(x.ndim) if i not in arrays and i not in ints]
+    common = broadcast_shapes([i.shape for i in indices], "index")
+    if len(arrays) == 1:
+        found = record("take", x, indices[0], axis=arrays[0])
+        places = list(range(arrays[0], arrays[0] + len(common)))
+        front = [i if i < arrays[0] else i + len(common) - 1 for i in range(x.ndim) if i in kept]
+        drop = [i if i < arrays[0] else i + len(common) - 1 for i in ints]
+        found = record("permute", found, axes=(*places, *drop, *front)) if _moved(
+            [*places, *drop, *front]
+        ) else found  # fmt: skip
+    else:
+        found = record("permute", x, axes=(*arrays, *ints, *kept))
+        found = record("index_get", found, *indices)
+    rest = [x.shape[i] for i in kept]
+    if ints:
+        found = record("reshape", found, shape=(*common, *rest))
+    return _placed(found, key, len(common), [*arrays, *ints])
+
+
+def _moved(order: Sequence[int]) -> bool:
+    return list(order) != sorted(order)
+
+
+def _placed(found: Tensor, key: _Key, count: int, chosen: list[int]) -> Tensor:
+    """Move the `count` leading dimensions that the arrays made to where NumPy puts them: in
+    place of the arrays when those stand together, else in front; and add new axes."""
+    positions = [i for i, axis in enumerate(key.layout) if axis in chosen and axis is not None]
+    together = positions[-1] - positions[0] + 1 == len(positions)
+    before = [a for a in key.layout[: positions[0]] if a is None or a not in chosen]
+    ahead = sum(a is not None for a in before) if together else 0
+    if ahead:
+        order = (*range(count, count + ahead), *range(count), *range(count + ahead, found.ndim))
+        found = record("permute", found, axes=order)
+    if None not in key.layout:
+        return found
+    extents = iter(found.shape[:ahead] + found.shape[ahead + count :])
+    tail = [a for a in key.layout if a is None or a not in chosen]
+    shape = [1 if a is None else next(extents) for a in tail]
+    split = len(before) if together else 0
+    middle = found.shape[ahead : ahead + count]
+    return record("reshape", found, shape=(*shape[:split], *middle, *shape[split:]))
+
+
+# -- rebinding -----------------------------------------------------------------------------
+@public
+def set_item(x: Tensor, key: Any, value: Any) -> None:
+    """``x[key] = value``: the handle gets a new value; what was computed before stays.
+
+    Raises
+    ------
+    ShapeError
+        When the value does not broadcast to the places.
+    DTypeError
+        For a value of a higher kind than x has (a float into integers).
+    IndexOutOfRangeError
+        As in reading.
+    """
+    value = as_tensor(value)
+    if value.dtype is not x.dtype:
+        check_inplace_dtype(x.dtype, value.dtype, "x[index] = value")
+        value = record("cast", value, dtype=x.dtype)
+    x._assign(_updated(x, key, value))
+
+
+def _updated(x: Tensor, key: Any, value: Tensor) -> Tensor:
+    mask = _only_mask(x, key)
+    if mask is not None:
+        rest = x.shape[mask.ndim :]
+        if value.ndim <= len(rest) or (value.ndim == len(rest) + 1 and value.shape[0] == 1):
+            chosen = record("reshape", mask, shape=mask.shape + (1,) * len(rest))
+            return record("where", chosen, spread(value, x.shape), x)
+    parsed = _parse(x, key)
+    wide, region = parsed.operand, _region(parsed)
+    if not parsed.arrays:
+        shape = tuple(len(range(*row)) for row in zip(*region.values(), strict=True))
+        values = spread(value, _result_shape(parsed, shape))
+        put = record("slice_update", wide, record("reshape", values, shape=shape), **region)
+    else:
+        cut = _sliced(wide, region)
+        put = _scattered(cut, parsed, value)
+        put = put if cut is wide else record("slice_update", wide, put, **region)
+    return put if put.shape == x.shape else record("reshape", put, shape=x.shape)
+
+
+def _only_mask(x: Tensor, key: Any) -> Tensor | None:
+    """The mask, when the key is one mask over leading dimensions."""
+    while isinstance(key, tuple) and len(key) in (1, 2) and all(k is Ellipsis for k in key[1:]):
+        key = key[0]
+    if isinstance(key, np.ndarray) and key.dtype == np.bool_:
+        key = as_tensor(key)
+    if not isinstance(key, Tensor) or key.dtype is not dtypes.bool_ or not key.ndim:
+        return None
+    _check_mask(key, x.shape, x.shape[: key.ndim])
+    return key
+
+
+def spread(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`value` broadcast to the places it goes to; extents of 1 in front may be left over."""
+    extra = value.ndim - len(shape)
+    if extra > 0 and all(n == 1 for n in value.shape[:extra]):
+        value = record("reshape", value, shape=value.shape[extra:])
+    try:
+        return value if value.shape == shape else record("broadcast_to", value, shape=shape)
+    except ShapeError:
+        raise ShapeError(
+            f"x[index] = value: a value of shape {list(value.shape)} for places of shape "
+            f"{list(shape)}",
+            remedy="give a number, or a value that broadcasts to the places",
+        ) from None
+
+
+def _scattered(x: Tensor, key: _Key, value: Tensor) -> Tensor:
+    """`x` (cut at slices and ints) with the value at arrays of places."""
+    arrays = key.arrays
+    indices = [key.entries[i] for i in arrays]
+    common = broadcast_shapes([i.shape for i in indices], "index")
+    others = [i for i in range(x.ndim) if i not in arrays]
+    ints = [i for i in others if isinstance(key.entries[i], int)]
+    kept = [i for i in others if i not in ints]
+    value = _to_front(value, x, key, common, kept, [*arrays, *ints])
+    value = record("reshape", value, shape=(*common, *[x.shape[i] for i in (*ints, *kept)]))
+    order = (*arrays, *ints, *kept)
+    put = record("index_put", record("permute", x, axes=order), value, *indices)
+    return record("permute", put, axes=tuple(np.argsort(order).tolist()))
+
+
+def _to_front(
+    value: Tensor, x: Tensor, key: _Key, common: tuple[int, ...], kept: list[int],
+    chosen: list[int],
+) -> Tensor:  # fmt: skip
+    """The value broadcast to the result of reading, with the arrays' dimensions in front."""
+    positions = [i for i, axis in enumerate(key.layout) if axis in chosen and axis is not None]
+    together = positions[-1] - positions[0] + 1 == len(positions)
+    before = [a for a in key.layout[: positions[0]] if a is None or a not in chosen]
+    split = len(before) if together else 0
+    tail = [a for a in key.layout if a is None or a not in chosen]
+    shape = [1 if a is None else x.shape[a] for a in tail]
+    full = (*shape[:split], *common, *shape[split:])
+    value = spread(value, full)
+    places = range(split, split + len(common))
+    rest = [i for i in range(len(full)) if i not in places]
+    return record("permute", value, axes=(*places, *rest)) if split else value

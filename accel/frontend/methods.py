@@ -1,0 +1,294 @@
+"""Methods of Tensor: the functions under torch's names, conversions, in-place forms.
+
+A public function takes its tensor first, so it is a method as it stands; `METHODS` lists those
+that are. `INPLACE` names functions that also exist with an underscore: they rebind the tensor
+to the result. What only a method means is defined here.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ..errors import ArgumentError, DeviceError
+from ..ir import dtypes
+from . import (
+    creation,
+    dtype_functions,
+    functions,
+    gathering,
+    indexing,
+    joining,
+    linear_algebra,
+    numpy_protocol,
+    random,
+    reductions,
+    shapes,
+)  # fmt: skip
+from .arguments import UNSET, public
+from .operators import assign_inplace, check_inplace_dtype
+from .recording import as_tensor, record
+from .tensor import Tensor
+
+__all__: list[str] = []
+
+#: Function names that are methods, by the module that has them.
+METHODS: dict[ModuleType, str] = {
+    functions: """
+        abs absolute acos acosh add addcdiv addcmul allclose arccos arccosh arcsin arcsinh arctan
+        arctan2 arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
+        bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip conj copysign cos cosh deg2rad
+        div divide eq erf erfc exp exp2 expm1 fix floor floor_divide fmax fmin fmod ge greater
+        greater_equal gt heaviside hypot isclose isfinite isinf isnan le lerp less less_equal log
+        log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logit lt
+        masked_fill maximum minimum mul multiply nan_to_num ne neg negative nextafter not_equal
+        positive pow prelu rad2deg reciprocal relu remainder round rsqrt sigmoid sign signbit
+        sin sinc sinh sqrt square sub subtract tan tanh true_divide trunc xlogy""",
+    reductions: """
+        all amax amin any argmax argmin count_nonzero cumprod cumsum diff log_softmax
+        logcumsumexp logsumexp max mean min nanmean nansum norm prod softmax std sum var""",
+    shapes: """
+        broadcast_to clone contiguous expand flatten flip fliplr flipud moveaxis movedim permute
+        ravel repeat_interleave reshape roll rot90 squeeze swapaxes swapdims t tile transpose tril
+        triu unflatten unsqueeze view view_as""",
+    joining: "chunk diagonal narrow select split unbind",
+    linear_algebra: """
+        addmm baddbmm bmm cross dot inner kron matmul mm mv outer tensordot trace vdot vecdot""",
+    gathering: """
+        argwhere gather index_add index_put index_select masked_select nonzero scatter
+        scatter_add take take_along_dim""",
+    dtype_functions: "astype is_complex is_floating_point",
+    random: "bernoulli multinomial",
+}  # fmt: skip
+
+#: Functions with an in-place form, named with an underscore behind.
+INPLACE = """
+    abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not
+    bitwise_or bitwise_xor ceil clamp clip copysign cos cosh div divide eq erf erfc exp exp2 expm1
+    floor floor_divide fmod ge gt hypot index_add index_put le lerp log log10 log1p log2
+    logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg negative pow
+    reciprocal relu remainder round rsqrt scatter scatter_add sigmoid sign sin sinh sqrt square
+    sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod baddbmm addmm
+"""
+
+#: torch's conversions and what they convert to.
+CONVERSIONS = {
+    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
+    "bfloat16": dtypes.bfloat16, "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16,
+    "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+}  # fmt: skip
+
+
+# -- what only methods mean -----------------------------------------------------------------
+@public
+def repeat(self: Tensor, *sizes: Any, axis: Any = UNSET) -> Tensor:
+    """torch's repeat: copies of the whole along each axis; with ``axis=`` the standard's, each
+    element several times in a row."""
+    if axis is not UNSET:
+        return shapes.repeat(self, *sizes, axis=axis)
+    return shapes.tile(self, *sizes)
+
+
+def numel(self: Tensor) -> int:
+    """The number of elements."""
+    return self.size
+
+
+def dim(self: Tensor) -> int:
+    """The number of dimensions."""
+    return self.ndim
+
+
+def element_size(self: Tensor) -> int:
+    """Bytes an element."""
+    return self.dtype.itemsize
+
+
+@public
+def type_as(self: Tensor, other: Any) -> Tensor:
+    """The elements in the dtype of another tensor."""
+    return dtype_functions.astype(self, as_tensor(other).dtype, copy=False)
+
+
+@public
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False,
+       non_blocking: bool = False) -> Tensor:  # fmt: skip
+    """The tensor in another dtype, as that of another tensor, or on its own device.
+
+    Raises
+    ------
+    DeviceError
+        For a device on which the tensor is not.
+    """
+    for given in args:
+        if isinstance(given, Tensor):
+            dtype = given.dtype
+        elif isinstance(given, str) and given.partition(":")[0] in ("cpu", "cuda"):
+            device = given
+        else:
+            dtype = given
+    if device is not None and str(device) != self.device:
+        raise DeviceError(
+            f"a tensor on {self.device} cannot be moved to {device}",
+            remedy="run the computation there: accel.compile(fn, mode='torch', device=...)",
+        )
+    if dtype is not None:
+        return dtype_functions.astype(self, dtype, copy=copy)
+    return shapes.clone(self) if copy else self
+
+
+def cpu(self: Tensor) -> Tensor:
+    """The tensor in the CPU's memory."""
+    return self
+
+
+def _conversion(name: str, dtype: dtypes.DType) -> Any:
+    def convert(self: Tensor) -> Tensor:
+        return dtype_functions.astype(self, dtype, copy=False)
+
+    convert.__doc__ = f"The elements as {dtype.name}."
+    return _named(convert, name)
+
+
+def _named(method: Any, name: str) -> Any:
+    method.__name__ = name
+    method.__qualname__ = f"Tensor.{name}"
+    return method
+
+
+# -- in place -------------------------------------------------------------------------------
+def _inplace(name: str, function: Any) -> Any:
+    def change(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = function(self, *args, **kwargs)
+        if result.dtype is dtypes.bool_ and self.dtype is not dtypes.bool_:
+            result = record("cast", result, dtype=self.dtype)
+        return assign_inplace(self, result, f"{name}_")
+
+    change.__doc__ = f"Rebind the tensor to ``{name}`` of it; returns the tensor."
+    return _named(public(change), f"{name}_")
+
+
+@public
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Rebind the tensor to one number everywhere; returns the tensor."""
+    if isinstance(value, (float, complex)):
+        check_inplace_dtype(self.dtype, dtypes.of_scalar(value), "fill_")
+    return self._assign(creation.full_like(self, value))
+
+
+@public
+def zero_(self: Tensor) -> Tensor:
+    """Rebind the tensor to zeros; returns the tensor."""
+    return self._assign(creation.zeros_like(self))
+
+
+@public
+def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *,
+             generator: random.Generator | None = None) -> Tensor:  # fmt: skip
+    """Rebind the tensor to uniform numbers from `low` to `high`; returns the tensor."""
+    made = random.uniform(low, high, self.shape, dtype=self.dtype, generator=generator)
+    return self._assign(made)
+
+
+@public
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *,
+            generator: random.Generator | None = None) -> Tensor:  # fmt: skip
+    """Rebind the tensor to normal numbers; returns the tensor."""
+    made = random.normal(mean, std, self.shape, dtype=self.dtype, generator=generator)
+    return self._assign(made)
+
+
+@public
+def bernoulli_(
+    self: Tensor, p: Any = 0.5, *, generator: random.Generator | None = None
+) -> Tensor:  # fmt: skip
+    """Rebind the tensor to 1 with probability `p`, else 0; returns the tensor."""
+    made = random.bernoulli(p, self.shape, dtype=self.dtype, generator=generator)
+    return self._assign(made)
+
+
+@public
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
+    """A Tensor of `size` of one number, by default of this tensor's dtype."""
+    return creation.full(size, fill_value, dtype=dtype or self.dtype)
+
+
+@public
+def new_zeros(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
+    """A Tensor of zeros, by default of this tensor's dtype."""
+    return creation.zeros(*size, dtype=dtype or self.dtype)
+
+
+@public
+def new_ones(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
+    """A Tensor of ones, by default of this tensor's dtype."""
+    return creation.ones(*size, dtype=dtype or self.dtype)
+
+
+@public
+def where(self: Tensor, condition: Any, other: Any) -> Tensor:
+    """This tensor where the condition is true, `other` elsewhere."""
+    return functions.where(condition, self, other)
+
+
+def copy(self: Tensor) -> Tensor:
+    """NumPy's name for `clone`."""
+    return shapes.clone(self)
+
+
+@public
+def array_namespace(self: Tensor, /, *, api_version: str | None = None) -> Any:
+    """The accel module, for code written to the Array API standard.
+
+    Raises
+    ------
+    ArgumentError
+        For a version of the standard that accel does not follow.
+    """
+    import accel
+
+    if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+        raise ArgumentError(f"version {api_version} of the standard",
+                            remedy="ask for 2024.12")  # fmt: skip
+    return accel
+
+
+def _flag(test: Any, doc: str) -> Any:
+    return property(test, doc=doc)
+
+
+#: Attributes beside the functions.
+OWN: dict[str, Any] = {
+    "repeat": repeat, "numel": numel, "dim": dim, "element_size": element_size,
+    "type_as": type_as, "to": to, "cpu": cpu, "copy": copy, "fill_": fill_, "zero_": zero_,
+    "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
+    "new_zeros": new_zeros, "new_ones": new_ones, "where": where,
+    "real": _flag(functions.real, "The real part."),
+    "imag": _flag(functions.imag, "The imaginary part; zero of real numbers."),
+    "H": _flag(lambda self: functions.conj(shapes.matrix_transpose(self)),
+               "The last two axes swapped, conjugate."),
+    "is_cuda": _flag(lambda self: self.device.startswith("cuda"), "Whether a GPU holds it."),
+    "__array_namespace__": array_namespace,
+    "__array_ufunc__": numpy_protocol.array_ufunc,
+    "__array_function__": numpy_protocol.array_function,
+    "__getitem__": indexing.get_item, "__setitem__": indexing.set_item,
+    "__divmod__": lambda self, other: (record("floor_divide", self, other),
+                                       record("remainder", self, other)),
+    "__round__": lambda self, digits=0: functions.round(self, digits or 0),
+    "__floor__": functions.floor, "__ceil__": functions.ceil, "__trunc__": functions.trunc,
+}  # fmt: skip
+
+
+def _attach() -> None:
+    for module, names in METHODS.items():
+        for name in names.split():
+            setattr(Tensor, name, getattr(module, name))
+            if name in INPLACE.split():
+                setattr(Tensor, f"{name}_", _inplace(name, getattr(module, name)))
+    for name, dtype in CONVERSIONS.items():
+        setattr(Tensor, name, _conversion(name, dtype))
+    for name, member in OWN.items():
+        setattr(Tensor, name, member)
+
+
+_attach()
