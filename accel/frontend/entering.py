@@ -8,12 +8,11 @@ aside while an operation is recorded, since the user's code is not reached from 
 from __future__ import annotations
 
 import os
-import site
 import sys
-import sysconfig
 import threading
 import types
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from .values import HIDDEN_FOLDERS
@@ -23,20 +22,23 @@ __all__ = ["Listener", "is_library_code", "is_library_file", "listen", "unheard"
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=1)
 def _library_folders() -> tuple[str, ...]:
     """Folders of code that is not the user's; those met most often first."""
+    import site
+    import sysconfig
+
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     paths += [*site.getsitepackages(), site.getusersitepackages()]
     return HIDDEN_FOLDERS + tuple({os.path.join(p, "") for p in paths if p}) + ("<frozen",)
 
 
-_LIBRARIES = _library_folders()
 _known: dict[types.CodeType, bool] = {}
 
 
 def is_library_file(path: str) -> bool:
     """Whether a file belongs to accel, NumPy, Python or an installed package."""
-    return path.startswith(_LIBRARIES)
+    return path.startswith(_library_folders())
 
 
 def is_library_code(code: types.CodeType) -> bool:
@@ -45,7 +47,7 @@ def is_library_code(code: types.CodeType) -> bool:
     if found is None:
         if len(_known) > 10_000:  # code made at run time must not pile up
             _known.clear()
-        found = _known[code] = code.co_filename.startswith(_LIBRARIES)
+        found = _known[code] = code.co_filename.startswith(_library_folders())
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -268,6 +267,8 @@ class ContentGuard(Guard):
         self.digest = self._now()
 
     def _now(self) -> tuple[Any, ...]:
+        import hashlib
+
         array = self.array
         if array.dtype.hasobject:
             return array.shape, id(array)

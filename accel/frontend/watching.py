@@ -7,7 +7,6 @@ on the value it had on entry.
 
 from __future__ import annotations
 
-import dis
 import types
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -47,6 +46,8 @@ def names_read(code: types.CodeType) -> Names:
 
 
 def _paths(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    import dis
+
     root: tuple[str, str] | None = None
     path: list[str] = []
     for step in dis.get_instructions(code):
