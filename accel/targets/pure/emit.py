@@ -23,7 +23,7 @@ from .emit_values import Values
 from .jit import Machine, host_machine
 from .llvm_text import Function, module_text
 from .nest import Nest, Pointwise, Reduce, ScatterAdd, Store
-from .schedule import BLOCK, Schedule, Sweep
+from .schedule import BLOCK, LONG, Schedule, Sweep
 
 __all__ = [
     "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
@@ -99,10 +99,6 @@ def scratch_bytes(nest: Nest, machine: Machine | None = None) -> int:
         swept *= schedule.nest.extents[d]
     width = schedule.widths(machine or host_machine())[0] if schedule.kind == "column" else 1
     return swept * width * sum(schedule.nest.instructions[p].dtype.itemsize for p in schedule.stash)
-
-
-#: Above this much code a masked loop serves the whole sweep, without a tail of its own.
-LONG = 1200
 
 
 class _Emitter:
@@ -283,7 +279,7 @@ class _SweepWriter:
         with self.fn.loop(0, self.values.extent[dim], carried=self._carried(totals)) as loop:
             with self.values.scope():
                 self.values.enter(dim, loop.index)
-                self._number(dim, loop.index)
+                self.values.number = self._linear(dim, loop.index)
                 self.emitter.write_all(self._at(2 + level))
                 inside = self.loop(level + 1, self._unflat(loop.values, True))
             loop.next = _flat(inside)
@@ -297,12 +293,8 @@ class _SweepWriter:
             at += size
         return found
 
-    def _number(self, dim: int, index: str) -> None:
-        """Keep the linear number of the point among those swept."""
-        self.values.number = self._linear(dim, index)
-
     def _linear(self, dim: int, index: str) -> str:
-        """The linear number of the point at `index` of the next dimension."""
+        """The linear number, among the points swept, of `index` of the next dimension."""
         if not self.numbered:
             return "0"
         before = self.fn.integer("mul", self.values.number, self.values.extent[dim])
@@ -385,7 +377,7 @@ class _SweepWriter:
             if end is not None:
                 values.lanes(values.width, (index, end))
             values.enter(dim, index)
-            self._number(dim, index)
+            values.number = self._linear(dim, index)
             for place in self.sweep.reloads:
                 values.reload(place)
             self.emitter.write_all(self.inner)

@@ -41,6 +41,8 @@ __all__ = ["Schedule", "Sweep", "normalised"]
 
 #: Elements that a lane accumulator of floats takes in before it is added to a wider one.
 BLOCK = 2048
+#: Above this much code kernels use one register a value, and one loop for sweep and tail.
+LONG = 1200
 
 _CHEAP_MATH = {"floor", "ceil", "trunc", "round", "rsqrt", "nextafter"}
 _WEIGHTS = dict.fromkeys(vecmath.FUNCTIONS, 3) | {
@@ -262,7 +264,7 @@ class Schedule:
         if self.serial:
             return 1, 1
         native = self.native_lanes(machine)
-        registers = 4 if self.work <= 400 else 2 if self.work <= 1200 else 1
+        registers = 4 if self.work <= 400 else 2 if self.work <= LONG else 1
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
         return min(64, native * registers), native if machine.has_masks else 1
