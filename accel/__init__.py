@@ -24,6 +24,10 @@ from .ir.dtypes import (
     uint8, uint16, uint32, uint64,
 )  # fmt: skip
 from .ir.dtypes import bool_ as bool
+from .runtime.info import (
+    cuda_available, enable_logging, info, print_stats, reset_stats, stats, torch_available,
+    torch_version,
+)  # fmt: skip
 from .runtime.settings import (
     get_mode, get_threshold, mode, set_mode, set_threshold, thresholds, use_preset,
 )  # fmt: skip
@@ -31,3 +35,12 @@ from . import nn, optim  # isort: skip
 from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use what most programs do without."""
+    if name == "testing":
+        import importlib
+
+        return importlib.import_module(".testing", __name__)
+    raise AttributeError(f"module 'accel' has no attribute {name!r}")

@@ -37,10 +37,6 @@ class Accel(Peer):
 
     ops = AccelOperations()
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        accel.set_num_threads(threads)
-
     def version(self) -> str:
         return f"accel {accel.__version__}"
 
