@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import logging
 import math
 import sys
@@ -608,3 +609,147 @@ def test_tracing_beside_lazy_code_in_another_thread():
     go.set()
     thread.join()
     assert shared.tolist() == [2]
+
+
+# -- more of the world ------------------------------------------------------------------------
+def test_a_method_of_a_plain_object_sees_its_attributes():
+    class Scaler:
+        factor = 2.0
+
+        def __init__(self):
+            self.offset = 1.0
+
+        def __call__(self, x):
+            return self.shift(x * self.factor)
+
+        def shift(self, x):
+            return x + self.offset
+
+    scaler = Scaler()
+    f = accel.compile(scaler)
+    x = np.ones(1)
+    assert f(x).tolist() == [3]
+    scaler.offset = 5.0
+    assert f(x).tolist() == [7]
+    Scaler.factor = 3.0
+    assert f(x).tolist() == [8]
+    assert f.factor == 3.0  # attributes of what is compiled stay within reach
+
+
+def test_partials_ufuncs_and_accel_functions_compile():
+    partial = functools.partial(lambda a, x: x * a, np.float32(3))
+    x = np.float32([0.5, 2.0])
+    assert accel.compile(partial)(x).tolist() == [1.5, 6.0]
+    np.testing.assert_allclose(accel.compile(np.exp)(x).numpy(), np.exp(x), rtol=1e-6)
+    np.testing.assert_allclose(accel.compile(accel.exp)(x).numpy(), np.exp(x), rtol=1e-6)
+
+
+def test_tracebacks_of_a_traced_function_show_the_users_frames():
+    @accel.compile
+    def outer(x):
+        return inner(x)
+
+    def inner(x):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        outer(np.ones(1))
+    names = [e.name for e in caught.traceback]
+    assert names[-2:] == ["outer", "inner"] and len(names) == 4  # this test, the call, and they
+
+
+def test_reading_gradients_of_a_float_argument():
+    f = accel.compile(accel.grad(lambda x: x**3))
+    assert f(2.0).item() == 12 and f(3.0).item() == 27 and misses(f) == 1
+
+
+def test_evaluation_while_recorded_waits_for_the_run():
+    @accel.compile
+    def f(x):
+        y = x * 2
+        accel.eval(y)
+        return y.block_until_ready() + 1
+
+    assert f(np.ones(1)).tolist() == [3]
+
+
+def test_tensors_recorded_outside_are_computed_on_the_way_in():
+    lazy = Tensor([1.0, 2.0]) * 3
+    assert accel.compile(lambda x: x + lazy)(Tensor([1.0, 1.0]) + 1).tolist() == [5, 8]
+
+
+def test_a_tensor_made_inside_is_a_constant_that_can_change_inside():
+    @accel.compile
+    def f(x):
+        y = Tensor([1.0, 2.0])
+        y += x
+        y += x
+        return y
+
+    for _ in range(2):
+        assert f(np.float32([1, 1])).tolist() == [3, 4]
+
+
+def test_gradients_are_read_cleared_and_scaled_in_place():
+    w = Tensor([1.0], requires_grad=True)
+    w.grad = Tensor([8.0])
+
+    @accel.compile
+    def halve():
+        grad = w.grad
+        grad *= 0.5
+        return grad
+
+    assert halve().tolist() == [4] and w.grad.tolist() == [4]
+    assert halve().tolist() == [2] and halve.cache_info().misses == 1
+
+    @accel.compile
+    def clear():
+        w.grad = None
+        return w * 1
+
+    clear()
+    assert w.grad is None
+
+
+def test_the_oldest_signatures_are_dropped():
+    f = accel.compile(lambda x, n: x + n)
+    for n in range(300):
+        f(1.0, n)
+    assert f.cache_info().size == 256
+    assert f(1.0, 0).item() == 1 and f.cache_info().misses == 301
+
+
+def test_results_share_nothing_with_inputs_that_numpy_owns():
+    x = np.ones(2)
+    out = accel.compile(lambda a: [a, a])(x)
+    x[:] = 5
+    assert [t.tolist() for t in out] == [[1, 1], [1, 1]]
+
+
+def test_a_module_trains_in_one_graph():
+    accel.manual_seed(0)
+    model = accel.nn.Sequential(accel.nn.Linear(3, 8), accel.nn.ReLU(), accel.nn.Linear(8, 2))
+    optimizer = accel.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 3)).astype(np.float32), rng.integers(0, 2, 16)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = accel.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    start = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    plain = [step(x, y).item() for _ in range(4)]
+    model.load_state_dict(start)
+    optimizer = accel.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    compiled = accel.compile(step)
+    np.testing.assert_allclose([compiled(x, y).item() for _ in range(4)], plain, rtol=1e-5)
+    optimizer.param_groups[0]["lr"] = 0.01
+    compiled(x, y)
+    assert misses(compiled) == 1
+    model.eval()
+    compiled(x, y)
+    assert misses(compiled) == 2 and "training" in compiled.explain_recompiles()[0]

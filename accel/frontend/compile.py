@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from ..errors import AccelError, TraceError, debug_enabled
+from ..errors import TraceError
 from ..ir import dtypes
 from ..ir.graph import Graph
 from ..ir.types import TensorType
@@ -30,7 +30,7 @@ from .signature import argument_names, describe_change, signature
 from .specialization import Specialization, build
 from .tensor import Tensor
 from .tracing import Restart, Tracer
-from .values import user_location
+from .values import hide_frames, user_location
 from .watching import Watcher
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -43,6 +43,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 CAPACITY = 256
 #: Recompiles of one function after which they are explained once in the log.
 PATIENCE = 8
+
+#: A number for every combination of settings that calls have met.
+_tokens: dict[Any, int] = {}
 
 _WEAK_FLOAT = TensorType(dtypes.float64, weak=True)
 
@@ -73,7 +76,7 @@ class Compiled:
         self._misses = 0
         self._last_key: Any = None
         self._reasons: list[str] = []
-        self._states: tuple[Any, Any] = (None, None)
+        self._states: tuple[Any, Any, int] = (None, None, -1)
         for name in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, name):
                 setattr(self, name, getattr(function, name))
@@ -85,10 +88,15 @@ class Compiled:
         state = runtime_state.current()
         if state.tracer is not None:
             return self.__wrapped__(*args, **kwargs)
-        if self._settings:
-            state = self._effective(state)
+        try:
+            return self._call(args, kwargs, state)
+        except Exception as error:
+            raise hide_frames(error) from error.__cause__
+
+    def _call(self, args: Any, kwargs: Any, state: runtime_state.State) -> Any:
+        state, token = self._effective(state)
         key, leaves = signature(self.__wrapped__, args, kwargs)
-        key = (key, state.grad_enabled, state.compile_key)
+        key = (key, token)
         for entry in self._entries.get(key, ()):
             inputs = entry.inputs(leaves)
             if inputs is not None:
@@ -96,12 +104,7 @@ class Compiled:
                 break
         else:
             entry, inputs = self._specialize(key, args, kwargs, leaves, state)
-        try:
-            return entry(leaves, inputs, state.grad_enabled)
-        except AccelError as error:
-            if debug_enabled():
-                raise
-            raise error.with_traceback(None) from None
+        return entry(leaves, inputs, state.grad_enabled)
 
     def _count_hit(self) -> None:
         with self._lock:
@@ -119,13 +122,18 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {getattr(self, '__qualname__', self.__name__)}>"
 
-    def _effective(self, state: runtime_state.State) -> runtime_state.State:
-        """`state` with this function's own mode, device and fallback."""
-        known, made = self._states
+    def _effective(self, state: runtime_state.State) -> tuple[runtime_state.State, int]:
+        """`state` with this function's own mode, device and fallback, and a number for it.
+
+        Equal settings have equal numbers, which are quicker to hash than the settings.
+        """
+        known, made, token = self._states
         if known is not state:
             with runtime_state.override(**self._settings) as made:
-                self._states = (state, made)
-        return made
+                key = (made.grad_enabled, made.compile_key)
+                token = _tokens.setdefault(key, len(_tokens))
+                self._states = (state, made, token)
+        return made, token
 
     def _specialize(
         self, key: Any, args: Any, kwargs: Any, leaves: list[Any], state: runtime_state.State
@@ -201,9 +209,9 @@ class Compiled:
     # -- inspection ----------------------------------------------------------------------------
     def _find(self, args: Any, kwargs: Any) -> Specialization:
         """The specialisation for a call, traced if need be, not run."""
-        state = self._effective(runtime_state.current())
+        state, token = self._effective(runtime_state.current())
         key, leaves = signature(self.__wrapped__, args, kwargs)
-        key = (key, state.grad_enabled, state.compile_key)
+        key = (key, token)
         for entry in self._entries.get(key, ()):
             if entry.inputs(leaves) is not None:
                 return entry
@@ -242,7 +250,7 @@ class Compiled:
         """A table of the regions of a call: ops, kernel, target, size, threshold, reason."""
         from ..inspect import explain
 
-        return explain(self._executable(args, kwargs), self._effective(runtime_state.current()))
+        return explain(self._executable(args, kwargs), self._effective(runtime_state.current())[0])
 
     def llvm_ir(self, *args: Any, **kwargs: Any) -> str:
         """The LLVM IR of the kernels of a call."""
@@ -285,9 +293,7 @@ class Compiled:
             reason = known[0].changed(leaves) or "another thread was faster"
         else:
             names = argument_names(self.__wrapped__, args, kwargs)
-            reason = describe_change(
-                (self._last_key[0], self._last_key[1:]), (key[0], key[1:]), names
-            )
+            reason = describe_change(self._last_key, key, names)
         self._reasons.append(reason)
         if len(self._reasons) == PATIENCE:
             LOG.warning(

@@ -17,8 +17,15 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
+#: Larger containers are told apart by identity and length alone: looking at every element on
+#: every call would cost more than the call.
+_LARGEST = 10_000
+
+
 def is_scalar(value: Any) -> bool:
-    """Whether `value` is compared by value: a number, a string, None."""
+    """Whether `value` is compared by value: a number, a string, None, a tuple of such."""
+    if type(value) is tuple:
+        return len(value) <= _LARGEST and all(map(is_scalar, value))
     return isinstance(value, _SCALARS)
 
 
@@ -26,6 +33,8 @@ def _scalar_key(value: Any) -> Any:
     """Equal for equal types and values only; NaN equals itself, 0.0 is not -0.0."""
     if type(value) is float:
         return float, struct.pack("<d", value)
+    if type(value) is tuple:
+        return tuple([_scalar_key(v) for v in value])
     if isinstance(value, np.generic):
         return value.dtype.str, value.tobytes()
     return type(value), repr(value) if type(value) is complex else value
@@ -44,6 +53,8 @@ def snapshot(value: Any, opaque: frozenset[int] = frozenset(), depth: int = 4) -
     if is_scalar(value):
         return _scalar_key(value)
     if isinstance(value, _CONTAINERS) and depth and id(value) not in opaque:
+        if len(value) > _LARGEST:
+            return id(value), len(value)
         if isinstance(value, dict):
             items = [(_scalar_key(k) if is_scalar(k) else id(k), snapshot(v, opaque, depth - 1))
                      for k, v in value.items()]  # fmt: skip
@@ -71,6 +82,11 @@ class Guard:
         """Whether the assumption is still true."""
         raise TypeError(f"{type(self).__name__} checks nothing")
 
+    @property
+    def by_epoch(self) -> bool:
+        """Whether it can fail only after an attribute of a Stateful object was written."""
+        return False
+
     def settle(self, opaque: frozenset[int]) -> None:
         """Called once the trace is over; see `_ValueGuard.settle`."""
 
@@ -87,7 +103,8 @@ class _ValueGuard(Guard):
     def __init__(self, expected: Any) -> None:
         self.expected = expected
         self.opaque: frozenset[int] = frozenset()
-        self.picture = snapshot(expected) if isinstance(expected, _CONTAINERS) else None
+        looked_into = isinstance(expected, _CONTAINERS) and not is_scalar(expected)
+        self.picture = snapshot(expected) if looked_into else None
 
     def present(self) -> Any:
         """What the place holds now."""
@@ -111,11 +128,6 @@ class _ValueGuard(Guard):
             opaque |= {id(self.expected)}
         self.opaque = opaque
         self.picture = snapshot(self.expected, opaque)
-
-    @property
-    def volatile(self) -> bool:
-        """Whether it can change without the place being written."""
-        return self.picture is not None
 
     def _change(self) -> str:
         return f"from {describe_value(self.expected)} to {describe_value(self.present())}"
@@ -199,6 +211,10 @@ class AttributeGuard(_ValueGuard):
         found = object.__getattribute__(self.owner, "__dict__").get(self.name, MISSING)
         return found if found is not MISSING else getattr(type(self.owner), self.name, MISSING)
 
+    @property
+    def by_epoch(self) -> bool:
+        return self.picture is None  # a list changes without being assigned
+
     def describe(self) -> str:
         return f"{type(self.owner).__name__}.{self.name} changed {self._change()}"
 
@@ -215,6 +231,10 @@ class NamesGuard(Guard):
 
     def _now(self) -> set[str]:
         return set(object.__getattribute__(self.owner, "__dict__")) - self._ignored
+
+    @property
+    def by_epoch(self) -> bool:
+        return True
 
     def ignore(self, names: set[str]) -> None:
         """Leave out attributes that the traced function itself writes."""

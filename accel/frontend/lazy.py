@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+from ..runtime import state as runtime_state
 from . import trees
 from .evaluation import evaluate
 from .module_state import Stateful, tensors_of
@@ -16,7 +17,8 @@ __all__ = ["eval"]
 def eval(*values: Any) -> None:
     """Compute every Tensor in `values`, which may be trees and Modules, in one executable.
 
-    Anything else in them is left alone. A Tensor that has been computed stays as it is.
+    Anything else in them is left alone. A Tensor that has been computed stays as it is. While a
+    compiled function is recorded, nothing happens.
 
     Examples
     --------
@@ -24,6 +26,8 @@ def eval(*values: Any) -> None:
     >>> y, z = x + 1, x * 2
     >>> eval(y, {"z": z})
     """
+    if runtime_state.current().tracer is not None:
+        return  # a compiled function computes its results when it runs
     found: list[Tensor] = []
     for leaf in trees.leaves(builtins.list(values)):
         if isinstance(leaf, Tensor):

@@ -70,9 +70,8 @@ class Specialization:
         self._structure = structure
         self._writes = tuple(writes)
         self._types = tuple(strong_type(n.type) for n in graph.outputs)
-        still = [g for g in guards if not getattr(g, "volatile", True) and hasattr(g, "owner")]
-        self._by_epoch = tuple(still)
-        self._always = tuple(g for g in guards if g not in still)
+        self._by_epoch = tuple([g for g in guards if g.by_epoch])
+        self._always = tuple([g for g in guards if not g.by_epoch])
         self._epoch = epoch()
         self.static = tuple(static)
         self.executable: Any = None

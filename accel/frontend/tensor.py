@@ -302,7 +302,8 @@ class Tensor:
 
     def block_until_ready(self) -> Tensor:
         """Compute the value, if it is not; returns the tensor itself."""
-        evaluate([self._value])
+        if runtime_state.current().tracer is None:
+            evaluate([self._value])
         return self
 
     def __repr__(self) -> str:

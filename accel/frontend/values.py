@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import Location, TraceError
+from ..errors import Location, TraceError, debug_enabled
 from ..ir import dtypes
 from ..ir.builder import Builder
 from ..ir.node import Node
 from ..ir.op import Op
 from ..ir.types import TensorType
 
-__all__ = ["ALIAS", "CALL", "HIDDEN_FOLDERS", "Lowering", "Value", "leaked", "strong_type",
-           "topological", "user_location"]  # fmt: skip
+__all__ = ["ALIAS", "CALL", "HIDDEN_FOLDERS", "Lowering", "Value", "hide_frames", "leaked",
+           "strong_type", "topological", "user_location"]  # fmt: skip
 
 
 class _Form:
@@ -210,6 +211,22 @@ def leaked(value: Value) -> TraceError:
         remedy="return it from the function; or keep state in a Tensor made outside and change "
         "it in place (state.copy_(x), state += x)",
     )
+
+
+def hide_frames(error: BaseException) -> BaseException:
+    """`error` with its traceback cut to the user's own frames, unless debugging."""
+    if debug_enabled():
+        return error
+    kept = []
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OWN):
+            kept.append(trace)
+        trace = trace.tb_next
+    rebuilt: types.TracebackType | None = None
+    for part in reversed(kept):
+        rebuilt = types.TracebackType(rebuilt, part.tb_frame, part.tb_lasti, part.tb_lineno)
+    return error.with_traceback(rebuilt)
 
 
 # -- the user's line ------------------------------------------------------------------------
