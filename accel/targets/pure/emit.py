@@ -23,7 +23,7 @@ from .emit_values import Values
 from .jit import Machine, host_machine
 from .llvm_text import Function, module_text
 from .nest import Nest, Pointwise, Reduce, ScatterAdd, Store
-from .schedule import BLOCK, LONG, Schedule, Sweep
+from .schedule import BLOCK, Schedule, Sweep
 
 __all__ = [
     "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
@@ -108,7 +108,8 @@ class _Emitter:
         self.schedule = schedule
         self.nest = schedule.nest
         self.machine = machine
-        self.width, self.tail = schedule.widths(machine)
+        self.widths = schedule.widths(machine)
+        self.width = self.widths[0]
         bits = machine.vector_bytes * 8
         attrs = f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
         parameters = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
@@ -122,7 +123,7 @@ class _Emitter:
         fn.store("i64", "0", status, 8)
         self.values.status = status
         with fn.when(fn.icmp("slt", "%begin", "%end")):
-            self.values.prologue((self.width, self.tail))
+            self.values.prologue(self.widths)
             self._refuse_empty_sizes()
             self._at_depth(0, 0)
             self._items()
@@ -177,24 +178,26 @@ class _Emitter:
             self._decode(fn.integer("udiv", item, blocks))
             item = fn.integer("urem", item, blocks)
         begin = fn.integer("mul", item, self.width)
-        end = fn.integer("add", begin, self.width)
-        if self.width == 1 or self.machine.has_masks:
+        if self.machine.has_masks:
             with values.scope():
                 values.lanes(self.width, (begin, extent) if self.width > 1 else None)
                 values.enter(last, begin)
                 self._row()
             return
-        whole = fn.icmp("sle", end, extent)
-        with fn.when(whole), values.scope():
-            values.lanes(self.width, None)
-            values.enter(last, begin)
-            self._row()
-        # Here the lanes of the last block are taken one by one.
-        rest = fn.op(f"select i1 {whole}, i64 {extent}, i64 {begin}")
-        with fn.loop(rest, extent) as loop, values.scope():
-            values.lanes(1, None)
-            values.enter(last, loop.index)
-            self._row()
+        end = fn.integer("add", begin, self.width)
+        end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", extent))
+        for width in self.widths:
+            whole = self.whole(begin, end, width)
+            with fn.loop(begin, whole, width) as loop, values.scope():
+                values.lanes(width, None)
+                values.enter(last, loop.index)
+                self._row()
+            begin = whole
+
+    def whole(self, begin: str, end: str, width: int) -> str:
+        """The end of the whole groups of `width` from `begin` on."""
+        length = self.fn.integer("sub", end, begin)
+        return self.fn.integer("add", begin, self.fn.integer("and", length, -width))
 
     def _row(self) -> None:
         """The sweeps of a row, and what is computed between them."""
@@ -301,20 +304,20 @@ class _SweepWriter:
         return self.fn.integer("add", before, index)
 
     def _innermost(self, dim: int, totals: list[list[str]]) -> list[list[str]]:
-        fn, schedule, emitter = self.fn, self.schedule, self.emitter
+        schedule, emitter = self.schedule, self.emitter
         low, high = "0", self.values.extent[dim]
         if schedule.by_elements:
             low, high = "%begin", "%end"
-        if schedule.kind == "column" or emitter.width == 1:
+        if schedule.kind == "column":
             return self._strip(dim, low, high, self.values.width, totals)
-        width, tail = emitter.width, emitter.tail
-        if width == tail > 1 and schedule.work > LONG:
-            return self._strip(dim, low, high, width, totals, masked=True)
-        length = fn.integer("sub", high, low)
-        middle = fn.integer("add", low, fn.integer("and", length, -width))
-        totals = self._strip(dim, low, middle, width, totals)
-        # The tail is shorter than a block.
-        return self._strip(dim, middle, high, tail, totals, masked=tail > 1, short=True)
+        *strips, tail = emitter.widths
+        for width in strips:
+            # Only the first strip can be longer than a block.
+            whole = emitter.whole(low, high, width)
+            short = width < emitter.width
+            totals = self._strip(dim, low, whole, width, totals, short=short)
+            low = whole
+        return self._strip(dim, low, high, tail, totals, masked=tail > 1, short=bool(strips))
 
     def _strip(
         self, dim: int, low: str, high: str, width: int, totals: list[list[str]],

@@ -255,19 +255,24 @@ class Schedule:
             return 4
         return 8 if isinstance(i, (Iota, Gather)) else i.dtype.itemsize
 
-    def widths(self, machine: Machine) -> tuple[int, int]:
-        """(lanes of the main loop, lanes of its tail); the tail is 1 where masks are slow.
+    def widths(self, machine: Machine) -> tuple[int, ...]:
+        """Lanes of the strips into which the last dimension is cut, falling: as many whole
+        groups of the first as there are, then of the next. With masks the last strip is one
+        of native registers whose lanes may lie outside; else it takes elements one by one.
 
         Four registers a value interleave independent work, which triples the speed of chains
         of vector math. Very long kernels take fewer, for the sake of compile time.
         """
         if self.serial:
-            return 1, 1
+            return (1,)
         native = self.native_lanes(machine)
         registers = 4 if self.work <= 400 else 2 if self.work <= LONG else 1
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
-        return min(64, native * registers), native if machine.has_masks else 1
+        wide = min(64, native * registers)
+        if machine.has_masks:
+            return (native,) if self.work > LONG else (wide, native)
+        return tuple(sorted({wide, native, 1}, reverse=True))
 
 
 def _weight(i: Instruction) -> int:
