@@ -19,7 +19,7 @@ from ..ir.node import Node
 from .statistics import STATISTICS
 from .transfer import to_host
 
-__all__ = ["Executable", "Step", "split_runs"]
+__all__ = ["Executable", "Step", "count_ops", "split_runs"]
 
 #: A compiled run: arrays in, arrays out.
 Run = Callable[[Sequence[Any]], list[Any]]
@@ -178,12 +178,20 @@ def _copy(buffer: Any) -> Any:
     return buffer.copy() if isinstance(buffer, np.ndarray) else buffer.clone()
 
 
+def count_ops(regions: Sequence[Node]) -> int:
+    """How many ops `regions` hold: neither inputs nor constants."""
+    return sum(
+        n.op.form not in ("structure", "creation")
+        for r in regions for n in r.attrs["body"].nodes
+    )  # fmt: skip
+
+
 def _counts(steps: Sequence[Step]) -> dict[str, int]:
     """What one call adds to the statistics."""
     counts = {"pure_count": 0, "torch_count": 0, "pure_ops": 0, "torch_ops": 0,
               "reference_count": 0}  # fmt: skip
     for step in steps:
-        ops = sum(len(r.attrs["body"]) - len(r.inputs) for r in step.regions)
+        ops = count_ops(step.regions)
         kind = "torch" if step.target == "torch" else "pure"
         counts[f"{kind}_count"] += len(step.regions)
         counts[f"{kind}_ops"] += ops

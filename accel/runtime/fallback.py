@@ -15,15 +15,13 @@ from typing import Any
 from ..errors import AccelError, TargetError
 from ..ir.graph import Graph
 from ..targets import torch as torch_target
+from .executable import Run, count_ops
 from .statistics import STATISTICS
 from .transfer import note_transfer, to_host
 
 __all__ = ["TorchRun"]
 
 LOG = logging.getLogger("accel")
-
-Run = Callable[[Sequence[Any]], list[Any]]
-
 
 class TorchRun:
     """A run on torch, with the pure target behind it.
@@ -50,8 +48,8 @@ class TorchRun:
         self._program: torch_target.Program | None = None
         self._logged = False
         self._lock = threading.Lock()
-        bodies = [n.attrs["body"] for n in run.nodes if n.op.name == "region"]
-        regions, ops = len(bodies), sum(len(b) - len(b.inputs) for b in bodies)
+        found = [n for n in run.nodes if n.op.name == "region"]
+        regions, ops = len(found), count_ops(found)
         # The executable counts these regions as torch's on every call; this sets it right.
         self._moved = {"fallback_count": regions, "torch_count": -regions, "torch_ops": -ops,
                        "pure_count": regions, "pure_ops": ops}  # fmt: skip
