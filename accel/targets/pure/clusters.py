@@ -31,7 +31,7 @@ Axes = tuple["int | None", ...]
 #: Ops from this cost on are not computed again at every point.
 HEAVY = 8.0
 #: Leaving the inner loop pays from this extent on.
-_LONG = 16
+_LONG = 8
 
 
 # -- what a kernel reads without computing it ----------------------------------------------
