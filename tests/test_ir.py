@@ -100,6 +100,14 @@ def test_equal_nodes_are_one_object() -> None:
     assert b.sum(x, axis=0) is b.sum(x, axis=(-1,))
 
 
+def test_inputs_of_one_name_and_type_stay_apart() -> None:
+    b = Builder()
+    x, y = (b.input("bias", TensorType(F32, (3,))) for _ in range(2))
+    graph = b.graph([x, y], [b.sub(x, y)])
+    assert x is not y and len(graph.nodes) == 3
+    assert parse(str(graph)) == graph and "%bias.2" in str(graph)
+
+
 def test_constants_intern_by_bits_and_dtype() -> None:
     b = Builder()
     different = [b.constant(v, d) for v, d in (

@@ -33,6 +33,7 @@ class Builder:
 
     def __init__(self) -> None:
         self._interned: dict[Any, Node] = {}
+        self._input_names: set[str] = set()
         self.nodes: list[Node] = []
         self.loc: Location | None = None
 
@@ -94,8 +95,15 @@ class Builder:
 
     # -- the few that rules need by name ----------------------------------------------------
     def input(self, name: str, type_: TensorType, loc: Location | None = None) -> Node:
-        """A graph input; names are unique within a graph."""
-        return self.node(get_op("input"), (), {"name": name, "type": type_}, type_, loc)
+        """A new graph input, never shared; a name that is taken gets a number."""
+        stem, count = name, 1
+        while name in self._input_names:
+            count += 1
+            name = f"{stem}.{count}"
+        self._input_names.add(name)
+        made = Node(get_op("input"), (), {"name": name, "type": type_}, type_, loc)
+        self.nodes.append(made)
+        return made
 
     def constant(self, value: Any, dtype: DType | None = None, *, weak: bool = False) -> Node:
         """A constant: a Python number (0-d) or a small NumPy array, in `dtype`."""
