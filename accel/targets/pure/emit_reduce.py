@@ -184,8 +184,9 @@ def _worst(lanes: Lanes, dtype: DType, op: str) -> str:
 class _Place(Reducer):
     """argmax and argmin: the first place of the extremum; the first NaN wins over all.
 
-    The state is (value, place); place -1 says that nothing has been seen. Within a block the
-    place is counted from its start, in 32 bits.
+    The state is (value, place). Place -1 says that nothing has beaten the worst number there
+    is; if nothing does, the first element holds it. Within a block the place is counted from
+    its start, in 32 bits.
     """
 
     blocked = True
@@ -213,9 +214,8 @@ class _Place(Reducer):
     def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
         value = self.prepared(Site(self.fn, width), value)
         numbers, places = self._lanes(self.inner[0], width), self._places(width, False)
-        # Places grow, so that what is in the state comes first.
+        # Places grow, so that of ties the one in the state comes first.
         better = self._better(width, state[0], value)
-        better = numbers.mask_op("or", better, places.cmp("slt", state[1], 0))
         if mask is not None:
             better = numbers.mask_op("and", better, mask)
         return [numbers.select(better, value, state[0]), places.select(better, place, state[1])]
@@ -228,9 +228,6 @@ class _Place(Reducer):
             tie = numbers.mask_op("or", tie, numbers.mask_op("and", *nans))
         before = numbers.mask_op("and", tie, places.cmp("slt", b[1], a[1]))
         better = numbers.mask_op("or", self._better(width, a[0], b[0]), before)
-        unseen = places.cmp("slt", a[1], 0)
-        seen = places.cmp("sge", b[1], 0)
-        better = numbers.mask_op("and", numbers.mask_op("or", better, unseen), seen)
         return [numbers.select(better, b[0], a[0]), places.select(better, b[1], a[1])]
 
     def _better(self, width: int, held: str, value: str) -> str:
@@ -239,9 +236,8 @@ class _Place(Reducer):
         stem = "gt" if self.op == "argmax" else "lt"
         if dtype.kind != "f":
             return lanes.cmp(("s" if dtype.kind == "i" else "u") + stem, value, held)
-        first_nan = lanes.mask_op("and", lanes.cmp("uno", value, value),
-                                  lanes.cmp("ord", held, held))  # fmt: skip
-        return lanes.mask_op("or", lanes.cmp("o" + stem, value, held), first_nan)
+        beats = lanes.cmp("u" + stem, value, held)  # or either is NaN
+        return lanes.mask_op("and", beats, lanes.cmp("ord", held, held))
 
     def result(self, width: int, state: State, count: str) -> str:
         del count
