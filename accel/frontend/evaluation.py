@@ -7,15 +7,14 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.op import Op
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
+from ..runtime.transfer import to_host
 from .values import Lowering, Value, leaked, topological
 
 if TYPE_CHECKING:
@@ -115,11 +114,6 @@ def _measure_baseline() -> int:
 
 
 _BASELINE = _measure_baseline()
-
-
-def to_host(buffer: Any) -> np.ndarray:
-    """The buffer as a NumPy array, without a copy where it is one."""
-    return buffer if isinstance(buffer, np.ndarray) else np.asarray(buffer)
 
 
 # -- the cap on recorded work ---------------------------------------------------------------
