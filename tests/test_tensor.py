@@ -6,6 +6,7 @@ import copy
 import gc
 import operator
 import pickle
+import threading
 import weakref
 
 import numpy as np
@@ -296,3 +297,43 @@ def test_dlpack_goes_out_and_back():
 def test_big_integers_are_refused():
     with pytest.raises(NotAnArrayError, match="64 bits"):
         Tensor([1]) + 2**70
+
+
+def test_threads_read_one_lazy_tensor():
+    for _ in range(20):
+        x = Tensor(np.arange(8.0))
+        middle = record("exp", x)
+        y = record("sum", middle * 2)
+        expected = float(np.sum(np.exp(np.arange(8.0)) * 2))
+        found = []
+        threads = [
+            threading.Thread(target=lambda t=t: found.append(np.sum(t.numpy())))
+            for t in (y, middle * 2, y)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        np.testing.assert_allclose(found, [expected] * 3, rtol=1e-12)
+
+
+def test_repeated_lazy_work_finds_its_executable():
+    def work(n):
+        x = Tensor(np.arange(4.0) + n)
+        return (x * 2 + 1).numpy()
+
+    work(0)
+    STATISTICS.reset()
+    for n in range(5):
+        np.testing.assert_array_equal(work(n), (np.arange(4.0) + n) * 2 + 1)
+    counts = STATISTICS.snapshot()
+    assert counts.compiles == 0 and counts.cache_hits == 5
+
+
+def test_equal_structure_with_other_constants_or_sharing_is_told_apart():
+    x, y = Tensor([1.0]), Tensor([3.0])
+    assert [(x * k).item() for k in (2, 2.0, 3, -0.0)] == [2, 2, 3, 0]
+    assert np.signbit((x * -0.0).item()) and not np.signbit((x * 0.0).item())
+    assert [(a - b).item() for a, b in ((x, x), (x, y), (y, x))] == [0, -2, 2]
+    a = record("exp", x)
+    assert (a + a).tolist() == (a * 2).tolist()

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from ..ir.graph import Graph
@@ -15,13 +15,17 @@ from ..ir.op import Op
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
+from .plans import Plan, PlanCache, describe
 from .values import Lowering, Value, leaked, topological
 
 if TYPE_CHECKING:
     from ..runtime.executable import Executable
 
-__all__ = ["evaluate", "executable_of", "get_record_limit", "note_recorded",
+__all__ = ["PLANS", "evaluate", "executable_of", "get_record_limit", "note_recorded",
            "set_record_limit", "to_host"]  # fmt: skip
+
+#: The executables of lazy code.
+PLANS = PlanCache(512)
 
 #: Forms whose results are kept where a gradient may need them: all but cheap elementwise work.
 _HEAVY = ("contraction", "reduce", "composite", "indexed", "random", "opaque")
@@ -38,22 +42,43 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
         return
     state = state or runtime_state.current()
     order = topological(pending, _is_computed)
+    wanted = _wanted(pending, order)
+    structure, buffers = describe(order, wanted)
+    key = (structure, state.compile_key)
+    plan = PLANS.get(key)
+    if plan is None:
+        plan, buffers = _plan(order, wanted, key, buffers, state)
+    else:
+        STATISTICS.add(cache_hits=1)
+    outputs = plan.executable(buffers)
+    for value, (place, type_) in zip(wanted, plan.results, strict=True):
+        value.type = type_
+        value.settle(outputs[place])
+    _counter.reset()
+
+
+def _wanted(pending: list[Value], order: Sequence[Value]) -> list[Value]:
+    """What an evaluation computes: what was asked for, and what will be read again."""
     held = _held(order)
+    kept = [v for v in order if v.data is None and (v in held or _is_needed_by_gradient(v))]
+    return list(dict.fromkeys([*pending, *kept]))
+
+
+def _plan(
+    order: Sequence[Value], wanted: Sequence[Value], key: Any, buffers: list[Any],
+    state: runtime_state.State,
+) -> tuple[Plan, list[Any]]:  # fmt: skip
+    """The plan of a new evaluation, and the buffers to run it on."""
     lowering = Lowering(share=True)
     lowering.add(order, _is_computed)
-    wanted = dict.fromkeys(pending)
-    for value in order:
-        if value.data is None and (value in held or _is_needed_by_gradient(value)):
-            wanted.setdefault(value)
-    nodes = {value: lowering.strong(value) for value in wanted}
-    outputs = list(dict.fromkeys(nodes.values()))
-    graph = lowering.builder.graph(lowering.inputs, outputs)
-    buffers = executable_of(graph, state)([v.data for v in lowering.sources])
-    found = dict(zip(outputs, buffers, strict=True))
-    for value, node in nodes.items():
-        value.type = node.type
-        value.settle(found[node])
-    _counter.reset()
+    nodes = [lowering.strong(value) for value in wanted]
+    outputs = {node: i for i, node in enumerate(dict.fromkeys(nodes))}
+    graph = lowering.builder.graph(lowering.inputs, list(outputs))
+    plan = Plan(executable_of(graph, state), tuple([(outputs[n], n.type) for n in nodes]))
+    read = [v.data for v in lowering.sources]
+    if len(read) == len(buffers) and all(a is b for a, b in zip(read, buffers, strict=True)):
+        PLANS.put(key, plan)  # else another thread computed a Value between the two looks
+    return plan, read
 
 
 def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
