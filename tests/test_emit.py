@@ -588,8 +588,10 @@ class RandomNest:
             ops = ["amax", "amin", "any", "all"]
             ops += ["sum"] if dtype.kind != "b" else []
             ops += ["mean"] if dtype.kind == "f" else []
+            ops += ["argmax", "argmin"] if not self.rounded[place] else []
             op = self.pick(ops)
-            self.emit(Reduce(BOOL if op in ("any", "all") else dtype, op, place), False)
+            result = BOOL if op in ("any", "all") else I64 if op.startswith("arg") else dtype
+            self.emit(Reduce(result, op, place), False)
         elif choice < 0.4:
             dim = int(self.rng.integers(len(self.extents)))
             self.emit(Iota(self.pick((I32, I64, F32)), dim, 1, 2), self.reduced[dim])
