@@ -75,7 +75,7 @@ _activation(
 _activation(
     "leaky_relu", lambda x, *, negative_slope: np.where(x > 0, x, x * negative_slope),
     "The operand where it is positive, else `negative_slope` times it.",
-    attrs={"negative_slope": 0.01}, prepare=_floats("leaky_relu"), cost=2,
+    attrs={"negative_slope": 0.01}, prepare=_floats("leaky_relu"), cost=2, ulp=1,
     variants=({}, {"negative_slope": 0.3}), gradient=_leaky_relu_gradient,
     expand=lambda b, x, *, negative_slope: b.where(b.gt(x, 0), x, b.mul(x, negative_slope)),
 )  # fmt: skip

@@ -34,7 +34,7 @@ def from_host(torch: Any, array: np.ndarray) -> Any:
     if dtype == BFLOAT16:  # NumPy's bfloat16 is unknown to torch: the bits cross as integers
         return from_host(torch, array.view(np.int16)).view(torch.bfloat16)
     flags = array.flags
-    if not (flags.c_contiguous and flags.aligned and dtype.isnative):
+    if not (flags.c_contiguous and flags.aligned and dtype.isnative) or array.size <= 1:
         size = dtype.itemsize
         odd = any(s < 0 or s % size for s in array.strides)
         if odd or not flags.aligned or not dtype.isnative:
