@@ -267,11 +267,6 @@ class HyperparameterGuard(_ValueGuard):
             return self.owner.get(self.name, MISSING)
         return getattr(self.owner, self.name, MISSING)
 
-    @property
-    def volatile(self) -> bool:
-        """A mapping's items change without any attribute being written."""
-        return isinstance(self.owner, Mapping) or super().volatile
-
     def describe(self) -> str:
         return f"hyperparameter {self.name!r} changed {self._change()}"
 
