@@ -17,12 +17,18 @@ import pytest
 
 import accel
 import accel.ir.ops
-from accel.errors import DeviceError, IndexOutOfRangeError, TargetError, TorchNotAvailable
+from accel.errors import (
+    ArgumentError,
+    DeviceError,
+    IndexOutOfRangeError,
+    TargetError,
+    TorchNotAvailable,
+)
 from accel.ir import dtypes
 from accel.ir.builder import Builder
 from accel.ir.graph import Graph
 from accel.ir.types import TensorType
-from accel.runtime import info, state
+from accel.runtime import calibrate, info, settings, state
 from accel.runtime.compiler import clear_cache, compile_graph
 from accel.runtime.executable import Executable
 from accel.targets.torch import lookup, lowering
@@ -71,7 +77,7 @@ WITHOUT_TORCH = """
     import accel
     from accel.ir.builder import Builder
     from accel.ir.types import TensorType
-    from accel.runtime import info, state
+    from accel.runtime import calibrate, info, settings, state
     from accel.runtime.compiler import compile_graph
     from accel.targets.torch import lookup
 
@@ -312,3 +318,71 @@ def test_a_missing_device_is_the_users_error(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(lookup, "cuda_available", lambda: False)
     with pytest.raises(DeviceError, match="cuda"):
         compiled("torch", device="cuda")
+
+
+# -- buffers of a device ---------------------------------------------------------------------------
+class OnDevice:
+    """What stands for a tensor on a GPU: it must be brought home before NumPy can read it."""
+
+    class device:
+        type = "cuda"
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+
+def test_native_steps_bring_device_buffers_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accel.targets import torch as torch_target
+
+    monkeypatch.setattr(torch_target, "to_host", lambda buffer: buffer.array)
+    executable = compiled("pure")
+    expected = executable([X])
+    info.reset_stats()
+    for found, wanted in zip(executable([OnDevice(X)]), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert (info.stats().transfers, info.stats().transfer_bytes) == (1, X.nbytes)
+
+
+@pytest.mark.torch
+def test_tensors_of_torch_on_the_cpu_are_buffers_too() -> None:
+    import torch
+
+    for mode in ("pure", "torch"):
+        found = compiled(mode)([torch.from_numpy(X)])
+        np.testing.assert_allclose(found[1], compiled("reference")([X])[1], rtol=1e-6)
+    assert info.stats().transfers == 0
+
+
+# -- calibration -----------------------------------------------------------------------------------
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    process = state._process[0]
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name: str(tmp_path / name))
+    yield tmp_path / "accel" / "calibration.json"
+    state._process[0] = process
+
+
+@pytest.mark.torch
+def test_calibration_is_set_kept_and_read_again(config: Path) -> None:
+    found = calibrate.calibrate(sizes=(256, 1024), seconds=0.0)
+    assert set(found) == set(state.DEFAULT_THRESHOLDS) and found["conv"] == found["matmul"]
+    assert all(v in (None, 256, 1024) for v in found.values())
+    assert settings.thresholds() == found
+    settings.use_preset("default")
+    assert settings.thresholds() != found
+    settings.use_preset("calibrated")
+    assert settings.thresholds() == found
+    assert [p.name for p in config.parent.iterdir()] == ["calibration.json"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"thresholds": {"matmul": 3}}',
+                                     '{"thresholds": {"matmul": -1, "conv": 1, "elementwise": 1, '
+                                     '"activation": null, "reduction": 1}}'])
+def test_what_was_not_calibrated_is_refused(config: Path, content: str | None) -> None:
+    if content is not None:
+        config.parent.mkdir()
+        config.write_text(content)
+    before = settings.thresholds()
+    with pytest.raises(ArgumentError, match="calibration"):
+        settings.use_preset("calibrated")
+    assert settings.thresholds() == before

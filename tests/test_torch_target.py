@@ -21,12 +21,14 @@ from accel.ir.builder import Builder
 from accel.ir.graph import Graph
 from accel.ir.op import Op, Sample, all_ops
 from accel.ir.types import TensorType
+from accel.passes.expand import expand
 from accel.targets import torch as torch_target
 from accel.targets.reference import run_graph
 from accel.targets.torch import lookup
 from accel.targets.torch.bridge import from_host, to_host
 from accel.targets.torch.lowering import Context, find_kernel
 from accel.targets.torch.movement import ordered_scatter
+from accel.targets.torch.program import Program, flatten
 
 pytestmark = pytest.mark.torch
 
@@ -369,3 +371,26 @@ def test_every_op_is_lowered_or_expands() -> None:
         if op.expand is None:
             kernels = [find_kernel(context, graph.outputs[0]) for _, graph, _ in cases(op)]
             assert all(k is not None for k in kernels), op.name
+
+
+def test_every_op_keeps_to_its_device() -> None:
+    """On torch's "meta" device, which has types and no values: what makes a tensor elsewhere
+    fails, and what differs from the CPU (integer products, scatters) takes its other way."""
+    torch = torch_target.require()
+    context = Context(torch, torch.device("meta"))
+    needs_values = {"check_index", "cross_entropy", "nll_loss"}
+    for op in OPS:
+        for sample, graph, arrays in cases(op):
+            whole = expand(flatten(graph), lambda node: find_kernel(context, node) is not None)
+            names = {n.op.name for n in whole.nodes}
+            moved: list[int] = []
+            program = Program(context, whole, lambda _, nbytes, moved=moved: moved.append(nbytes))
+            if names & needs_values or program.reference_ops:
+                assert set(program.reference_ops) <= {"matmul"}, f"{op.name} {sample}"
+                continue
+            [result] = program(arrays)
+            type_ = graph.outputs[0].type
+            assert result.device.type == "meta"
+            assert (tuple(result.shape), result.dtype) == (type_.shape, context.dtype(type_.dtype))
+            used = [n.type.nbytes for n in whole.inputs if whole.users[n] or n in whole.outputs]
+            assert moved == used

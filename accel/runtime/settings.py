@@ -102,14 +102,22 @@ def set_threshold(kind: str, elements: int | str | None) -> None:
 def use_preset(name: str) -> None:
     """Set all thresholds for a kind of machine: see `PRESETS`.
 
+    ``"calibrated"`` takes what `accel.calibrate` measured on this one.
+
     Raises
     ------
     ArgumentError
-        For an unknown preset.
+        For an unknown preset, or where nothing was calibrated.
     """
+    if name == "calibrated":
+        from .calibrate import calibrated_thresholds
+
+        state.set_default(thresholds=calibrated_thresholds())
+        return
     if name not in PRESETS:
         raise ArgumentError(
-            f"preset {name!r} is unknown", remedy="use one of " + ", ".join(PRESETS)
+            f"preset {name!r} is unknown",
+            remedy="use one of " + ", ".join([*PRESETS, "calibrated"]),
         )
     state.set_default(thresholds=MappingProxyType(dict(PRESETS[name])))
 
