@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Names to tensors in the file's dtypes.
+        Names, in alphabetical order, to tensors in the file's dtypes.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{os.fspath(path)} is not a valid safetensors file: {error}",
             remedy="check that the file was written completely",
         ) from error
-    return {name: accel.asarray(_read(name, entry)) for name, entry in entries}
+    return {name: accel.asarray(_read(name, entry)) for name, entry in sorted(entries, key=itemgetter(0))}
 
 
 def _read(name: str, entry: Mapping[str, Any]) -> np.ndarray:
