@@ -126,7 +126,10 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{os.fspath(path)} is not a valid safetensors file: {error}",
             remedy="check that the file was written completely",
         ) from error
-    return {name: accel.asarray(_read(name, entry)) for name, entry in sorted(entries, key=itemgetter(0))}
+    return {
+        name: accel.asarray(_read(name, entry))
+        for name, entry in sorted(entries, key=itemgetter(0))
+    }
 
 
 def _read(name: str, entry: Mapping[str, Any]) -> np.ndarray:
