@@ -14,9 +14,12 @@ import accel
 
 @accel.compile
 def normalise(x: Any, scale: Any) -> Any:
-    """A row's deviations from its mean, through a gate."""
+    """A row's deviations from its mean, through a gate.
+
+    The optimised graph has lost ``* 1.0``; it keeps ``+ 0.0``, which makes 0.0 of -0.0.
+    """
     centred = x - accel.mean(x, dim=-1, keepdim=True)
-    return accel.gelu(centred * scale) * 1.0 + 0.0 * 2.0
+    return accel.gelu(centred * scale) * 1.0 + 0.0
 
 
 def first_lines(text: str, count: int) -> str:
