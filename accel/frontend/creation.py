@@ -183,8 +183,8 @@ def from_dlpack(obj: Any, /, *, device: Any = None, copy: bool | None = None) ->
 
 
 # -- from a shape ------------------------------------------------------------------------
-def _number(value: Any, dtype: DType) -> Any:
-    """A 0-d array of the dtype.
+def number_of(value: Any, dtype: DType) -> Any:
+    """A Python number as a 0-d array of the dtype, exactly where the dtype can.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def _number(value: Any, dtype: DType) -> Any:
             value = int(value)
         return dtype.numpy.type(value)
     except (OverflowError, ValueError, TypeError):
-        raise ArgumentError(f"full: {value!r} does not fit {dtype}",
+        raise ArgumentError(f"{value!r} does not fit {dtype}",
                             remedy="choose another dtype") from None  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def _filled(
         found = as_tensor(value)
         value = found if dtype is None else record("cast", found, dtype=dtype)
     else:
-        value = _number(value, _python_dtype(value) if dtype is None else dtypes.to_dtype(dtype))
+        value = number_of(value, _python_dtype(value) if dtype is None else dtypes.to_dtype(dtype))
     return _leaf(record("broadcast_to", value, shape=shape), requires_grad)
 
 
@@ -259,7 +259,7 @@ def _constant(name: str, value: float, more: str = "") -> Any:
     def made(
         *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
     ) -> Tensor:  # fmt: skip
-        if len(shape) == 2 and not isinstance(shape[1], (int, np.integer)):
+        if len(shape) > 1 and not isinstance(shape[1], (int, np.integer)):
             shape, dtype = shape[:1], shape[1]  # NumPy's second argument
         given = shape[0] if len(shape) == 1 else shape
         given = tuple(given) if isinstance(given, list) else given

@@ -53,7 +53,10 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> T
     >>> accel.astype(accel.asarray([1.7, -1.7]), accel.int32).tolist()
     [1, -1]
     """
-    x, wanted = as_tensor(x), dtypes.to_dtype(dtype)
+    wanted = dtypes.to_dtype(dtype)
+    if type(x) in (bool, int, float, complex):
+        return Tensor(x, wanted)  # at once: through the default dtype it would be rounded
+    x = as_tensor(x)
     return x if x.dtype is wanted and not copy else record("cast", x, dtype=wanted)
 
 

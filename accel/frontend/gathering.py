@@ -12,8 +12,7 @@ from ..ir import dtypes
 from ..ir.axes import one_axis
 from ..ir.types import broadcast_shapes
 from .arguments import UNSET, axis_of, public
-from .indexing import get_item, spread, true_places
-from .operators import check_inplace_dtype
+from .indexing import get_item, spread, stored, true_places
 from .recording import as_tensor, record
 from .tensor import Tensor
 
@@ -108,10 +107,7 @@ def index_select(x: Any, dim: int, index: Any) -> Tensor:
 
 
 def _values_like(x: Tensor, value: Any, shape: tuple[int, ...]) -> Tensor:
-    value = as_tensor(value)
-    if value.dtype is not x.dtype:
-        check_inplace_dtype(x.dtype, value.dtype, "scatter")
-        value = record("cast", value, dtype=x.dtype)
+    value = stored(value, x.dtype, "scatter")
     return value if value.ndim else record("broadcast_to", value, shape=shape)
 
 

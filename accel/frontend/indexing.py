@@ -23,13 +23,15 @@ from ..errors import (
     TracedValueError,
 )  # fmt: skip
 from ..ir import dtypes
+from ..ir.dtypes import DType
 from ..ir.types import broadcast_shapes
 from .arguments import public
+from .creation import number_of
 from .operators import check_inplace_dtype
 from .recording import as_tensor, record
-from .tensor import Tensor
+from .tensor import Tensor, value_of
 
-__all__ = ["get_item", "set_item", "spread", "true_places"]
+__all__ = ["get_item", "set_item", "spread", "stored", "true_places"]
 
 Places = tuple[int, int, int]
 
@@ -293,11 +295,25 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
     IndexOutOfRangeError
         As in reading.
     """
+    x._assign(_updated(x, key, stored(value, x.dtype, "x[index] = value")))
+
+
+def stored(value: Any, dtype: DType, op: str) -> Tensor:
+    """`value` in the dtype of the tensor that takes it in.
+
+    Raises
+    ------
+    DTypeError
+        For a value of a higher kind.
+    """
+    if type(value) in (bool, int, float, complex):
+        check_inplace_dtype(dtype, dtypes.of_scalar(value), op)
+        return as_tensor(number_of(value, dtype))
     value = as_tensor(value)
-    if value.dtype is not x.dtype:
-        check_inplace_dtype(x.dtype, value.dtype, "x[index] = value")
-        value = record("cast", value, dtype=x.dtype)
-    x._assign(_updated(x, key, value))
+    if value.dtype is dtype and not value_of(value).type.weak:
+        return value
+    check_inplace_dtype(dtype, value.dtype, op)
+    return record("cast", value, dtype=dtype)
 
 
 def _updated(x: Tensor, key: Any, value: Tensor) -> Tensor:

@@ -36,7 +36,12 @@ def _power(x: Any, y: Any) -> Tensor:
 
 
 def _float_power(x: Any, y: Any) -> Tensor:
-    return record("pow", *(record("cast", v, dtype="float64") for v in (x, y)))
+    return record("pow", _converted(x, np.float64), _converted(y, np.float64))
+
+
+def _converted(x: Any, dtype: Any) -> Any:
+    """`x` in another dtype; Python numbers, which are exact, stay as they are."""
+    return x if type(x) in (bool, int, float, complex) else record("cast", x, dtype=dtype)
 
 
 def _logaddexp2(x: Any, y: Any) -> Tensor:
@@ -143,7 +148,7 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opti
         check_options(name, options)
         operands = [_operand(x) for x in inputs]
         if dtype is not None:
-            operands = [record("cast", x, dtype=dtype) for x in operands]
+            operands = [_converted(x, dtype) for x in operands]
         return function(*operands, **extra)
     if method in ("reduce", "accumulate"):
         return _folded(name, ufunc, method, inputs, options)

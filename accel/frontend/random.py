@@ -232,7 +232,9 @@ def uniform(
     """
     shape, kind = _placed("uniform", size, (low, high)), _float_of(dtype, (low, high))
     unit = _draw("random_uniform", generator, shape=shape, dtype=kind)
-    scaled = record("add", record("mul", unit, record("sub", high, low)), low)
+    plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
+    width = high - low if plain else record("sub", high, low)
+    scaled = record("add", record("mul", unit, width), low)
     return record("cast", scaled, dtype=kind) if scaled.dtype is not kind else scaled
 
 

@@ -63,10 +63,14 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
 def _record(
     name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
 ) -> Tensor:
+    op = get_op(name)
     values = [as_value(o, state.tracer) for o in operands]
-    if state.tracer is None and values and all(v.type.weak for v in values):
-        values = [_strong_constant(v) for v in values]
-    return Tensor._of(apply(get_op(name), values, attrs, state))
+    if values and all(v.type.weak for v in values) and op is not _CAST:
+        # Numbers alone take the default dtypes; in a trace they stay weak until they meet an
+        # array, but only element by element: a number given a shape is an array.
+        if state.tracer is None or not op.pointwise:
+            values = [_cast(v, strong_type(v.type).dtype, None, state.tracer) for v in values]
+    return Tensor._of(apply(op, values, attrs, state))
 
 
 def apply(
@@ -79,7 +83,8 @@ def apply(
     requires_grad = False
     for value, target in zip(values, resolved.operand_dtypes, strict=True):
         if target is not None:
-            value = _cast(value, target, loc, state.tracer)
+            weak = all(v.type.weak for v in values)  # scalars among themselves stay weak
+            value = _cast(value, target, weak, loc, state.tracer)
         requires_grad = requires_grad or value.requires_grad
         inputs.append(value)
     requires_grad = (
@@ -93,14 +98,13 @@ def apply(
     return made
 
 
-def _cast(value: Value, dtype: DType, loc: Any, tracer: Any) -> Value:
+def _cast(value: Value, dtype: DType, weak: bool, loc: Any, tracer: Any) -> Value:
     if value.op is _CONSTANT:
-        return constant_value(value.attrs["value"], dtype, False, tracer)
-    if value.type.dtype is dtype and not value.type.weak:
-        return value
+        return constant_value(value.attrs["value"], dtype, weak, tracer)
+    type_ = TensorType(dtype, value.type.shape, value.type.device, weak)
     flows = value.requires_grad and dtype.is_inexact
-    return Value(TensorType(dtype, value.type.shape, value.type.device), _CAST, (value,),
-                 {"dtype": dtype, "weak": False}, loc, None, flows, tracer)  # fmt: skip
+    attrs = {"dtype": dtype, "weak": weak}
+    return Value(type_, _CAST, (value,), attrs, loc, None, flows, tracer)
 
 
 def constant_value(number: Any, dtype: DType, weak: bool, tracer: Any) -> Value:
