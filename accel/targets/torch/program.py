@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ FAMILIES = (composite, movement, pointwise, reduce)
 Observer = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One call: its function, the slots that it reads and writes, those that end with it."""
 
     kernel: Kernel
@@ -88,7 +86,8 @@ class Program:
         self._observe = observe
         slots = {node: i for i, node in enumerate(graph.nodes)}
         readers = {i for node in graph.nodes for i in node.inputs} | set(graph.outputs)
-        self._inputs = tuple((slots[n], n in readers) for n in graph.inputs)
+        self._inputs = tuple((slots[n], i) for i, n in enumerate(graph.inputs) if n in readers)
+        self._on_cpu = context.on_cpu
         self._outputs = tuple(slots[n] for n in graph.outputs)
         self._constants: dict[int, Any] = {}
         self._template: list[Any] = [None] * len(slots)
@@ -125,7 +124,7 @@ class Program:
         torch = self._context.torch
         arrays = [bridge.to_host(torch, t) for t in tensors]
         result = bridge.from_host(torch, run_node(node, arrays)).to(self._context.device)
-        if not self._context.on_cpu:
+        if not self._on_cpu:
             self._note(len(arrays) + 1, sum(a.nbytes for a in arrays) + result.nbytes)
         return result
 
@@ -135,10 +134,11 @@ class Program:
 
     def _enter(self, buffer: Any) -> Any:
         """A tensor of `buffer` on the device."""
+        tensor = buffer
         if isinstance(buffer, np.ndarray):
             tensor = bridge.from_host(self._context.torch, buffer)
-        else:
-            tensor = buffer
+            if self._on_cpu:
+                return tensor
         if tensor.device == self._context.device:
             return tensor
         self._note(1, tensor.nbytes)
@@ -156,25 +156,21 @@ class Program:
         """
         torch = self._context.torch
         values = list(self._template)
+        taken = set(self._constant_memory)
         node: Node | None = None
         try:
             with torch.no_grad():
-                for (slot, is_read), buffer in zip(self._inputs, buffers, strict=True):
-                    if is_read:
-                        values[slot] = self._enter(buffer)
-                taken = {values[slot].untyped_storage().data_ptr()
-                         for slot, is_read in self._inputs if is_read}  # fmt: skip
-                taken |= self._constant_memory
+                for slot, place in self._inputs:
+                    values[slot] = tensor = self._enter(buffers[place])
+                    taken.add(tensor.untyped_storage().data_ptr())
                 for instruction in self._code:
-                    node = instruction.node
-                    values[instruction.write] = instruction.kernel(
-                        *[values[i] for i in instruction.reads]
-                    )
-                    for slot in instruction.frees:
+                    kernel, reads, write, frees, node = instruction
+                    values[write] = kernel(*[values[i] for i in reads])
+                    for slot in frees:
                         values[slot] = None
                 results = [bridge.settle(torch, values[s], taken) for s in self._outputs]
-                if self._context.on_cpu:
-                    results = [bridge.to_host(torch, t) for t in results]
+                if self._on_cpu:
+                    return [bridge.to_host(torch, t) for t in results]
                 return results
         except AccelError as error:
             error.loc = error.loc or (node.loc if node is not None else None)
