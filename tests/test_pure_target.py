@@ -19,7 +19,7 @@ from accel.ir.op import get_op
 from accel.ir.parsing import parse
 from accel.ir.types import TensorType
 from accel.passes.differentiate import differentiate
-from accel.targets.pure import KERNELS, PureRun, compile_run
+from accel.targets.pure import KERNELS, PureRun, compile_run, entry
 from accel.targets.pure.views import Buffer, moved
 from accel.targets.reference import run_graph
 
@@ -461,6 +461,17 @@ def test_what_kernels_show() -> None:
     for kernel in run.kernels:
         assert f"define i64 @{kernel.name}" in kernel.ir()
     assert "ret" in loop.assembly()
+
+
+def test_arrays_of_an_unknown_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NumPy's struct is not as expected, pointers come through its interface."""
+    monkeypatch.setattr(entry, "_layout_holds", lambda: False)
+    entry._entry.cache_clear()
+    try:
+        checked(lambda b, x: b.softmax(b.matmul(x, x), axis=0), normal(6, 6))
+        assert entry._entry()[0] is None
+    finally:
+        entry._entry.cache_clear()
 
 
 def test_concurrent_callers() -> None:

@@ -28,7 +28,8 @@ from accel.targets.pure.llvm_text import Function, module_text
 
 __all__ = [
     "CodeModule", "Kernel", "KernelCache", "Machine", "assembly", "compile_module",
-    "emit_object", "host_machine", "load_object", "machine_for_level", "run_program",
+    "driver_address", "emit_object", "host_machine", "load_object", "machine_for_level",
+    "run_program",
 ]  # fmt: skip
 
 
@@ -457,11 +458,25 @@ def _driver_text() -> str:
     return module_text([fn])
 
 
-@functools.cache
+_DRIVER_LOCK = threading.Lock()
+
+
 def _driver() -> tuple[CodeModule, Callable[[int, int, int], int]]:
+    """The driver, compiled once: of two racing copies one would be unmapped while it runs."""
+    with _DRIVER_LOCK:
+        return _compiled_driver()
+
+
+@functools.cache
+def _compiled_driver() -> tuple[CodeModule, Callable[[int, int, int], int]]:
     code = compile_module(_driver_text())
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     return code, prototype(code.address("accel_run"))
+
+
+def driver_address() -> int:
+    """The address of ``accel_run``, which lives as long as the process."""
+    return _driver()[0].address("accel_run")
 
 
 def run_program(bases_address: int, program_address: int, count: int) -> int:

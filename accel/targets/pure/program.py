@@ -8,9 +8,8 @@ reference steps alternates native calls and NumPy.
 
 from __future__ import annotations
 
-import ctypes
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from ..reference import run_graph, run_node
 from .buffers import ALIGNMENT, plan_arena
 from .clusters import Source
 from .cut import Partition
-from .jit import KernelCache, run_program
+from .entry import Job, call, pointer
+from .jit import KernelCache
 from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
@@ -35,6 +35,9 @@ KERNELS = KernelCache()
 
 #: Arenas that a run keeps for its next calls.
 _ARENAS_KEPT = 4
+
+#: NumPy's flags of an array that is C-contiguous and aligned.
+_PLAIN = 0x0001 | 0x0100
 
 
 class PureRun:
@@ -59,56 +62,61 @@ class PureRun:
         self._graph = run
         self._arenas: deque[np.ndarray] = deque()
         partition, inputs, outputs = _partition(run)
-        self._steps = [step_of(c) for c in partition.ordered()]
-        plan = plan_arena(self._steps)
+        steps = [step_of(c) for c in partition.ordered()]
+        plan = plan_arena(steps)
         self.arena_bytes = plan.bytes
         constants = _numbered(partition.buffers, "constant")
         self._inputs = [n.type.dtype.numpy for n in run.inputs]
         self._outputs = [(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
-        self._constants = tuple([b.array for b in constants])
-        self._first_constant = len(inputs)
-        self._first_output = self._first_constant + len(constants)
-        self._arena = self._first_output + len(outputs)
+        self._constants = [b.array for b in constants if b.array is not None]
+        # The order of a call's arrays: inputs, outputs, the arena, constants.
+        self._arena = len(inputs) + len(outputs)
         self._offsets = plan.offsets
-        self._table = ctypes.c_int64 * (self._arena + 1)
-        self._constant_pointers = [_pointer(a) for a in self._constants if a is not None]
-        self._compile(plan.scratch)
+        self._compile(steps, plan.scratch)
 
     # -- building -------------------------------------------------------------------------
     def _place(self, buffer: Buffer) -> tuple[int, int]:
-        """Base index and byte offset of a buffer."""
-        if buffer.kind == "arena":
-            return self._arena, self._offsets.get(buffer, 0)  # one of no elements has no writer
-        first = {"input": 0, "constant": self._first_constant, "output": self._first_output}
+        """Which of the call's arrays holds a buffer, and at which byte."""
+        if buffer.kind == "arena":  # one of no elements may have no place
+            return self._arena, self._offsets.get(buffer, 0)
+        first = {"input": 0, "output": len(self._inputs), "constant": self._arena + 1}
         return first[buffer.kind] + buffer.index, 0
 
-    def _compile(self, scratch: Sequence[int]) -> None:
+    def _compile(self, steps: Sequence[Step], scratch: Sequence[int]) -> None:
         """Compile the kernels, and write the program as segments."""
-        sources = [s.sources() for s in self._steps]
+        sources = [s.sources() for s in steps]
         compiled = iter(KERNELS.ensure([source for own in sources for source in own]))
         kernels = [[next(compiled) for _ in own] for own in sources]
-        self._kept: list[Any] = kernels  # their code stays mapped as long as this run lives
-        self._segments: list[_Native | ReferenceStep] = []
-        pending: list[tuple[Record, Step]] = []
-        for step, own, at in zip(self._steps, kernels, scratch, strict=True):
+        self._kept: list[Any] = list(kernels)  # their code stays mapped as long as this run lives
+        self._segments: list[Job | ReferenceStep] = []
+        pending: list[Record] = []
+        for step, own, at in zip(steps, kernels, scratch, strict=True):
             if isinstance(step, ReferenceStep):
                 self._flush(pending)
                 self._segments.append(step)
                 continue
-            for record in step.records(self._place, own, (self._arena, at)):
-                pending.append((record, step))
+            pending += step.records(self._place, own, (self._arena, at))
         self._flush(pending)
-        pairs = zip(self._steps, kernels, strict=True)
+        pairs = zip(steps, kernels, strict=True)
         self.kernels: tuple[KernelInfo, ...] = tuple([i for s, own in pairs for i in s.info(own)])
-        self.native_calls = sum(isinstance(s, _Native) for s in self._segments)
+        self.native_calls = sum(isinstance(s, Job) for s in self._segments)
         self.reference_ops = tuple(
-            [s.node.op.name for s in self._steps if isinstance(s, ReferenceStep)]
+            [s.node.op.name for s in steps if isinstance(s, ReferenceStep)]
         )
 
-    def _flush(self, pending: list[tuple[Record, Step]]) -> None:
-        if pending:
-            self._segments.append(_Native(pending))
-            pending.clear()
+    def _flush(self, pending: list[Record]) -> None:
+        """End a stretch of native kernels."""
+        if not pending:
+            return
+        blocks = [np.array(record.arguments, np.int64) for record in pending]
+        self._kept.append(blocks)
+        rows = [
+            (record.kernel.address, pointer(block), 0, record.items)
+            for record, block in zip(pending, blocks, strict=True)
+        ]
+        bases = self._arena + 1 + len(self._constants)
+        self._segments.append(Job(bases, np.array(rows, np.int64)))
+        pending.clear()
 
     # -- calling --------------------------------------------------------------------------
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -119,23 +127,21 @@ class PureRun:
         IndexOutOfRangeError
             When an index is out of range; nothing has been changed.
         """
-        inputs = [_ready(a, d) for a, d in zip(arrays, self._inputs, strict=True)]
+        table = [_ready(a, d) for a, d in zip(arrays, self._inputs, strict=True)]
         outputs = [np.empty(shape, dtype) for shape, dtype in self._outputs]
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = np.empty(self.arena_bytes + ALIGNMENT, np.uint8)
-        base = -(-_pointer(arena) // ALIGNMENT) * ALIGNMENT
-        table = self._table(
-            *map(_pointer, inputs), *self._constant_pointers, *map(_pointer, outputs), base
-        )
-        address = ctypes.addressof(table)
+            arena = _new_arena(self.arena_bytes)
+        table += outputs
+        table.append(arena)
+        table += self._constants
         for segment in self._segments:
-            if isinstance(segment, _Native):
-                if run_program(address, segment.address, segment.count):
+            if isinstance(segment, Job):
+                if call(segment, table):
                     self._fail(arrays)
             else:
-                self._reference(segment, inputs, outputs, arena, base)
+                self._reference(segment, table)
         if len(self._arenas) < _ARENAS_KEPT:
             self._arenas.append(arena)
         return outputs
@@ -148,36 +154,12 @@ class PureRun:
             remedy="this is a bug of accel: please report it with the graph",
         )
 
-    def _reference(
-        self, step: ReferenceStep, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
-        arena: np.ndarray, base: int,
-    ) -> None:  # fmt: skip
+    def _reference(self, step: ReferenceStep, table: Sequence[np.ndarray]) -> None:
         def array(view: View) -> np.ndarray:
-            buffer = view.buffer
-            at = 0
-            if buffer.kind == "arena":
-                memory, at = arena, base - _pointer(arena) + self._place(buffer)[1]
-            elif buffer.kind == "constant":
-                memory = self._constants[buffer.index]  # type: ignore[assignment]
-            else:
-                memory = (inputs if buffer.kind == "input" else outputs)[buffer.index]
-            return _array(view, memory, at)
+            place, at = self._place(view.buffer)
+            return _array(view, table[place], at)
 
         array(step.target)[...] = run_node(step.node, [array(v) for v in step.operands])
-
-
-class _Native:
-    """A stretch of the program: a table of records for `run_program`."""
-
-    def __init__(self, pending: Sequence[tuple[Record, Step]]) -> None:
-        self.count = len(pending)
-        self.blocks = [np.array(r.arguments, np.int64) for r, _ in pending]
-        rows = [
-            (r.kernel.address, _pointer(block), 0, r.items)
-            for (r, _), block in zip(pending, self.blocks, strict=True)
-        ]
-        self.table = np.array(rows, np.int64)
-        self.address = _pointer(self.table)
 
 
 def _partition(run: Graph) -> tuple[Partition, list[Buffer], list[Buffer]]:
@@ -233,12 +215,17 @@ def _numbered(buffers: Sequence[Buffer], kind: str) -> list[Buffer]:
 # -- arrays ---------------------------------------------------------------------------------
 def _ready(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`array` as kernels need it: C-contiguous, aligned, in native byte order."""
-    if not isinstance(array, np.ndarray):  # a NumPy scalar
-        array = np.asarray(array)
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype == dtype and array.dtype.isnative:
-        return array
+    if isinstance(array, np.ndarray):
+        if array.flags.num & _PLAIN == _PLAIN and array.dtype is dtype:
+            return array
     return np.array(array, dtype, order="C")
+
+
+def _new_arena(size: int) -> np.ndarray:
+    """`size` bytes, aligned."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -pointer(raw) % ALIGNMENT
+    return raw[start : start + size]
 
 
 def _array(view: View, memory: np.ndarray, at: int) -> np.ndarray:
@@ -253,23 +240,3 @@ def _array(view: View, memory: np.ndarray, at: int) -> np.ndarray:
         (*[s * size for s in view.strides], 1),
     )  # fmt: skip
     return words.view(dtype).reshape(view.shape)
-
-
-def _pointer_by_interface(array: np.ndarray) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _pointer_by_layout(array: np.ndarray) -> int:
-    """The data pointer as the first field of NumPy's array struct: 5 times faster."""
-    return int(ctypes.c_ssize_t.from_address(id(array) + object.__basicsize__).value)
-
-
-def _layout_holds() -> bool:
-    """Whether NumPy arrays lie in memory as `_pointer_by_layout` expects."""
-    samples: list[np.ndarray] = [np.arange(5), np.zeros((3, 4), np.float32)[1:, ::2], np.array(2.5)]
-    return all(_pointer_by_layout(a) == _pointer_by_interface(a) for a in samples)
-
-
-_pointer: Callable[[np.ndarray], int] = (
-    _pointer_by_layout if _layout_holds() else _pointer_by_interface
-)

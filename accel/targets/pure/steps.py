@@ -50,18 +50,25 @@ class KernelInfo:
         ``loop``, ``matmul``, ``copy``, ``scatter`` or ``reference``.
     ops
         The ops it computes, in order.
-    text
-        Its loop nest, as a person reads it.
+    body
+        Its loop nest or product; `text` is its printed form.
     name
         Its symbol; empty for reference steps.
+    source
+        Its LLVM IR.
     """
 
     region: str
     kind: str
     ops: str
-    text: str
+    body: object
     name: str = ""
     source: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it computes, as a person reads it."""
+        return str(self.body)
 
     def ir(self) -> str:
         """Its LLVM IR."""
@@ -191,7 +198,7 @@ class LoopStep:
     def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
         name, source = (kernels[0].name, kernels[0].ir) if kernels else ("", "")
         c = self.cluster
-        return [KernelInfo(c.region, c.kind, self.ops, str(self.nest), name, source)]
+        return [KernelInfo(c.region, c.kind, self.ops, self.nest, name, source)]
 
 
 class ProductStep:
