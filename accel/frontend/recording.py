@@ -69,7 +69,7 @@ def _record(
         # Numbers alone take the default dtypes; in a trace they stay weak until they meet an
         # array, but only element by element: a number given a shape is an array.
         if state.tracer is None or not op.pointwise:
-            values = [_cast(v, strong_type(v.type).dtype, None, state.tracer) for v in values]
+            values = [_strong(v, state.tracer) for v in values]
     return Tensor._of(apply(op, values, attrs, state))
 
 
@@ -107,16 +107,22 @@ def _cast(value: Value, dtype: DType, weak: bool, loc: Any, tracer: Any) -> Valu
     return Value(type_, _CAST, (value,), attrs, loc, None, flows, tracer)
 
 
+def _strengthened(value: Value, tracer: Any) -> Value:
+    """A number in its default dtype."""
+    return _cast(value, strong_type(value.type).dtype, False, None, tracer)
+
+
 def constant_value(number: Any, dtype: DType, weak: bool, tracer: Any) -> Value:
     """A number known while recording, as a 0-d Value."""
     attrs: Mapping[str, Any] = {"value": number, "dtype": dtype, "weak": weak}
     return Value(TensorType(dtype, (), weak=weak), _CONSTANT, (), attrs, tracer=tracer)
 
 
-def _strong_constant(value: Value) -> Value:
-    if value.op is not _CONSTANT:
+def _strong(value: Value, tracer: Any) -> Value:
+    """A weak scalar in its default dtype."""
+    if not value.type.weak:
         return value
-    return constant_value(value.attrs["value"], strong_type(value.type).dtype, False, value.tracer)
+    return _cast(value, strong_type(value.type).dtype, False, None, tracer)
 
 
 def as_value(operand: Any, tracer: Any) -> Value:
@@ -162,4 +168,4 @@ def as_tensor(operand: Any) -> Tensor:
         return operand
     tracer = runtime_state.current().tracer
     value = as_value(operand, tracer)
-    return Tensor._of(value if tracer is not None else _strong_constant(value))
+    return Tensor._of(value if tracer is not None else _strong(value, tracer))
