@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from ..ir.builder import Builder
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from . import state
-from .compiler import compile_graph
 from .transfer import to_host
 
 __all__ = ["calibrate", "calibrated_thresholds"]
@@ -119,6 +117,9 @@ def calibrate(
 
 def _seconds(graph: Graph, mode: str, device: str | None, budget: float) -> float:
     """The best time of one call, results read by the host."""
+    # Late, because it brings in every target's machinery.
+    from .compiler import compile_graph
+
     rng = np.random.default_rng(0)
     arrays = [rng.random(n.type.shape, np.float32) for n in graph.inputs]
     with state.override(mode=mode, device=device if mode == "torch" else None, fallback="error"):
@@ -166,9 +167,9 @@ def _save(thresholds: Mapping[str, int | None], device: str | None) -> None:
     content = json.dumps({"thresholds": dict(thresholds), "device": device}, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(content)
-        os.replace(file.name, path)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(content)
+        os.replace(part, path)
     except OSError as error:
         LOG.warning("[accel] calibration is not kept for later processes: %s", error)
 
