@@ -163,6 +163,28 @@ def test_scalar_work_is_repeated_in_each_kernel() -> None:
     assert not any(k.text.startswith("nest []") for k in run.kernels)
 
 
+def test_dropout_is_one_kernel() -> None:
+    def body(b: Builder, x: Node, state: Node) -> Node:
+        kept = b.lt(b.random_uniform(state, shape=x.type.shape, dtype=F32), 0.9)
+        return b.mul(x, b.div(b.cast(kept, F32), 0.9))
+
+    assert kinds(checked(body, normal(8, 3, 5), np.array([7, 3]))) == ["loop"]
+
+
+def test_generated_values_in_several_shapes() -> None:
+    def body(b: Builder, x: Node) -> tuple[Node, ...]:
+        flat = b.mul(b.cast(b.iota(shape=(24,), axis=0), F32), b.sum(x))
+        ones = b.exp(b.full(0.5, (24,), F32))
+        shared = b.tanh(flat)
+        return (
+            b.add(b.reshape(flat, shape=(4, 6)), x), b.exp(b.reshape(ones, shape=(4, 6))), shared,
+            b.sum(b.reshape(shared, shape=(2, 12)), axis=1),
+            b.sum(b.reshape(b.sin(flat), shape=(2, 1, 12)), axis=2),
+        )  # fmt: skip
+
+    checked(body, normal(4, 6))
+
+
 # -- views and movement -----------------------------------------------------------------------
 MOVEMENTS: dict[str, Body] = {
     "permute": lambda b, x: b.permute(x, axes=(2, 0, 1)),

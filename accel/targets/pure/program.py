@@ -25,6 +25,7 @@ from .clusters import Source
 from .cut import Partition
 from .entry import Job, call, pointer
 from .jit import KernelCache
+from .reshapes import generate_in_shape
 from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
@@ -192,7 +193,7 @@ def _partition(run: Graph) -> tuple[Partition, list[Buffer], list[Buffer]]:
 
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops."""
-    return simplify(expand(body))
+    return simplify(generate_in_shape(simplify(expand(body))))
 
 
 def _output(partition: Partition, source: Source, node: Node, place: int) -> Buffer:
