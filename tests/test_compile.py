@@ -664,6 +664,7 @@ def test_tracebacks_of_a_traced_function_show_the_users_frames():
 def test_reading_gradients_of_a_float_argument():
     f = accel.compile(accel.grad(lambda x: x**3))
     assert f(2.0).item() == 12 and f(3.0).item() == 27 and misses(f) == 1
+    assert f(2.0).dtype is accel.float32
 
 
 def test_evaluation_while_recorded_waits_for_the_run():

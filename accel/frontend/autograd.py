@@ -227,6 +227,8 @@ def _differentiable(leaf: Any, position: int) -> Tensor:
             f"gradient with respect to argument {position}, which is {type(leaf).__name__}",
             loc=user_location(), remedy="name array arguments in argnums",
         ) from error  # fmt: skip
+    if value_of(tensor).type.weak:  # a float argument of a compiled function
+        tensor = record("cast", tensor, dtype=tensor.dtype)
     if not tensor.dtype.is_inexact:
         raise GradientError(
             f"gradient with respect to argument {position}, a tensor of {tensor.dtype}",

@@ -72,13 +72,14 @@ class Builder:
             for o in operands
         ]
         resolved = resolve(op, types, attrs)
+        weak = all(t.weak for t in types)  # scalars among themselves stay weak
         inputs = []
         for operand, type_, target in zip(operands, types, resolved.operand_dtypes, strict=True):
             if not isinstance(operand, Node):
-                weak = target is None and type_.weak
-                operand = self.constant(operand, target or type_.dtype, weak=weak)
+                stays = type_.weak and (target is None or weak)
+                operand = self.constant(operand, target or type_.dtype, weak=stays)
             elif target is not None:
-                operand = self.cast(operand, target)
+                operand = self.cast(operand, target, weak=weak)
             inputs.append(operand)
         return self.node(op, tuple(inputs), resolved.attrs, resolved.type)
 
@@ -124,13 +125,13 @@ class Builder:
             value = self.constant(value, dtype)
         return self.broadcast_to(value, shape=tuple(shape)) if shape else value
 
-    def cast(self, x: Node, dtype: DType) -> Node:
+    def cast(self, x: Node, dtype: DType, *, weak: bool = False) -> Node:
         """`x` in `dtype`; `x` itself where it has that dtype."""
-        if x.type.dtype is dtype and not x.type.weak:
+        if x.type.dtype is dtype and x.type.weak == weak:
             return x
         if x.op.name == "constant" and not isinstance(x.attrs["value"], Literal):
-            return self.constant(x.attrs["value"], dtype)
-        return self.node(get_op("cast"), (x,), {"dtype": dtype, "weak": False})
+            return self.constant(x.attrs["value"], dtype, weak=weak)
+        return self.node(get_op("cast"), (x,), {"dtype": dtype, "weak": weak})
 
     # -- graphs -----------------------------------------------------------------------------
     def graph(self, inputs: Sequence[Node], outputs: Sequence[Node]) -> Graph:
