@@ -17,6 +17,8 @@ from .frontend.gathering import *
 from .frontend.creation import *
 from .frontend.random import *
 from .frontend.dtype_functions import *
+from .frontend.namespace import array_namespace_info as __array_namespace_info__
+from .frontend.namespace import e, inf, nan, newaxis, pi
 from .frontend import linalg, methods as _methods  # gives Tensor its methods
 from .ir import parse
 from .ir.dtypes import (
@@ -31,10 +33,11 @@ from .runtime.info import (
 from .runtime.settings import (
     get_mode, get_threshold, mode, set_mode, set_threshold, thresholds, use_preset,
 )  # fmt: skip
-from . import nn, optim  # isort: skip
+from . import data, nn, optim
 from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip
 
 __version__ = "0.1.0"
+__array_api_version__ = "2024.12"
 
 
 def __getattr__(name: str) -> object:

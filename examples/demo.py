@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import accel
 from accel import nn, optim
+from accel.data import DataLoader, train_test_split
 
 HERE = Path(__file__).parent
 EPOCHS, BATCH, TEST = 30, 64, 360
@@ -25,9 +26,8 @@ def load_digits() -> tuple[Any, Any, Any, Any]:
     with np.load(HERE / "digits.npz") as data:
         pixels = data["images"].astype(np.float32) / 16
         labels = data["labels"].astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(labels))
-    train, test = order[TEST:], order[:TEST]
-    return pixels[train], labels[train], pixels[test], labels[test]
+    x_train, x_test, y_train, y_test = train_test_split(pixels, labels, test_size=TEST, seed=0)
+    return x_train, y_train, x_test, y_test
 
 
 def main() -> None:
@@ -49,21 +49,17 @@ def main() -> None:
     def predict(x: Any) -> Any:
         return model(x).argmax(dim=1)
 
-    rng = np.random.default_rng(1)
+    batches = DataLoader((x_train, y_train), BATCH, shuffle=True, drop_last=True)
     start = time.perf_counter()
     with tqdm(range(EPOCHS), desc="training", unit="epoch") as epochs:
         for _ in epochs:
-            order = rng.permutation(len(x_train))
-            losses = []
-            for first in range(0, len(order) - BATCH + 1, BATCH):
-                rows = order[first : first + BATCH]
-                losses.append(step(x_train[rows], y_train[rows]))
+            losses = [step(x, y) for x, y in batches]
             epochs.set_postfix(loss=f"{np.mean([loss.item() for loss in losses]):.4f}")
     seconds = time.perf_counter() - start
 
     accuracy = np.mean(predict(x_test).numpy() == y_test)
     print(f"\ntest accuracy: {accuracy * 100:.1f}%")
-    print(f"{EPOCHS} epochs of {len(x_train) // BATCH} steps in {seconds:.2f} s\n")
+    print(f"{EPOCHS} epochs of {len(batches)} steps in {seconds:.2f} s\n")
 
     batch = x_train[:BATCH], y_train[:BATCH]
     print("What the training step became (explain):")
