@@ -559,6 +559,20 @@ def test_dtype_functions() -> None:
         accel.promote_types(accel.int64, accel.uint64)
 
 
+def test_array_namespace() -> None:
+    info = accel.__array_namespace_info__()
+    assert info.dtypes(kind="real floating")["float32"] is accel.float32
+    named = list(info.dtypes(kind=("bool", "complex floating")))
+    assert named == ["bool", "complex64", "complex128"]
+    assert info.default_device() in info.devices()
+    assert info.default_dtypes()["integral"] is accel.int64
+    assert accel.ones(2)[accel.newaxis].shape == (1, 2) and accel.pi == math.pi
+    with pytest.raises(errors.DeviceError):
+        info.dtypes(device="cuda")
+    with pytest.raises(errors.ArgumentError):
+        info.dtypes(kind=3)
+
+
 # Methods ------------------------------------------------------------------------------------
 
 
@@ -575,6 +589,10 @@ def test_conversions_and_facts() -> None:
     assert x.new_zeros(2).dtype is accel.float32 and x.new_full((2,), 3).tolist() == [3.0, 3.0]
     assert x.real.shape == x.imag.shape == (3, 4)
     assert x.__array_namespace__() is accel
+    quotient, rest = divmod(accel.asarray([7, -7]), 2)
+    assert (quotient.tolist(), rest.tolist()) == ([3, -4], [1, 1])
+    assert divmod(7, accel.asarray([2]))[1].tolist() == [1]
+    close(round(accel.asarray([2.567]), 1), [2.6])
     with pytest.raises(errors.DeviceError, match="cannot be moved to cuda"):
         x.to("cuda:0")
     with pytest.raises(errors.ArgumentError, match="version"):

@@ -274,6 +274,8 @@ OWN: dict[str, Any] = {
     "__getitem__": indexing.get_item, "__setitem__": indexing.set_item,
     "__divmod__": lambda self, other: (record("floor_divide", self, other),
                                        record("remainder", self, other)),
+    "__rdivmod__": lambda self, other: (record("floor_divide", other, self),
+                                        record("remainder", other, self)),
     "__round__": lambda self, digits=0: functions.round(self, digits or 0),
     "__floor__": functions.floor, "__ceil__": functions.ceil, "__trunc__": functions.trunc,
 }  # fmt: skip
