@@ -179,6 +179,60 @@ def test_op_agrees_in_every_dtype(op: Op) -> None:
         check(graph, arrays, what)
 
 
+SPECIAL = {
+    "f": [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 7.0, 1e-40, 3e38, 88.0, -89.0],
+    "i": [0, 1, -1, 2, 3, 7, -7, 31, 32, 63, 64, 100, -100, -128, 127],
+    "u": [0, 1, 2, 3, 7, 31, 32, 63, 64, 200, 255],
+    "b": [False, True],
+}
+
+
+def special_values(dtype: dtypes.DType) -> np.ndarray:
+    ends = []
+    if dtype.kind in "iu":
+        ends = [np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max]
+    with np.errstate(all="ignore"):
+        return np.array([np.array(v).astype(dtype.numpy) for v in [*SPECIAL[dtype.kind], *ends]])
+
+
+@pytest.mark.parametrize("dtype", [d for d in dtypes.ALL if d.kind != "c"], ids=str)
+def test_pointwise_ops_on_all_tuples_of_special_values(dtype: dtypes.DType) -> None:
+    for op in OPS:
+        if op.form != "pointwise" or op.name in ("cast", "check_index"):
+            continue
+        values = special_values(dtype)
+        arity = op.arity[0]
+        operands = [values.reshape((-1,) + (1,) * (arity - 1 - i)) for i in range(arity)]
+        if op.name == "where":
+            operands[0] = np.array([True, False]).reshape(2, 1, 1)
+        if op.name in ("gelu", "addcmul", "addcdiv"):
+            # torch's gelu is NaN at infinity; the references of the others are computed in
+            # float64, which does not overflow on the way
+            sizes = np.abs(values.astype(np.float64))
+            values = values[(sizes < 1e20) & ((sizes > 1e-20) | (sizes == 0))]
+            operands = [values.reshape((-1,) + (1,) * (arity - 1 - i)) for i in range(arity)]
+        try:
+            graph, arrays = application(op, operands, {})
+        except AccelError:
+            continue  # not a dtype for this op
+        [expected] = run_graph(graph, arrays)
+        [found] = torch_target.compile_run(graph)(arrays)
+        if dtypes.to_dtype(expected.dtype).kind in "biu":
+            np.testing.assert_array_equal(found, expected, op.name)
+            continue
+        f, e = found.astype(np.float64), expected.astype(np.float64)
+        with np.errstate(all="ignore"):
+            bound = (op.ulp + 3) * roundoff(expected.dtype) * np.abs(e) + 2.0**-118
+            if op.error is not None:
+                wide = [a.astype(np.float64) for a in arrays]
+                none = [np.zeros(a.shape) for a in arrays]
+                more = op.error(wide, none, expected, graph.outputs[0].attrs)
+                bound = bound + np.nan_to_num(more, posinf=0.0)
+            good = (f == e) | (np.isnan(f) & np.isnan(e)) | (np.abs(f - e) <= bound)
+        at = tuple(np.argwhere(~good)[0]) if not good.all() else ()
+        assert good.all(), f"{op.name} at {at}: {f[at]} for {e[at]}"
+
+
 def test_only_the_longest_unsigned_integers_need_the_reference() -> None:
     for op in OPS:
         for what, graph, _ in retyped(op):

@@ -6,6 +6,7 @@ integer division traps, `sign` drops NaN, casts of what does not fit are undefin
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -134,14 +135,22 @@ def _remainder(context: Context, node: Node) -> Kernel:
         # A divisor of 1 gives 0, which is right for 0 (by definition) and -1.
         traps = (lambda y: (y == 0) | (y == -1)) if kind == "i" else (lambda y: y == 0)
         return lambda x, y: function(x, torch.where(traps(y), 1, y))
-    if node.op.name == "fmod":
-        return function
+    return _float_remainder(context, node, function)
 
-    def floats(x: Any, y: Any) -> Any:
-        rest = function(x, y)
+
+def _float_remainder(context: Context, node: Node, function: Kernel) -> Kernel:
+    """float32 goes through float64: torch's own gives NaN where the quotient overflows."""
+    torch, narrow = context.torch, context.dtype(node.type.dtype)
+    wide = torch.float64 if narrow is torch.float32 else narrow
+
+    def fmod(x: Any, y: Any) -> Any:
+        return function(x.to(wide), y.to(wide)).to(narrow)
+
+    def remainder(x: Any, y: Any) -> Any:
+        rest = fmod(x, y)
         return torch.where(rest == 0, torch.copysign(rest, y), rest)  # a zero has y's sign
 
-    return floats
+    return fmod if node.op.name == "fmod" else remainder
 
 
 # -- casts ----------------------------------------------------------------------------------
@@ -149,16 +158,15 @@ def _remainder(context: Context, node: Node) -> Kernel:
 def _cast(context: Context, node: Node) -> Kernel | None:
     source, target = node.inputs[0].type.dtype, node.type.dtype
     torch, wanted = context.torch, context.dtype(target)
-    if source.kind == "c" and target.kind not in "cb":
-        rest = torch.real
-    else:
-        rest = None
+    if target.name == "uint64" and source.kind in "fc":
+        return None  # saturates where int64 does not
     if source.kind in "fc" and target.kind in "iu":
-        if target.name == "uint64":
-            return None  # saturates where int64 does not
-        whole = _float_to_integer(torch, wanted)
-        return whole if rest is None else lambda x: whole(rest(x))
-    return (lambda x: x.to(wanted)) if rest is None else (lambda x: rest(x).to(wanted))
+        convert = _float_to_integer(torch, wanted)
+    else:
+        convert = methodcaller("to", wanted)
+    if source.kind == "c" and target.kind not in "cb":
+        return lambda x: convert(torch.real(x))
+    return convert
 
 
 def _float_to_integer(torch: Any, wanted: Any) -> Kernel:
@@ -190,7 +198,7 @@ def _check_index(context: Context, node: Node) -> Kernel | None:
 
 
 # -- activations -----------------------------------------------------------------------------
-@lowers("silu", "mish", "selu", "hardsigmoid", "hardswish", "logsigmoid", "tanhshrink")
+@lowers("silu", "mish", "selu", "hardsigmoid", "logsigmoid", "tanhshrink")
 def _activation(context: Context, node: Node) -> Kernel | None:
     return getattr(context.torch.nn.functional, node.op.name)
 
