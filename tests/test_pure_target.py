@@ -126,6 +126,8 @@ def test_cross_entropy_of_rows_is_one_kernel_and_their_mean_another() -> None:
     assert len(checked(lambda b, x, y: b.cross_entropy(x, y, reduction="none"), x, y).kernels) == 1
     run = checked(lambda b, x, y: b.mean(b.cross_entropy(x, y, reduction="none")), x, y)
     assert len(run.kernels) == 2
+    run = checked(lambda b, x, y: b.cross_entropy(x, y, reduction="mean"), x, y)
+    assert len(run.kernels) == 2
 
 
 def test_bias_activation_and_residual_join_the_product() -> None:
@@ -161,6 +163,17 @@ def test_scalar_work_is_repeated_in_each_kernel() -> None:
     run = checked(body, normal(50), normal(50), np.array(0.1))
     assert all(k.kind == "loop" for k in run.kernels)
     assert not any(k.text.startswith("nest []") for k in run.kernels)
+
+
+def test_all_scalar_work_is_one_kernel() -> None:
+    def body(b: Builder, s: Node, t: Node, x: Node) -> tuple[Node, ...]:
+        decays = [b.sqrt(b.sub(1.0, b.pow(rate, b.exp(n)))) for rate in (0.9, 0.5) for n in (s, t)]
+        return *decays, b.mul(b.add(x, decays[0]), decays[3])
+
+    run = checked(body, np.array(1.5), np.array(2.5), normal(6, 7).astype(np.float64))
+    assert len(run.kernels) == 2
+    counters = checked(lambda b, s, t: (b.add(s, 1.0), b.add(t, 1.0)), np.array(1.5), np.array(2.5))
+    assert [k.ops for k in counters.kernels] == ["add add"]
 
 
 def test_dropout_is_one_kernel() -> None:

@@ -97,7 +97,7 @@ class Cluster:
     stores
         Members that are written, and to where.
     copies
-        (source, target) pairs of a copy cluster.
+        (source, target) pairs of a copy cluster; several only of scalars.
     readers
         Clusters that read what this one stores.
     """

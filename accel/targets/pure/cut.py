@@ -53,7 +53,7 @@ class Partition(Growth):
     def region(self, name: str, body: Graph, operands: Sequence[Source]) -> list[Source]:
         """Cut one region of primitives; returns where its results can be read."""
         self.name, self.graph, self.results = name, body, set(body.outputs)
-        self.views = {}
+        self.views, self.scalars = {}, None
         self.known = dict(zip(body.inputs, operands, strict=True))
         for node in body.nodes[len(body.inputs) :]:
             self.known[node] = self._handlers.get(node.op.form, self._reference)(node)

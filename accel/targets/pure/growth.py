@@ -46,7 +46,18 @@ class Growth(Stores):
                         self.merge(other, base, node)
             if self.join(node, base):
                 return base
-        return self.alone(node)
+        return self.with_scalars(node) or self.alone(node)
+
+    def with_scalars(self, node: Node) -> Cluster | None:
+        """The region's cluster of scalar work, if `node` is such: one kernel serves all."""
+        if node.type.size != 1 or any(n.type.size != 1 for n in node.inputs):
+            return None
+        if self.scalars is not None:
+            cluster = self.scalars.final
+            if not cluster.extents and self.join(node, cluster):
+                return cluster
+        self.scalars = self.alone(node)
+        return self.scalars
 
     def alone(self, node: Node) -> Cluster:
         base = self.new("loop")
@@ -210,7 +221,8 @@ class Growth(Stores):
             return False
         if other.weight + base.weight > LARGEST_KERNEL:
             return False
-        if any(r is base or r.position <= base.position for r in other.other_readers()):
+        position = self.common_position(other, base)
+        if position is None:
             return False
         for operand in node.inputs:
             for view in leaves(s) if not isinstance(s := self.known[operand], Cluster) else ():
@@ -238,7 +250,22 @@ class Growth(Stores):
         if not settled(members, total, reduced, order, extents):
             return False
         self.absorb(other, base, renamed, extents, reduced)
+        base.position = position
         return True
+
+    def common_position(self, other: Cluster, base: Cluster) -> int | None:
+        """Where `other` and the later `base` can run as one: in the later's place if nobody
+        before it reads the earlier, in the earlier's if what the later reads is there."""
+        readers = list(other.other_readers())
+        if base in readers:
+            return None
+        if all(r.position > base.position for r in readers):
+            return base.position
+        for source in (*base.sources.values(), *base.tables.values()):
+            for view in leaves(source):
+                if any(w.final.position >= other.position for w in view.buffer.writers):
+                    return None
+        return other.position
 
     def absorb(
         self, other: Cluster, base: Cluster, renamed: dict[int, int], extents: list[int],

@@ -64,7 +64,8 @@ def loop_kernel(cluster: Cluster) -> LoopKernel:
     """The nest of a cluster of kind ``loop``, ``copy`` or ``scatter``."""
     writer = _Writer(cluster)
     if cluster.kind == "copy":
-        writer.copy(*cluster.copies[0])
+        for source, target in cluster.copies:
+            writer.copy(source, target)
     elif cluster.kind == "scatter":
         writer.scatter()
     else:

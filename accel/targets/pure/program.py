@@ -21,7 +21,7 @@ from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_graph, run_node
 from .buffers import ALIGNMENT, plan_arena
-from .clusters import Source
+from .clusters import Scalar, Source
 from .cut import Partition
 from .entry import Job, call, pointer
 from .jit import KernelCache
@@ -185,10 +185,7 @@ def _partition(run: Graph) -> tuple[Partition, list[Buffer], list[Buffer]]:
             known[node] = results[node.inputs[0]][node.attrs["index"]]
         else:
             known[node] = partition.top_level(node)
-    outputs = []
-    for place, node in enumerate(run.outputs):
-        outputs.append(_output(partition, known[node], node, place))
-    return partition, inputs, outputs
+    return partition, inputs, _outputs(partition, run, known)
 
 
 def primitives(body: Graph) -> Graph:
@@ -196,14 +193,22 @@ def primitives(body: Graph) -> Graph:
     return simplify(generate_in_shape(simplify(expand(body))))
 
 
-def _output(partition: Partition, source: Source, node: Node, place: int) -> Buffer:
-    """The buffer of one result: the one that holds it already, or a copy."""
-    if isinstance(source, View) and source.is_whole and source.buffer.kind == "arena":
-        buffer = source.buffer
-    else:
-        buffer = partition.copied(source, node.type.dtype, node.type.shape).buffer
-    buffer.kind, buffer.index = "output", place
-    return buffer
+def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:
+    """The buffers of the results: those that hold them already, else copies."""
+    scalars = [s for n in run.outputs if isinstance(s := known[n], Scalar) and not n.type.shape]
+    computed = iter(partition.computed_scalars(scalars))
+    outputs = []
+    for place, node in enumerate(run.outputs):
+        source = known[node]
+        if isinstance(source, Scalar) and not node.type.shape:
+            buffer = next(computed)
+        elif isinstance(source, View) and source.is_whole and source.buffer.kind == "arena":
+            buffer = source.buffer
+        else:
+            buffer = partition.copied(source, node.type.dtype, node.type.shape).buffer
+        buffer.kind, buffer.index = "output", place
+        outputs.append(buffer)
+    return outputs
 
 
 def _numbered(buffers: Sequence[Buffer], kind: str) -> list[Buffer]:

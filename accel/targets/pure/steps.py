@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...ir.node import Node
 from . import gemm
-from .clusters import Cluster, leaves
+from .clusters import Cluster, Scalar, leaves
 from .emit import emit_nest, pack_arguments, scratch_bytes, work_items
 from .jit import Kernel, Machine, assembly, host_machine
 from .loops import LoopKernel, loop_kernel
@@ -121,7 +121,8 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
 def _summary(cluster: Cluster) -> str:
     """The ops of a cluster in order, those that are only movement left out."""
     if cluster.kind == "copy":
-        return "copy"
+        work = [s.node.op.name for s, _ in cluster.copies if isinstance(s, Scalar)]
+        return " ".join(work or ["copy"])
     order = cluster.graph.index
     members = sorted(cluster.axes, key=order.__getitem__)
     names = [n.op.name for n in members if n not in cluster.alias]

@@ -6,7 +6,7 @@ gives the view that holds it, and makes its cluster write it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Stores:
         For each value of the region what it is: a source, or the cluster that computes it.
     views
         Values that are stored.
+    scalars
+        The latest cluster of work on scalars in this region.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Stores:
         self.graph = Graph((), (), ())
         self.results: set[Node] = set()
         self.name = ""
+        self.scalars: Cluster | None = None
         self.count = 0
 
     def new(self, kind: str, node: Node | None = None) -> Cluster:
@@ -123,6 +126,16 @@ class Stores:
         target = self.target(dtype, shape, cluster)
         self.copy_to(cluster, source, target)
         return target
+
+    def computed_scalars(self, sources: Sequence[Scalar]) -> list[Buffer]:
+        """Scalar work stored, all of it by one kernel."""
+        if not sources:
+            return []
+        cluster = self.new("copy")
+        targets = [self.target(source.dtype, (), cluster) for source in sources]
+        for source, target in zip(sources, targets, strict=True):
+            self.copy_to(cluster, source, target)
+        return [target.buffer for target in targets]
 
     def copy_to(self, cluster: Cluster, source: Source, target: View) -> None:
         if isinstance(source, Number) and source.dtype not in ELEMENTS:
