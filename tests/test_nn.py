@@ -291,6 +291,22 @@ def test_linear_initial_range_and_errors() -> None:
         layer(accel.ones((2, 99))).numpy()
 
 
+def test_errors_in_a_model_show_the_users_frames_only() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(3, 2))
+
+        def forward(self, x):
+            return self.inner(x)
+
+    with pytest.raises(errors.ShapeError) as caught:
+        Outer()(accel.ones((2, 4)))
+    functions = [entry.name for entry in caught.traceback]
+    assert functions[-1] == "forward" and len(functions) == 3  # the test, one call, forward
+    assert "test_nn.py" in str(caught.value)
+
+
 def test_the_seed_decides_initial_values() -> None:
     first, second = perceptron(), perceptron()
     np.testing.assert_array_equal(first[0].weight.numpy(), second[0].weight.numpy())

@@ -35,8 +35,8 @@ from ..frontend.functions import (
     tanh,
     tanhshrink,
 )
+from ..frontend.norms import log_softmax, softmax
 from ..frontend.recording import as_tensor, record
-from ..frontend.reductions import log_softmax, softmax
 from ..frontend.tensor import Tensor
 
 __all__ = [

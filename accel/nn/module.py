@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import accel
 
-from ..errors import ArgumentError, NotAnArrayError, ShapeError
+from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError
 from ..frontend.module_state import Stateful
 from ..frontend.tensor import Tensor
+from ..frontend.values import hide_frames
 from .parameter import Parameter
 
 __all__ = ["IncompatibleKeys", "Module"]
@@ -67,7 +68,10 @@ class Module(Stateful):
         raise TypeError(f"{type(self).__name__} has no forward method")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except AccelError as error:
+            raise hide_frames(error) from error.__cause__
 
     # Walking the tree ----------------------------------------------------------------------
 
