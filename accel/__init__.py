@@ -10,6 +10,7 @@ from .frontend.lazy import eval
 from .frontend.tensor import Tensor
 from .frontend.functions import *
 from .frontend.reductions import *
+from .frontend.norms import *
 from .frontend.shapes import *
 from .frontend.joining import *
 from .frontend.linear_algebra import *

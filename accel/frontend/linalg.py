@@ -8,8 +8,8 @@ from ..errors import ShapeError
 from .arguments import public
 from .joining import diagonal
 from .linear_algebra import cross, matmul, outer, tensordot, trace, vecdot
+from .norms import norm, vector_norm
 from .recording import as_tensor, record
-from .reductions import norm, vector_norm
 from .shapes import matrix_transpose
 from .tensor import Tensor
 

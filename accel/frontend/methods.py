@@ -20,6 +20,7 @@ from . import (
     indexing,
     joining,
     linear_algebra,
+    norms,
     numpy_protocol,
     random,
     reductions,
@@ -45,8 +46,9 @@ METHODS: dict[ModuleType, str] = {
         positive pow prelu rad2deg reciprocal relu remainder round rsqrt sigmoid sign signbit
         sin sinc sinh sqrt square sub subtract tan tanh true_divide trunc xlogy""",
     reductions: """
-        all amax amin any argmax argmin count_nonzero cumprod cumsum diff log_softmax
-        logcumsumexp logsumexp max mean min nanmean nansum norm prod softmax std sum var""",
+        all amax amin any argmax argmin count_nonzero cumprod cumsum diff
+        logcumsumexp logsumexp max mean min nanmean nansum prod std sum var""",
+    norms: "log_softmax norm softmax",
     shapes: """
         broadcast_to clone contiguous expand flatten flip fliplr flipud moveaxis movedim permute
         ravel repeat_interleave reshape roll rot90 squeeze swapaxes swapdims t tile transpose tril

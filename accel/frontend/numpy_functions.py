@@ -22,6 +22,7 @@ from . import (
     gathering,
     joining,
     linear_algebra,
+    norms,
     reductions,
     shapes,
 )  # fmt: skip
@@ -240,8 +241,8 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
     x = as_tensor(x)
     x = x if x.dtype.is_inexact else dtype_functions.astype(x, dtypes.float32)
     if ord is None:
-        return reductions.vector_norm(x, 2, axis=axis, keepdims=keepdims)
-    return reductions.norm(x, ord=ord, axis=axis, keepdims=keepdims)
+        return norms.vector_norm(x, 2, axis=axis, keepdims=keepdims)
+    return norms.norm(x, ord=ord, axis=axis, keepdims=keepdims)
 
 
 # -- element-wise --------------------------------------------------------------------------
