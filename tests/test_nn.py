@@ -423,6 +423,13 @@ def test_losses() -> None:
         nn.CrossEntropyLoss()(x, accel.asarray(np.array([0, 1, 2, 3, 0]))).numpy()
 
 
+def test_cosine_similarity_of_zero_is_zero() -> None:
+    x = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    y = np.array([[4.0, 3.0], [1.0, 1.0]], np.float32)
+    found = functional.cosine_similarity(accel.asarray(x), accel.asarray(y))
+    np.testing.assert_allclose(found.numpy(), [0.96, 0.0], rtol=1e-6)
+
+
 def test_ignored_rows_count_neither_in_the_loss_nor_in_its_gradient() -> None:
     logits = accel.asarray(np.zeros((2, 3), np.float32)).requires_grad_()
     loss = nn.CrossEntropyLoss(ignore_index=-1)(logits, accel.asarray(np.array([1, -1])))

@@ -40,7 +40,8 @@ from ..frontend.recording import as_tensor, record
 from ..frontend.tensor import Tensor
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cross_entropy", "dropout",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cosine_similarity", "cross_entropy",
+    "dropout",
     "elu", "embedding", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "huber_loss",
     "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish",
     "mse_loss", "nll_loss", "one_hot", "prelu", "relu", "relu6", "rms_norm", "selu", "sigmoid",
@@ -280,6 +281,23 @@ def binary_cross_entropy(x: Any, target: Any, *, reduction: str = "mean") -> Ten
 def binary_cross_entropy_with_logits(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Of logits `x` and targets in [0, 1], computed without overflow."""
     return record("binary_cross_entropy_with_logits", x, target, reduction=reduction)
+
+
+@public
+def cosine_similarity(x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The product of `x` and `y` along `dim` over their lengths, each at least `eps`.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x, y = accel.Tensor([[3.0, 4.0]]), accel.Tensor([[4.0, 3.0]])
+    >>> round(accel.nn.functional.cosine_similarity(x, y).item(), 4)
+    0.96
+    """
+    x, y = as_tensor(x), as_tensor(y)
+    lengths = [accel.sqrt(accel.sum(each * each, dim=dim)) for each in (x, y)]
+    first, second = (accel.maximum(length, eps) for length in lengths)
+    return accel.sum(x * y, dim=dim) / (first * second)
 
 
 @public
