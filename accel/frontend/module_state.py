@@ -19,7 +19,6 @@ from .values import user_location
 __all__ = ["Stateful", "epoch", "hyperparameter", "tensors_of"]
 
 _epoch = [0]
-_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 
 
 def epoch() -> int:

@@ -107,11 +107,6 @@ def _cast(value: Value, dtype: DType, weak: bool, loc: Any, tracer: Any) -> Valu
     return Value(type_, _CAST, (value,), attrs, loc, None, flows, tracer)
 
 
-def _strengthened(value: Value, tracer: Any) -> Value:
-    """A number in its default dtype."""
-    return _cast(value, strong_type(value.type).dtype, False, None, tracer)
-
-
 def constant_value(number: Any, dtype: DType, weak: bool, tracer: Any) -> Value:
     """A number known while recording, as a 0-d Value."""
     attrs: Mapping[str, Any] = {"value": number, "dtype": dtype, "weak": weak}

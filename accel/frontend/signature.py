@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import TraceError
 from .module_state import Stateful
 from .tensor import Tensor
-from .trees import LEAF, _flatten, paths
+from .trees import LEAF, flatten_into, paths
 from .values import user_location
 
 __all__ = ["argument_names", "describe_change", "signature"]
@@ -75,9 +75,9 @@ def signature(
             leaves.append(argument)
             structure.append(LEAF)
         else:
-            structure.append(_flatten(argument, leaves))
+            structure.append(flatten_into(argument, leaves))
     for name in kwargs:
-        structure.append((name, _flatten(kwargs[name], leaves)))
+        structure.append((name, flatten_into(kwargs[name], leaves)))
     try:
         keys = [_leaf_key(leaf) for leaf in leaves]
     except TypeError:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-__all__ = ["LEAF", "flatten", "leaves", "map_leaves", "paths", "unflatten"]
+__all__ = ["LEAF", "flatten", "flatten_into", "leaves", "map_leaves", "paths", "unflatten"]
 
 #: The structure of a leaf.
 LEAF = "*"
@@ -45,16 +45,17 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     {'a': [1, 2], 'b': None}
     """
     found: list[Any] = []
-    return found, _flatten(tree, found)
+    return found, flatten_into(tree, found)
 
 
-def _flatten(tree: Any, found: list[Any]) -> Structure:
+def flatten_into(tree: Any, found: list[Any]) -> Structure:
+    """Append the leaves of `tree` to `found`; returns its structure."""
     parts = _children(tree)
     if parts is None:
         found.append(tree)
         return LEAF
     keys, children = parts
-    return (type(tree), keys, tuple([_flatten(child, found) for child in children]))
+    return (type(tree), keys, tuple([flatten_into(child, found) for child in children]))
 
 
 def unflatten(structure: Structure, values: list[Any]) -> Any:
