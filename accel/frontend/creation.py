@@ -192,8 +192,11 @@ def number_of(value: Any, dtype: DType) -> Any:
         For a number that the dtype cannot hold.
     """
     try:
-        if dtype.is_integer and isinstance(value, float):
+        if dtype.is_integer:
+            limits = np.iinfo(dtype.numpy)
             value = int(value)
+            if not limits.min <= value <= limits.max:  # NumPy 1 would wrap
+                raise OverflowError
         return dtype.numpy.type(value)
     except (OverflowError, ValueError, TypeError):
         raise ArgumentError(f"{value!r} does not fit {dtype}",
