@@ -144,6 +144,12 @@ def _dot_type(x: TensorType, y: TensorType) -> TensorType:
     return x.with_shape(x.shape[:-1] + rest)
 
 
+def _dot_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """NumPy's dot takes 0 times infinity of a 0-d operand for 0."""
+    with np.errstate(all="ignore"):
+        return np.dot(x, y) if x.ndim and y.ndim else np.multiply(x, y)
+
+
 def _dot_expand(b: Builder, x: Node, y: Node) -> Node:
     if x.type.ndim == 0 or y.type.ndim == 0:
         return b.mul(x, y)
@@ -154,7 +160,7 @@ def _dot_expand(b: Builder, x: Node, y: Node) -> Node:
 
 register(Op(
     name="dot", form="composite", category="matmul", arity=(2, 2), kinds=NUMERIC,
-    infer=_dot_type, expand=_dot_expand, cost=2.0, reference=np.dot,
+    infer=_dot_type, expand=_dot_expand, cost=2.0, reference=_dot_reference,
     samples=lambda: [
         *[Sample(_types(*s)) for s in [((4,), (4,)), ((3, 4), (4, 2)), ((), (3,)), ((2, 3), (3,)),
                                        ((2, 3), (4, 3, 2)), ((0,), (0,))]],
