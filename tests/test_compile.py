@@ -16,7 +16,9 @@ import pytest
 
 import accel
 from accel import Tensor
-from accel.errors import ArgumentError, ShapeError, TracedValueError, TraceError
+from accel.errors import (
+    ArgumentError, ShapeError, TracedValueError, TraceError, UnsupportedDTypeError,
+)  # fmt: skip
 from accel.frontend.module_state import Stateful, hyperparameter
 from accel.frontend.recording import record
 
@@ -184,6 +186,17 @@ def test_a_float_that_decides_becomes_static():
     assert f(x, 4.0, 1.0).tolist() == [2] and misses(f) == 2
     assert f(x, float("nan"), 1.0).tolist() == [1]
     assert f(x, float("nan"), 1.0).tolist() == [1] and misses(f) == 3
+
+
+def test_a_float_that_is_spelt_out_becomes_static():
+    f = accel.compile(lambda x, s: {f"x{s}": x, f"{s:.1f}": x})
+    assert list(f(np.ones(1), 2.0)) == ["x2.0", "2.0"]
+    assert list(f(np.ones(1), 3.0)) == ["x3.0", "3.0"]
+
+
+def test_an_argument_without_a_dtype_of_accel_is_located():
+    with pytest.raises(UnsupportedDTypeError, match=r"test_compile\.py:\d+"):
+        accel.compile(lambda x: x)(np.zeros(2, "M8[s]"))
 
 
 def test_a_float_result_stands_alone_as_float32():

@@ -325,7 +325,9 @@ class Tensor:
         return f"{name}{text})"
 
     def __format__(self, spec: str) -> str:
-        return format(self._scalar("format()"), spec) if spec else repr(self)
+        # a float argument of a compiled function is spelt like the float that it stands for
+        wanted = spec or value_of(self).type.weak
+        return format(self._scalar("format()"), spec) if wanted else repr(self)
 
     # -- rebinding -----------------------------------------------------------------------
     def _set(self, value: Value) -> None:
