@@ -17,7 +17,11 @@ import pytest
 import accel
 from accel import Tensor
 from accel.errors import (
-    ArgumentError, ShapeError, TracedValueError, TraceError, UnsupportedDTypeError,
+    ArgumentError,
+    ShapeError,
+    TracedValueError,
+    TraceError,
+    UnsupportedDTypeError,
 )  # fmt: skip
 from accel.frontend.module_state import Stateful, hyperparameter
 from accel.frontend.recording import record
