@@ -19,7 +19,7 @@ from accel.ir.op import get_op
 from accel.ir.parsing import parse
 from accel.ir.types import TensorType
 from accel.passes.differentiate import differentiate
-from accel.targets.pure import KERNELS, PureRun, compile_run, entry
+from accel.targets.pure import KERNELS, PureRun, compile_run, entry, program
 from accel.targets.pure.views import Buffer, moved
 from accel.targets.reference import run_graph
 
@@ -451,6 +451,22 @@ def test_an_index_out_of_range_raises_and_changes_nothing() -> None:
     assert caught.value.loc == Location("user.py", 12)
     np.testing.assert_array_equal(array, normal(5, 3))
     agree(run, body, [array, np.array([1, 1, 1, 1])])
+
+
+def test_a_failed_check_names_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the reference, in higher precision, finds the index in range."""
+    monkeypatch.setattr(program, "run_graph", lambda graph, arrays: [])
+    b = Builder()
+    x = b.input("x", TensorType(F32, (5,)))
+    i = b.input("i", TensorType(I64, (4,)))
+    first = b.check_index(i, size=9, what="first")
+    b.loc = Location("user.py", 7)
+    second = b.check_index(b.mul(i, 2), size=4, what="second")
+    total = b.add(b.sum(b.exp(x)), b.sum(b.add(b.cast(first, F32), b.cast(second, F32))))
+    run = compile_run(one_region(b.graph([x, i], [total])))
+    with pytest.raises(IndexOutOfRangeError, match="second is out of range for size 4") as caught:
+        run([normal(5), np.array([0, 1, 1, 3])])
+    assert caught.value.loc == Location("user.py", 7)
 
 
 def test_gathers_and_scatters() -> None:

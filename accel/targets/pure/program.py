@@ -1,9 +1,9 @@
 """From a run of regions to native code: :class:`PureRun`.
 
 Building: expand the regions to primitives, cut them into clusters, turn clusters into steps,
-plan the arena, compile all missing kernels in one module, write the program. Calling: fill
-the table of pointers (inputs, constants, outputs, arena), one native call, done. A run with
-reference steps alternates native calls and NumPy.
+plan the arena, compile all missing kernels in one module, write the program. Calling: list
+the arrays (inputs, outputs, arena, constants), one native call, done. A run with reference
+steps alternates native calls and NumPy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InternalCompilerError
+from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
@@ -90,6 +90,7 @@ class PureRun:
         kernels = [[next(compiled) for _ in own] for own in sources]
         self._kept: list[Any] = list(kernels)  # their code stays mapped as long as this run lives
         self._segments: list[Job | ReferenceStep] = []
+        self._checks: dict[Job, list[tuple[Node, ...]]] = {}
         pending: list[Record] = []
         for step, own, at in zip(steps, kernels, scratch, strict=True):
             if isinstance(step, ReferenceStep):
@@ -116,7 +117,9 @@ class PureRun:
             for record, block in zip(pending, blocks, strict=True)
         ]
         bases = self._arena + 1 + len(self._constants)
-        self._segments.append(Job(bases, np.array(rows, np.int64)))
+        job = Job(bases, np.array(rows, np.int64))
+        self._segments.append(job)
+        self._checks[job] = [record.checks for record in pending]
         pending.clear()
 
     # -- calling --------------------------------------------------------------------------
@@ -139,20 +142,25 @@ class PureRun:
         table += self._constants
         for segment in self._segments:
             if isinstance(segment, Job):
-                if call(segment, table):
-                    self._fail(arrays)
+                status = call(segment, table)
+                if status:
+                    self._fail(arrays, segment, status)
             else:
                 self._reference(segment, table)
         if len(self._arenas) < _ARENAS_KEPT:
             self._arenas.append(arena)
         return outputs
 
-    def _fail(self, arrays: Sequence[np.ndarray]) -> None:
+    def _fail(self, arrays: Sequence[np.ndarray], job: Job, status: int) -> None:
         """Raise the error of a check that failed, as the reference words it."""
         run_graph(self._graph, arrays)
-        raise InternalCompilerError(
-            "a kernel reported a failed check that the reference does not confirm",
-            remedy="this is a bug of accel: please report it with the graph",
+        # An index computed from floats may differ by a rounding, so that only ours is wrong.
+        record, number = (status >> 32) - 1, (status & 0xFFFFFFFF) - 1
+        node = self._checks[job][record][number]
+        raise IndexOutOfRangeError(
+            f"{node.attrs['what']} is out of range for size {node.attrs['size']}",
+            loc=node.loc,
+            remedy="round indices before they are cast to integers",
         )
 
     def _reference(self, step: ReferenceStep, table: Sequence[np.ndarray]) -> None:

@@ -31,11 +31,15 @@ _TEXTS_KEPT = 4096
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of the native program: the work items ``[0, items)`` of a kernel."""
+    """One entry of the native program: the work items ``[0, items)`` of a kernel.
+
+    `checks` are the nodes that its status numbers name.
+    """
 
     kernel: Kernel
     arguments: tuple[int, ...]
     items: int
+    checks: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,6 @@ class LoopStep:
             kernel.buffers[access[i.access].operand]
             for i in code if isinstance(i, (Load, Gather, ScatterAdd))
         }  # fmt: skip
-        self.checks: tuple[Node, ...] = kernel.checks
 
     def sources(self) -> list[Code]:
         """The kernels to compile."""
@@ -172,7 +175,7 @@ class LoopStep:
             return []
         places = [place(b) for b in self.kernel.buffers]
         block = pack_arguments(self.nest, places, scratch if self.scratch else None)
-        return [Record(kernels[0], tuple(block), self.items)]
+        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks)]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         """(operand, result) pairs that may share memory: each element of the operand is read
@@ -213,7 +216,6 @@ class ProductStep:
         views = [made.a, made.b, *[e for e in made.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
         self.writes = {t.buffer for t in made.targets}
-        self.checks: tuple[Node, ...] = ()
 
     def sources(self) -> list[Code]:
         made = self.product
@@ -249,7 +251,6 @@ class ReferenceStep:
     """A node that runs on the NumPy reference."""
 
     scratch = 0
-    checks: tuple[Node, ...] = ()
 
     def __init__(self, cluster: Cluster) -> None:
         assert cluster.node is not None
