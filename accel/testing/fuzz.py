@@ -1,0 +1,276 @@
+"""Random graphs on every target: ``python -m accel.testing.fuzz --graphs 10000 --seed 0``.
+
+Each graph also draws one pass to switch off. Batches run in worker processes, so that a crash
+of the code generator is caught and blamed on its graph. Graph `i` of a seed is always the
+same, and the first failure is shrunk to a few nodes, printed, and saved to be replayed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..ir.parsing import parse
+from .agreement import Disagreement, available_targets, check_graph
+from .generate import Case, draw_case
+from .shrink import shrink
+
+__all__ = ["Totals", "fuzz", "load_case", "main", "save_case"]
+
+#: Graphs a worker process runs before it is replaced, which bounds its memory.
+BATCH = 500
+
+
+@dataclass
+class Totals:
+    """What a run covered."""
+
+    graphs: int = 0
+    nodes: int = 0
+    elements: int = 0
+    excluded: int = 0
+    ops: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str]] = field(default_factory=list)  # graph, reason
+
+    @property
+    def share(self) -> float:
+        """The part of all elements that nothing could be said about."""
+        return self.excluded / max(self.elements, 1)
+
+    def add(self, row: dict[str, object]) -> None:
+        """Count one line of a worker."""
+        self.graphs += 1
+        self.elements += row["elements"]  # type: ignore[operator]
+        self.excluded += row["excluded"]  # type: ignore[operator]
+        ops: Counter[str] = Counter(row["ops"])  # type: ignore[call-overload]
+        self.nodes += ops.total()
+        self.ops += ops
+        if row["failure"]:
+            self.failures.append((row["graph"], row["failure"]))  # type: ignore[arg-type]
+
+
+# -- one graph ----------------------------------------------------------------------------
+def case_of(seed: int, number: int, max_nodes: int) -> Case:
+    """Graph `number` of `seed`."""
+    return draw_case(np.random.default_rng([seed, number]), max_nodes)
+
+
+def failure_of(case: Case, targets: Sequence[str]) -> str | None:
+    """What is wrong with `case`; None where the targets agree."""
+    try:
+        check_graph(case.graph, case.arrays, targets, case.disabled)
+    except Disagreement as error:
+        return f"{error.target}: {error.reason}"
+    except Exception as error:  # whatever the compiler raises is a finding
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _row(case: Case, number: int, targets: Sequence[str]) -> dict[str, object]:
+    row: dict[str, object] = {"graph": number, "elements": 0, "excluded": 0, "failure": None}
+    row["ops"] = Counter(n.op.name for n in case.graph.nodes if n.op.form != "structure")
+    try:
+        agreement = check_graph(case.graph, case.arrays, targets, case.disabled)
+        row["elements"], row["excluded"] = agreement.elements, agreement.excluded
+    except Exception:
+        row["failure"] = failure_of(case, targets) or "fails at the first run, not at the second"
+    return row
+
+
+# -- files --------------------------------------------------------------------------------
+def save_case(case: Case, path: Path) -> None:
+    """Write a case to one file, to be replayed."""
+    arrays = {f"a{i}": np.ascontiguousarray(a).view(np.uint8) if a.ndim else
+              np.frombuffer(a.tobytes(), np.uint8) for i, a in enumerate(case.arrays)}  # fmt: skip
+    np.savez(path, graph=str(case.graph), disabled=",".join(case.disabled), **arrays)  # type: ignore[arg-type]
+
+
+def load_case(path: Path) -> Case:
+    """Read what `save_case` wrote."""
+    with np.load(path) as data:
+        graph = parse(str(data["graph"]))
+        disabled = frozenset(filter(None, str(data["disabled"]).split(",")))
+        arrays = tuple(
+            np.frombuffer(data[f"a{i}"].tobytes(), n.type.dtype.numpy).reshape(n.type.shape)
+            for i, n in enumerate(graph.inputs)
+        )
+    return Case(graph, arrays, disabled)
+
+
+# -- workers ------------------------------------------------------------------------------
+def _work(options: argparse.Namespace) -> int:
+    """A worker: one JSON line before each graph and one after it."""
+    targets = options.targets.split(",")
+    for number in range(options.first, options.first + options.graphs):
+        print(json.dumps({"begin": number}), flush=True)
+        case = case_of(options.seed, number, options.max_nodes)
+        print(json.dumps(_row(case, number, targets)), flush=True)
+    return 0
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-W", "ignore", "-m", "accel.testing.fuzz", *map(str, arguments)]
+
+
+def _rows(seed: int, graphs: int, targets: Sequence[str], max_nodes: int) -> Iterator[dict]:
+    """The rows of all graphs, in order; a crash gives a row too, and work goes on behind it."""
+    number = 0
+    while number < graphs:
+        count = min(BATCH, graphs - number)
+        worker = subprocess.Popen(
+            _command("--worker", "--seed", seed, "--first", number, "--graphs", count,
+                     "--targets", ",".join(targets), "--max-nodes", max_nodes),
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            if worker.stdout is None:
+                raise RuntimeError("the worker has no output")
+            begun = number
+            for line in worker.stdout:
+                row = json.loads(line)
+                if "begin" in row:
+                    begun = row["begin"]
+                else:
+                    number = row["graph"] + 1
+                    yield row
+            code = worker.wait()
+        finally:
+            worker.kill()
+            worker.wait()
+        if code:
+            yield {"graph": begun, "elements": 0, "excluded": 0, "ops": {},
+                   "failure": f"the process died with status {code}"}  # fmt: skip
+            number = begun + 1
+
+
+def fuzz(
+    graphs: int = 10_000,
+    seed: int = 0,
+    targets: Sequence[str] | None = None,
+    max_nodes: int = 12,
+    most_failures: int = 1,
+    progress: bool = True,
+) -> Totals:
+    """Run random graphs on every target.
+
+    Parameters
+    ----------
+    graphs, seed
+        How many; graph `i` of a seed is always the same.
+    targets
+        By default ``pure`` and, where it is installed, ``torch``.
+    max_nodes
+        About how many operations a graph has at most.
+    most_failures
+        Stop after this many.
+
+    Returns
+    -------
+    Totals
+        With the failures' numbers and reasons.
+    """
+    from tqdm import tqdm
+
+    chosen = tuple(targets or (t for t in available_targets() if t != "reference"))
+    totals = Totals()
+    with tqdm(total=graphs, unit=" graphs", disable=not progress, file=sys.stderr) as bar:
+        for row in _rows(seed, graphs, chosen, max_nodes):
+            totals.add(row)
+            bar.update()
+            if len(totals.failures) >= most_failures:
+                break
+    return totals
+
+
+# -- the command --------------------------------------------------------------------------
+def _survives(case: Case, targets: Sequence[str]) -> bool:
+    """Whether a process of its own lives through `case`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.npz"
+        save_case(case, path)
+        command = _command("--replay", path, "--targets", ",".join(targets))
+        done = subprocess.run(command, capture_output=True, check=False, timeout=300)
+    return done.returncode in (0, 1)
+
+
+def _report_failure(options: argparse.Namespace, number: int, reason: str) -> None:
+    case = case_of(options.seed, number, options.max_nodes)
+    chosen = options.targets.split(",")
+    targets = [t for t in chosen if reason.startswith(f"{t}:")] or chosen
+    crashed = reason.startswith("the process died")
+
+    def fails(candidate: Case) -> bool:
+        if crashed:
+            return not _survives(candidate, targets)
+        return failure_of(candidate, targets) is not None
+
+    small = shrink(case, fails)
+    path = Path(f"fuzz-{options.seed}-{number}.npz")
+    save_case(small, path)
+    print(f"\ngraph {number} of seed {options.seed} fails: {reason}")
+    without = f", {', '.join(small.disabled)} switched off" if small.disabled else ""
+    print(f"shrunk from {len(case.graph)} to {len(small.graph)} nodes{without}")
+    if not crashed:
+        print(failure_of(small, targets))
+    print(f"\n{small.graph}\n")
+    for node, array in zip(small.graph.inputs, small.arrays, strict=True):
+        print(f"%{node.attrs['name']} = {np.array2string(array, threshold=40)}")
+    print(f"\nreplay it with: python -m accel.testing.fuzz --replay {path}")
+
+
+def _report(totals: Totals, seconds: float, targets: str) -> None:
+    print(f"{totals.graphs:,} graphs of {totals.nodes:,} nodes on {targets} in {seconds:.0f} s "
+          f"({totals.graphs / max(seconds, 1e-9):.1f} a second)")  # fmt: skip
+    print(f"{totals.elements:,} elements compared, {100 * totals.share:.1f}% of them excluded")
+    print("ops: " + ", ".join(f"{name} {count}" for name, count in totals.ops.most_common()))
+    print(f"{len(totals.failures)} failures" if totals.failures else "all targets agree")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    case = load_case(Path(options.replay))
+    reason = failure_of(case, options.targets.split(","))
+    print(reason or "all targets agree")
+    return 1 if reason else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 1 on disagreement."""
+    parser = argparse.ArgumentParser("accel.testing.fuzz", description=__doc__)
+    parser.add_argument("--graphs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--targets", help="such as pure,torch; by default what is installed")
+    parser.add_argument("--max-nodes", type=int, default=12)
+    parser.add_argument("--most-failures", type=int, default=1, help="stop after so many")
+    parser.add_argument("--replay", help="run one saved case")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.targets is None:
+        options.targets = ",".join(t for t in available_targets() if t != "reference")
+    warnings.simplefilter("ignore")
+    if options.worker:
+        return _work(options)
+    if options.replay:
+        return _replay(options)
+    begin = time.perf_counter()
+    totals = fuzz(options.graphs, options.seed, options.targets.split(","), options.max_nodes,
+                  options.most_failures)  # fmt: skip
+    _report(totals, time.perf_counter() - begin, options.targets)
+    for number, reason in totals.failures:
+        _report_failure(options, number, reason)
+    return 1 if totals.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""What a graph must give, and how far off a target may be.
+
+The reference computes every node; beside each value goes a bound on how far a correct target
+may lie from it. A node's bound is what its operands' bounds can do to its result, plus its own
+rounding:
+
+- pointwise ops: the reference at operands moved by their bounds, and the op's ULP;
+- reductions and products: the op's own `error` rule;
+- movement: the bounds, moved;
+- composites: their expansion, node by node, for that is what a target may compute.
+
+An operation of correctly rounded ops on exact operands has the bound 0: targets must agree on
+every bit. Where moved operands straddle a discontinuity (a comparison, a cast, a pole, the
+edge of overflow), nothing can be said: the bound is infinity, the element *excluded*, and with
+it all that is made of it. How many are is reported, and capped by the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from ..ir import dtypes
+from ..ir.builder import Builder
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph
+from ..ir.node import Node
+from .comparison import Expected, Known, kind_of, magnitude, spacing, widened
+from .perturbation import moved_by
+
+__all__ = ["expected"]
+
+#: Any nonzero bound: for zeros whose sign is not laid down.
+_TINY = 5e-324
+
+#: Ops that may give either zero: from -0 and 0, or by the order of a sum.
+_EITHER_ZERO = frozenset({
+    "maximum", "minimum", "fmax", "fmin", "amax", "amin", "clamp", "sum", "mean", "prod", "relu",
+    "matmul", "hardtanh", "relu6", "cumsum", "hardswish", "leaky_relu", "prelu",
+})  # fmt: skip
+
+#: Reductions by multiplication, whose partial results may leave the range on the way.
+_PRODUCTS = frozenset({"prod", "cumprod"})
+
+#: Reductions of which NaN and infinities in the operands decide the result, in any order.
+_ORDER_FREE = frozenset({"sum", "mean", "cumsum", "matmul"})
+
+
+# -- the walk -----------------------------------------------------------------------------
+class _Mode(NamedTuple):
+    """`rounds`: bounds also cover how far the reference is from real numbers. `lenient`: they
+    allow what vector libraries do at the ends of the range (see `expected`)."""
+
+    rounds: bool = False
+    lenient: bool = False
+
+
+def expected(
+    graph: Graph, arrays: Sequence[np.ndarray], lenient: bool = False
+) -> list[Expected]:
+    """The outputs of a recorded or optimised `graph` on the reference, with their bounds.
+
+    With `lenient` the bounds allow what torch's libraries do at the ends of the range:
+    elementary functions overflow a few binades early and flush subnormal results, remainders
+    of huge quotients are NaN, gelu of infinity as well.
+
+    Raises
+    ------
+    AccelError
+        What the values make an op raise (an index out of range).
+
+    Examples
+    --------
+    >>> from accel.ir import parse
+    >>> g = parse("graph(%x: f32[2]) { %0 = exp(%x) : f32[2] return %0 }")
+    >>> [e] = expected(g, [np.zeros(2, np.float32)])
+    >>> e.value.tolist(), bool((e.bound < 1e-6).all()), e.excluded
+    ([1.0, 1.0], True, 0)
+    """
+    known = _walk(graph, [_exact(np.asarray(a)) for a in arrays], _Mode(lenient=lenient))
+    return [Expected(known[n].value, known[n].bound) for n in graph.outputs]
+
+
+def _exact(value: np.ndarray) -> Known:
+    return Known(value, np.zeros(value.shape), True)
+
+
+def _walk(graph: Graph, operands: Sequence[Known], mode: _Mode) -> dict[Node, Known]:
+    known = dict(zip(graph.inputs, operands, strict=True))
+    for node in graph.nodes[len(graph.inputs) :]:
+        known[node] = _node(node, [known[i] for i in node.inputs], mode)
+    return known
+
+
+def _node(node: Node, operands: list[Known], mode: _Mode) -> Known:
+    value = evaluate(node.op, [o.value for o in operands], node.attrs, node.type)
+    exact = all(o.exact for o in operands)
+    undefined = _undefined(node, operands, mode.lenient)
+    if exact and undefined is None and _is_exact(node, mode.rounds):
+        return _exact(value)
+    with np.errstate(all="ignore"):
+        bound = _bound(node, operands, value, exact, mode)
+    bound = np.where(np.isnan(bound), np.inf, bound)
+    if undefined is not None:
+        bound = np.where(undefined, np.inf, bound)
+    if value.dtype.kind in "biu":
+        bound = np.where(bound > 0, np.inf, 0.0)
+    elif node.op.name in _EITHER_ZERO:
+        bound = np.where((value == 0) & (bound == 0), _TINY, bound)
+    return Known(value, bound, not bound.any())
+
+
+def _undefined(node: Node, operands: list[Known], lenient: bool) -> np.ndarray | None:
+    """Where no standard says what the result is, or (`lenient`) libraries leave it."""
+    name = node.op.name
+    if name in ("signbit", "copysign"):  # the sign of a NaN
+        mask = np.isnan(widened(operands[-1].value))
+    elif not lenient:
+        return None
+    elif name == "gelu":
+        mask = np.isinf(widened(operands[0].value))
+    elif name in ("fmod", "remainder", "floor_divide") and node.type.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            quotient = magnitude(widened(operands[0].value) / widened(operands[1].value))
+        mask = np.isfinite(widened(operands[0].value)) & (quotient > 1e6)
+    else:
+        return None
+    return np.broadcast_to(mask, node.type.shape) if mask.any() else None
+
+
+def _is_exact(node: Node, rounds: bool) -> bool:
+    op, dtype = node.op, node.type.dtype
+    if dtype.kind in "biu" and all(i.type.dtype.kind in "biu" for i in node.inputs):
+        return True
+    if op.form in ("movement", "creation", "indexed") and op.error is None:
+        return True
+    if op.exact and not op.ulp:
+        return True
+    correctly_rounded = not op.ulp and op.pointwise and op.error is None and dtype.kind != "c"
+    return correctly_rounded and not rounds and op.name not in _EITHER_ZERO
+
+
+def _bound(
+    node: Node, operands: list[Known], value: np.ndarray, exact: bool, mode: _Mode
+) -> np.ndarray:
+    op = node.op
+    if op.form == "indexed" and not operands[1].exact:
+        return np.full(value.shape, np.inf)  # unknown places
+    if op.error is not None:
+        return _by_rule(node, operands, value)
+    if op.pointwise:
+        moved = np.zeros(value.shape) if exact else moved_by(node, operands, value)
+        return _rounded(node, operands, value, moved, mode)
+    if op.form in ("movement", "indexed"):
+        return _carried(node, operands)
+    if op.expand is not None:
+        return _by_expansion(node, operands, value, mode)
+    return np.full(value.shape, 0.0 if exact else np.inf)
+
+
+def _rounded(
+    node: Node, operands: list[Known], value: np.ndarray, moved: np.ndarray, mode: _Mode
+) -> np.ndarray:
+    """`moved` and the op's own rounding; excluded where that may overflow."""
+    dtype, exact = value.dtype, all(o.exact for o in operands)
+    if dtype.kind in "biu" or not (node.op.ulp or mode.rounds or dtype.kind == "c" or not exact):
+        return moved
+    if node.op.exact and not node.op.ulp:  # a choice among operands rounds nothing
+        return moved
+    ulp: Any = node.op.ulp + 1.0
+    if dtype.kind == "c":  # the parts round apart, and intermediates may overflow
+        ulp = max(4.0, 2 * ulp)
+        if node.op.name == "pow":  # libraries take exp(y · log(x))
+            base, power = (widened(o.value) for o in operands)
+            ulp = ulp * (1 + magnitude(power * np.log(base.astype(np.complex128))))
+        moved = np.where(kind_of(value) != 0, np.inf, moved)
+    real = value.real.dtype if dtype.kind == "c" else dtype
+    bound = moved + ulp * spacing(np.where(np.isfinite(moved), magnitude(value) + moved, 0), real)
+    if node.op.expand is not None and node.op.ulp:  # a factor of the result may underflow
+        least = float(ml_dtypes.finfo(real).smallest_subnormal)
+        for o in operands:
+            bound = bound + node.op.ulp * least * np.nan_to_num(magnitude(o.value), posinf=0.0)
+    most = float(ml_dtypes.finfo(real).max)
+    reach = magnitude(value) + bound
+    if mode.lenient and node.op.ulp:
+        reach = 4.0 * reach
+        factor = sum(np.nan_to_num(magnitude(o.value), posinf=0.0) for o in operands)
+        bound = bound + 4.0 * float(ml_dtypes.finfo(real).tiny) * (1.0 + factor)
+    return np.where(np.isfinite(value) & (reach >= most), np.inf, bound)
+
+
+# -- the other forms ----------------------------------------------------------------------
+def _by_rule(node: Node, operands: list[Known], value: np.ndarray) -> np.ndarray:
+    """The op's own rule, and the order-free results that it does not know of."""
+    values = [widened(o.value) for o in operands]
+    bounds = [o.bound for o in operands]
+    rule: Any = node.op.error
+    bound = np.asarray(rule(values, bounds, value, node.attrs), np.float64)
+    bound = np.broadcast_to(np.where(np.isnan(bound), np.inf, bound), value.shape)
+    if value.dtype.kind in "biu":
+        return bound
+    real = value.real.dtype
+    if node.op.ulp:
+        bound = bound + (node.op.ulp + 1) * spacing(value, real)
+    most, least = (float(v) for v in (ml_dtypes.finfo(real).max,
+                                      ml_dtypes.finfo(real).smallest_subnormal))  # fmt: skip
+    if not all(o.exact for o in operands):
+        bound = bound + least
+    reach = magnitude(value) + bound / float(ml_dtypes.finfo(real).eps)  # partial results as well
+    if node.op.name in _PRODUCTS:
+        grown = _grown(node, values, bounds)
+        reach = np.maximum(reach, grown)
+        bound = bound + least * values[0].size * grown
+    elif node.op.name == "matmul":
+        bound = bound + least * values[0].shape[-1]
+    bound = np.where(np.isfinite(value) & (bound > 0) & (reach >= most), np.inf, bound)
+    if node.op.pointwise:  # intermediate products may overflow in one order and not in another
+        product: Any = abs(node.attrs.get("value", 1.0)) + 1.0
+        for v in values:
+            product = product * np.maximum(magnitude(v), 1.0)
+        bound = np.where(np.isfinite(product) & (product >= most / 4), np.inf, bound)
+    if (node.op.name in _ORDER_FREE or node.op.pointwise) and _is_safe(node, operands, most):
+        return np.where(np.isfinite(value), bound, 0.0)
+    return np.where(np.isfinite(value) | (bound == 0), bound, np.inf)
+
+
+def _grown(node: Node, values: list[np.ndarray], bounds: list[np.ndarray]) -> np.ndarray:
+    """How far partial products can grow: what underflows early is carried that far, too."""
+    attrs = {**node.attrs, "dtype": dtypes.float64}
+    grown = node.op.reference(np.maximum(magnitude(values[0]) + bounds[0], 1.0), **attrs)
+    return np.where(np.isnan(grown), np.inf, grown)
+
+
+def _is_safe(node: Node, operands: list[Known], most: float) -> bool:
+    """Whether what is not finite in the result comes from the operands alone, not overflow."""
+    if node.type.dtype.kind == "c":
+        return False
+    total = 1.0
+    for o in operands:
+        if not np.isfinite(o.bound).all() or (not np.isfinite(o.value).all() and not o.exact):
+            return False
+        finite = np.abs(o.value[np.isfinite(o.value)].astype(np.float64))
+        total *= max(1.0, float(finite.max(initial=0.0)) + float(o.bound.max(initial=0.0)))
+        if node.op.name == "matmul" and (finite == 0).any() and not o.exact:
+            return False
+    return total * max(1, *(o.value.size for o in operands)) < most / 4
+
+
+def _carried(node: Node, operands: list[Known]) -> np.ndarray:
+    """The bounds, moved as the values are; padding has none."""
+    last = len(operands)
+    if node.op.form == "indexed":
+        arrays = [o.value if i == 1 else o.bound for i, o in enumerate(operands)]
+    else:
+        arrays = [o.bound for o in operands[:last]]
+    attrs = {**node.attrs, "value": 0.0} if "value" in node.attrs else node.attrs
+    return np.asarray(node.op.reference(*arrays, **attrs), np.float64)
+
+
+def _by_expansion(
+    node: Node, operands: list[Known], value: np.ndarray, mode: _Mode
+) -> np.ndarray:
+    """The bound of the expansion, on both sides of the real result, and the declared ULP."""
+    b = Builder()
+    inputs = [b.input(f"x{i}", n.type) for i, n in enumerate(node.inputs)]
+    expand: Any = node.op.expand
+    graph = b.graph(inputs, [b.cast(expand(b, *inputs, **node.attrs), node.type.dtype)])
+    found = _walk(graph, operands, mode._replace(rounds=True))[graph.outputs[0]]
+    if value.dtype.kind in "biu":
+        return np.where(found.value == value, found.bound, np.inf if found.bound.any() else 0.0)
+    bound = 2 * found.bound + (node.op.ulp + 1) * spacing(value, value.real.dtype)
+    if _is_tame(operands):
+        return bound
+    return np.where(kind_of(found.value) == kind_of(value), bound, np.inf)
+
+
+def _is_tame(operands: list[Known]) -> bool:
+    """Whether no intermediate of an expansion can overflow where the reference does not."""
+    return all(
+        o.exact and not (magnitude(o.value)[np.isfinite(o.value)] > 1e4).any()
+        and o.value.dtype != np.float16
+        for o in operands
+    )  # fmt: skip
+
+
