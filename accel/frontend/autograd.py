@@ -91,8 +91,21 @@ def _raise_nodes(
     return [None if n is None else known[n] for n in wanted]
 
 
-def backward(root: Tensor, gradient: Any = None) -> None:
-    """`Tensor.backward`."""
+def backward(root: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:
+    """Add the gradients of this tensor to `grad` of the leaves it was computed from.
+
+    Parameters
+    ----------
+    gradient
+        The cotangent, of this tensor's shape; 1 for a tensor of one element.
+    retain_graph
+        Accepted for torch's sake: a graph can always be differentiated again.
+
+    Raises
+    ------
+    GradientError
+        Where no leaf requires a gradient, or the cotangent is missing or misfits.
+    """
     value = value_of(root)
     if not value.requires_grad:
         raise GradientError(
@@ -429,3 +442,6 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     _, forward = vjp(pulled, *zeros)
     pushed = forward(tuple(tangents))
     return value, trees.unflatten(structure, list(pushed))
+
+
+Tensor.backward = backward  # type: ignore[attr-defined]

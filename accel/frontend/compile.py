@@ -16,6 +16,7 @@ from ..ir import dtypes
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
+from ..runtime.collector import collection_paused
 from ..runtime.statistics import STATISTICS
 from . import trees
 from .references import (
@@ -176,9 +177,10 @@ class Compiled:
         static_settings: set[Any] = set()
         while True:
             try:
-                return self._trace_once(
-                    args, kwargs, leaves, names, static_floats, static_settings, state
-                )
+                with collection_paused():
+                    return self._trace_once(
+                        args, kwargs, leaves, names, static_floats, static_settings, state
+                    )
             except Restart as restart:
                 for reference in restart.references:
                     if isinstance(reference, HyperparameterReference):

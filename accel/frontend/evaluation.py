@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -142,8 +141,11 @@ _BASELINE = _measure_baseline()
 
 
 # -- the cap on recorded work ---------------------------------------------------------------
-class _Limit(threading.local):
-    """How much this thread has recorded since its last evaluation."""
+class _Limit:
+    """How much was recorded since the last evaluation.
+
+    One count for the process: threads that record at once reach the limit a little early.
+    """
 
     nodes = 0
     bytes = 0

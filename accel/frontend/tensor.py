@@ -432,25 +432,6 @@ class Tensor:
         else:
             tracer.write_grad(self, gradient)
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
-        """Add the gradients of this tensor to `grad` of the leaves it was computed from.
-
-        Parameters
-        ----------
-        gradient
-            The cotangent, of this tensor's shape; 1 for a tensor of one element.
-        retain_graph
-            Accepted for torch's sake: a graph can always be differentiated again.
-
-        Raises
-        ------
-        GradientError
-            Where no leaf requires a gradient, or the cotangent is missing or misfits.
-        """
-        from .autograd import backward
-
-        backward(self, gradient)
-
     def detach(self) -> Tensor:
         """The same value, through which no gradient flows."""
         tracer = runtime_state.current().tracer

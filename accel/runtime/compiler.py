@@ -12,6 +12,7 @@ from typing import Any
 from ..ir.graph import Graph
 from ..passes.pipeline import Pipeline, Stages
 from ..passes.place import Policy, heaviest
+from .collector import collection_paused
 from .executable import Executable, Run
 from .state import State
 from .statistics import STATISTICS
@@ -69,8 +70,9 @@ def clear_cache() -> None:
 
 
 def _compile(graph: Graph, state: State) -> Executable:
-    stages = _stages(graph, state)
-    executable = Executable(stages, partial(compile_run, state=state))
+    with collection_paused():
+        stages = _stages(graph, state)
+        executable = Executable(stages, partial(compile_run, state=state))
     _log_decisions(stages.placed)
     for observer in ON_COMPILE:
         observer(executable)
