@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib.abc
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -60,3 +62,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+#: Larger graphs take seconds to print and to read; one test of its own does that.
+LARGEST_GRAPH = 5_000
+
+
+def _text_reads_back(executable: Any) -> None:
+    """Every graph that any test compiles is read back from its text, at every stage."""
+    from accel.ir import parse
+
+    for stage in ("recorded", "optimized", "fused", "placed"):
+        graph = executable.stages[stage]
+        if len(graph) <= LARGEST_GRAPH:
+            assert parse(str(graph)) == graph, f"the text form of stage {stage}:\n{graph}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_graph_reads_back() -> Iterator[None]:
+    from accel.runtime import compiler
+
+    compiler.ON_COMPILE.append(_text_reads_back)
+    yield
+    compiler.ON_COMPILE.remove(_text_reads_back)
