@@ -34,6 +34,8 @@ EXTENTS = (1, 2, 3, 0, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 130)
 LARGEST = 4096
 _COMMON = (dtypes.float32,) * 10 + (dtypes.float64,) * 4
 _OTHER = (dtypes.int32, dtypes.int64, dtypes.bool_) * 2 + dtypes.ALL
+#: How often each way of finding operands is taken.
+_KINDS = ("pointwise",) * 9 + ("unary",) * 6 + ("sample",) * 4 + ("contraction",)
 #: Python numbers that stand as operands.
 _NUMBERS: tuple[Any, ...] = (
     1, 2, 0, -1, 3, 0.5, 1.0, -2.5, 0.0, -0.0, True, float("inf"), float("nan"), 1e-3,
@@ -49,11 +51,11 @@ class Case:
     disabled: frozenset[str] = frozenset()
 
 
-def drawable_ops() -> dict[str, list[Op]]:
+def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list[Op]]:
     """The ops that graphs are drawn from, by how operands are found for them."""
     kinds: dict[str, list[Op]] = {"pointwise": [], "unary": [], "contraction": [], "sample": []}
     for op in all_ops().values():
-        if op.samples is None:
+        if op.samples is None or not only(op):
             continue
         kinds["sample"].append(op)
         if op.pointwise and op.name != "check_index":
@@ -65,9 +67,24 @@ def drawable_ops() -> dict[str, list[Op]]:
     return kinds
 
 
-def draw_graph(choose: Choose, max_nodes: int = 12) -> Graph:
-    """A random typed graph of at most about `max_nodes` operations."""
-    return _Drawing(choose).run(1 + choose(max_nodes))
+def draw_graph(
+    choose: Choose,
+    max_nodes: int = 12,
+    only: Callable[[Op], bool] = lambda op: True,
+    dtype: DType | None = None,
+) -> Graph:
+    """A random typed graph of at most about `max_nodes` operations.
+
+    Parameters
+    ----------
+    choose
+        Makes every decision.
+    only
+        Which ops may occur (beside the constants and casts that operands need).
+    dtype
+        The dtype of all inputs; a mixture when None.
+    """
+    return _Drawing(choose, drawable_ops(only), dtype).run(1 + choose(max_nodes))
 
 
 def draw_case(rng: np.random.Generator, max_nodes: int = 12) -> Case:
@@ -84,14 +101,16 @@ def draw_case(rng: np.random.Generator, max_nodes: int = 12) -> Case:
 class _Drawing:
     """One graph in the making."""
 
-    def __init__(self, choose: Choose) -> None:
+    def __init__(self, choose: Choose, ops: dict[str, list[Op]], dtype: DType | None) -> None:
         self.choose = choose
         self.b = Builder()
         self.inputs: list[Node] = []
         self.values: list[Node] = []
-        self.ops = drawable_ops()
+        self.ops = ops
+        self.kinds = [k for k in _KINDS if ops[k]]
         self.named = 0
-        self.dtype = self.pick(_COMMON)
+        self.mixed = dtype is None
+        self.dtype = dtype or self.pick(_COMMON)
         self.root = self.shape()
 
     # -- choices --------------------------------------------------------------------------
@@ -113,7 +132,7 @@ class _Drawing:
         return tuple(1 if self.chance(15) else n for n in shape[start:])
 
     def new_dtype(self) -> DType:
-        return self.pick(_OTHER) if self.chance(30) else self.dtype
+        return self.pick(_OTHER) if self.mixed and self.chance(30) else self.dtype
 
     def new_input(self, dtype: DType, shape: Shape) -> Node:
         node = self.b.input(f"x{self.named}", TensorType(dtype, shape))
@@ -149,7 +168,7 @@ class _Drawing:
 
     def step(self) -> bool:
         """Try one op; whether it fitted."""
-        kind = self.pick(("pointwise",) * 9 + ("unary",) * 6 + ("sample",) * 4 + ("contraction",))
+        kind = self.pick(self.kinds)
         op = self.pick(self.ops[kind])
         before = len(self.inputs), len(self.values)
         try:
@@ -214,6 +233,8 @@ class _Drawing:
                 return self.b.constant(np.asarray(wanted), dtypes.to_dtype(wanted.dtype))
             return wanted
         limited = wanted.dtype.kind in "iu" and (sample.low is not None or sample.high is not None)
+        if not self.mixed and wanted.dtype.kind == "f":
+            wanted = wanted.with_dtype(self.dtype)
         same = [v for v in self.values if v.type == wanted]
         x = self.pick(same) if same and self.chance(80) else self.new_input(
             wanted.dtype, wanted.shape)  # fmt: skip

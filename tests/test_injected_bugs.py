@@ -1,0 +1,123 @@
+"""The checks are checked: bugs put into the compiler on purpose must be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import accel
+from accel.ir import Op, dtypes
+from accel.runtime.compiler import clear_cache
+from accel.targets.pure import emit, loops, steps
+from accel.targets.pure.vecmath import coefficients
+from accel.testing import Case, assert_targets_agree
+from accel.testing.arrays import draw_array
+from accel.testing.fuzz import failure_of
+from accel.testing.generate import draw_graph
+from accel.testing.shrink import shrink
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No kernel made before is used, and none made here is left."""
+    monkeypatch.setattr(steps, "_TEXTS", steps._Texts())
+    clear_cache()
+    yield
+    clear_cache()
+
+
+def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coefficient of the cube in exp, off by a tenth of a percent."""
+    terms = list(coefficients.SINGLE["exp"])
+    terms[1] *= 1.001
+    monkeypatch.setitem(coefficients.SINGLE, "exp", tuple(terms))
+
+
+def dropped_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elements behind the last whole vector are not computed."""
+    strip = emit._SweepWriter._strip
+
+    def without_tail(self: Any, dim: int, low: str, high: str, width: int, *rest: Any,
+                     **options: Any) -> Any:  # fmt: skip
+        last = len(self.emitter.widths) > 1 and width == self.emitter.widths[-1]
+        return strip(self, dim, low, low if last else high, width, *rest, **options)
+
+    monkeypatch.setattr(emit._SweepWriter, "_strip", without_tail)
+
+
+def wrong_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broadcast operand is read as if it were spread over one dimension more."""
+    access = loops.Access
+
+    def confused(operand: int, dtype: Any, strides: tuple[int, ...], offset: Any) -> Any:
+        moving = [d for d, s in enumerate(strides) if s]
+        if 0 < len(moving) < len(strides):
+            strides = tuple(0 if d == moving[0] else s for d, s in enumerate(strides))
+        return access(operand, dtype, strides, offset)
+
+    monkeypatch.setattr(loops, "Access", confused)
+
+
+def plain(op: Op) -> bool:
+    return op.form in ("pointwise", "reduce") or op.name in ("broadcast_to", "softmax")
+
+
+def fuzzed(number: int) -> Case:
+    """A random float32 graph on ordinary values, all passes on."""
+    rng = np.random.default_rng([11, number])
+    graph = draw_graph(lambda n: int(rng.integers(n)), 8, plain, dtypes.float32)
+    arrays = [draw_array(rng, n.type.dtype, n.type.shape, False) for n in graph.inputs]
+    return Case(graph, tuple(arrays))
+
+
+def always_fails(case: Case) -> bool:
+    """Not only by what happened to be in memory."""
+    return all(failure_of(case, ["pure"]) is not None for _ in range(3))
+
+
+def first_failure(graphs: int) -> Case | None:
+    cases = map(fuzzed, range(graphs))
+    return next((c for c in cases if always_fails(c)), None)
+
+
+def test_without_a_bug_nothing_fails() -> None:
+    assert first_failure(60) is None
+
+
+@pytest.mark.parametrize("bug", [wrong_coefficient, dropped_tail, wrong_stride])
+def test_random_graphs_find_the_bug(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    case = first_failure(60)
+    assert case is not None
+    small = shrink(case, always_fails)
+    assert always_fails(small)
+    operations = [n for n in small.graph.nodes if n.op.name not in ("input", "constant")]
+    assert len(operations) <= 2, small.graph
+
+
+ROWS = np.linspace(-2, 2, 5 * 37, dtype=np.float32).reshape(5, 37)
+BIAS = np.linspace(-1, 1, 5, dtype=np.float32).reshape(5, 1)
+
+
+@pytest.mark.parametrize(
+    ("bug", "function"),
+    [
+        (wrong_coefficient, lambda x, b: accel.exp(x)),
+        (dropped_tail, lambda x, b: x * x),
+        (wrong_stride, lambda x, b: x + b),
+    ],
+)
+def test_one_line_finds_the_bug(
+    bug: Patch, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert assert_targets_agree(function, ROWS, BIAS, targets=["pure"]).excluded == 0
+    clear_cache()
+    monkeypatch.setattr(steps, "_TEXTS", steps._Texts())
+    bug(monkeypatch)
+    with pytest.raises(AssertionError, match="pure.*out of bounds"):
+        assert_targets_agree(function, ROWS, BIAS, targets=["pure"])
