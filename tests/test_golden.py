@@ -36,7 +36,8 @@ def check(name: str, text: str) -> None:
 def table(explanation: Any) -> str:
     """The explain table without the kernels' content hashes, which depend on the CPU."""
     text = re.sub(r"_[0-9a-f]{12}\b", "", str(explanation))
-    return "\n".join(re.sub(r"\s{2,}", "  ", line).rstrip(" -") for line in text.split("\n")) + "\n"
+    lines = [re.sub(r"\s{2,}", "  ", line).rstrip(" -") for line in text.split("\n")]
+    return "\n".join(lines) + "\n"
 
 
 def training_step(optimizer_class: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]]:

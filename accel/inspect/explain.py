@@ -115,13 +115,20 @@ def explain(executable: Executable, state: State) -> Explanation:
             rows.append(Row(
                 name,
                 op_summary(region.attrs["body"]),
-                "\n".join(map(_kernel, own)) or ("torch calls" if step.target == "torch" else "-"),
+                "\n".join(map(_kernel, own)) or _without_kernel(step.target),
                 step.target,
                 weight.size,
                 ("never" if limit is None else f"{limit:,}") if decides else "-",
                 region.attrs["reason"],
             ))  # fmt: skip
     return Explanation(tuple(rows), total, native, len(executable.steps))
+
+
+def _without_kernel(target: str) -> str:
+    """What runs a region that has no kernel of ours."""
+    if target == "pure":
+        return "in its readers"  # scalar work and views, repeated where they are read
+    return "torch calls" if target == "torch" else "NumPy reference"
 
 
 def _kernel(kernel: Any) -> str:
