@@ -65,7 +65,8 @@ def test_the_training_step_is_one_executable_of_known_kernels(name: str) -> None
     explanation = step.explain(*batch)
     assert explanation.native_calls == explanation.steps == 1
     check(f"digits_{name.lower()}_explain", table(explanation))
-    check(f"digits_{name.lower()}_placed", to_text(step.graph(*batch, stage="placed"), lines=False) + "\n")
+    placed = step.graph(*batch, stage="placed")
+    check(f"digits_{name.lower()}_placed", to_text(placed, lines=False) + "\n")
 
 
 def test_stages_of_a_small_model() -> None:
