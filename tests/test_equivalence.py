@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import accel
 from accel.errors import ArgumentError
@@ -20,8 +19,16 @@ from accel.passes.differentiate import gradient_graph
 from accel.passes.pipeline import OPTIONAL
 from accel.targets.reference import run_graph
 from accel.testing import (
-    Case, Disagreement, Expected, arrays, assert_targets_agree, cases, check_graph, compare,
-    expected, graphs,
+    Case,
+    Disagreement,
+    Expected,
+    arrays,
+    assert_targets_agree,
+    cases,
+    check_graph,
+    compare,
+    expected,
+    graphs,
 )  # fmt: skip
 from accel.testing.fuzz import failure_of, fuzz, load_case, save_case
 from accel.testing.generate import draw_case, draw_graph
@@ -134,7 +141,9 @@ def test_what_lies_at_a_discontinuity_is_excluded() -> None:
 
 
 def test_infinities_and_nan_are_held_to() -> None:
-    text = "graph(%x: f32[4]) { %0 = sum(%x, axis=(0,), keepdims=false, dtype=f32) : f32[] return %0 }"
+    text = """graph(%x: f32[4]) {
+      %0 = sum(%x, axis=(0,), keepdims=false, dtype=f32) : f32[]
+      return %0 }"""
     wanted = bounds_of(text, f32(1.0, np.inf, 2.0, 3.0))
     assert wanted.excluded == 0
     assert compare(np.array(np.inf, np.float32), wanted) is None

@@ -119,5 +119,5 @@ def test_one_line_finds_the_bug(
     clear_cache()
     monkeypatch.setattr(steps, "_TEXTS", steps._Texts())
     bug(monkeypatch)
-    with pytest.raises(AssertionError, match="pure.*out of bounds"):
+    with pytest.raises(AssertionError, match=r"pure.*out of bounds"):
         assert_targets_agree(function, ROWS, BIAS, targets=["pure"])

@@ -22,6 +22,7 @@ from .node import Literal, Node
 from .op import get_op
 from .printing import type_text
 from .types import CPU, TensorType
+from .verify import misuse
 
 __all__ = ["parse"]
 
@@ -227,9 +228,14 @@ class _Reader:
         self.expect(":")
         written = self.type()
         try:
-            node = b.node(get_op(op_name), tuple(inputs), attrs)
+            op = get_op(op_name)
+            wrong = misuse(op, inputs, attrs)
+            if not wrong:
+                node = b.node(op, tuple(inputs), attrs)
         except (AccelError, TypeError, KeyError, IndexError) as error:
             self.fail(f"{op_name}: {error}", at)
+        if wrong:
+            self.fail(f"{op_name}: {wrong}", at)
         if node.type != written:
             self.fail(
                 f"{name} is written as {type_text(written)} and infers to {type_text(node.type)}",

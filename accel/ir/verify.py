@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ..errors import AccelError, VerificationError
 from .graph import Graph
 from .node import Node
-from .op import get_op
+from .op import Op, get_op
 
-__all__ = ["STAGES", "verify"]
+__all__ = ["STAGES", "misuse", "verify"]
 
 STAGES = ("recorded", "optimized", "fused", "placed")
 TARGETS = ("pure", "torch", "reference")
@@ -34,6 +37,21 @@ def verify(graph: Graph, stage: str = "recorded") -> None:
             raise VerificationError(f"the output {node!r} is no node of the graph")
 
 
+def misuse(op: Op, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> str | None:
+    """What a type rule takes for granted: the number of operands, their common dtype, and
+    all attributes."""
+    least, most = op.arity
+    if len(inputs) < least or (most is not None and len(inputs) > most):
+        return f"{len(inputs)} operands"
+    if attrs.keys() != op.attrs.keys():
+        return f"attributes {', '.join(attrs) or 'none'}; it has {', '.join(op.attrs) or 'none'}"
+    if op.promote != "none":
+        found = {n.type.dtype.name for n in inputs[op.promote_from :]}
+        if len(found) > 1:
+            return f"operands of {' and '.join(sorted(found))}, which were not promoted"
+    return None
+
+
 def _problem(node: Node, seen: set[Node], stage: str) -> str | None:
     name = node.op.name
     if get_op(name) is not node.op:
@@ -43,6 +61,9 @@ def _problem(node: Node, seen: set[Node], stage: str) -> str | None:
             return f"operand {operand!r} stands behind its user"
         if isinstance(operand.type, tuple) and name != "output":
             return "a region is read without `output`"
+    wrong = misuse(node.op, node.inputs, node.attrs)
+    if wrong:
+        return wrong
     try:
         inferred = node.op.infer_type([n.type for n in node.inputs], node.attrs)
     except AccelError as error:

@@ -262,11 +262,10 @@ def _is_safe(node: Node, operands: list[Known], most: float) -> bool:
 
 def _carried(node: Node, operands: list[Known]) -> np.ndarray:
     """The bounds, moved as the values are; padding has none."""
-    last = len(operands)
     if node.op.form == "indexed":
         arrays = [o.value if i == 1 else o.bound for i, o in enumerate(operands)]
     else:
-        arrays = [o.bound for o in operands[:last]]
+        arrays = [o.bound for o in operands]
     attrs = {**node.attrs, "value": 0.0} if "value" in node.attrs else node.attrs
     return np.asarray(node.op.reference(*arrays, **attrs), np.float64)
 
@@ -283,6 +282,11 @@ def _by_expansion(
     if value.dtype.kind in "biu":
         return np.where(found.value == value, found.bound, np.inf if found.bound.any() else 0.0)
     bound = 2 * found.bound + (node.op.ulp + 1) * spacing(value, value.real.dtype)
+    real = ml_dtypes.finfo(value.real.dtype)
+    if mode.lenient and _reaches(operands, float(real.max) ** 0.5):
+        return np.full(value.shape, np.inf)  # other formulas overflow elsewhere
+    if mode.lenient and not all(np.isfinite(widened(o.value)).all() for o in operands):
+        bound = np.where(np.isfinite(value), bound, np.inf)  # and meet inf - inf elsewhere
     if _is_tame(operands):
         return bound
     return np.where(kind_of(found.value) == kind_of(value), bound, np.inf)
@@ -291,9 +295,12 @@ def _by_expansion(
 def _is_tame(operands: list[Known]) -> bool:
     """Whether no intermediate of an expansion can overflow where the reference does not."""
     return all(
-        o.exact and not (magnitude(o.value)[np.isfinite(o.value)] > 1e4).any()
-        and o.value.dtype != np.float16
-        for o in operands
-    )  # fmt: skip
+        o.exact and not _reaches([o], 1e4) and o.value.dtype != np.float16 for o in operands
+    )
+
+
+def _reaches(operands: list[Known], limit: float) -> bool:
+    """Whether a finite element is beyond `limit`."""
+    return any((magnitude(o.value)[np.isfinite(o.value)] > limit).any() for o in operands)
 
 

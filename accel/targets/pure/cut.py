@@ -159,7 +159,8 @@ class Partition(Growth):
     # -- loops ------------------------------------------------------------------------------
     def _pointwise(self, node: Node) -> Source | Cluster:
         if node.op.name == "check_index" and not node.type.size:
-            return self.known[node.inputs[0]]  # a loop over fewer dimensions might not be empty
+            # a loop over fewer dimensions might not be empty
+            return self.copied(self.source(node.inputs[0]), node.type.dtype, node.type.shape)
         types = [n.type.dtype for n in node.inputs]
         if not supported(node.op.name, types, node.type.dtype, node.attrs):
             return self._reference(node)
