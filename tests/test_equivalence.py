@@ -30,6 +30,7 @@ from accel.testing import (
     expected,
     graphs,
 )  # fmt: skip
+from accel.testing import fuzz as fuzzing
 from accel.testing.fuzz import failure_of, fuzz, load_case, save_case
 from accel.testing.generate import draw_case, draw_graph
 from accel.testing.shrink import shrink
@@ -249,6 +250,50 @@ def test_cases_can_be_saved_and_replayed(tmp_path: Any) -> None:
                "--targets", "pure"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "all targets agree" in done.stdout
+
+
+def test_a_crash_is_blamed_on_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies in graph 1 gives a failure, and the next worker goes on behind it."""
+    script = """
+import json, os, sys
+first = int(sys.argv[1])
+for number in range(first, 3):
+    print(json.dumps({"begin": number}), flush=True)
+    if number == 1:
+        os.kill(os.getpid(), 9)
+    row = {"graph": number, "elements": 1, "excluded": 0, "ops": {}, "failure": None}
+    print(json.dumps(row), flush=True)
+"""
+
+    def command(*arguments: object) -> list[str]:
+        first = arguments[arguments.index("--first") + 1]
+        return [sys.executable, "-c", script, str(first)]
+
+    monkeypatch.setattr(fuzzing, "_command", command)
+    totals = fuzz(3, targets=["pure"], most_failures=9, progress=False)
+    assert totals.graphs == 3 and totals.elements == 2
+    assert totals.failures == [(1, "the process died with status -9")]
+
+
+def test_a_failure_is_shrunk_printed_and_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = next(i for i in range(200) if fuzzing.case_of(0, i, 12).graph.count("tanh"))
+
+    def failure(case: Case, targets: Any) -> str | None:
+        return "pure: wrong" if case.graph.count("tanh") else None
+
+    monkeypatch.setattr(fuzzing, "failure_of", failure)
+    monkeypatch.setattr(
+        fuzzing, "_rows",
+        lambda seed, graphs, *rest: [{"graph": number, "elements": 0, "excluded": 0, "ops": {},
+                                      "failure": "pure: wrong"}],
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert fuzzing.main(["--graphs", "1", "--targets", "pure"]) == 1
+    printed = capsys.readouterr().out
+    assert "to 2 nodes" in printed and "= tanh(%" in printed and "1 failure" in printed
+    assert load_case(tmp_path / f"fuzz-0-{number}.npz").graph.count("tanh") == 1
 
 
 def test_failures_shrink_to_what_matters() -> None:

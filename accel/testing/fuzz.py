@@ -234,7 +234,8 @@ def _report(totals: Totals, seconds: float, targets: str) -> None:
           f"({totals.graphs / max(seconds, 1e-9):.1f} a second)")  # fmt: skip
     print(f"{totals.elements:,} elements compared, {100 * totals.share:.1f}% of them excluded")
     print("ops: " + ", ".join(f"{name} {count}" for name, count in totals.ops.most_common()))
-    print(f"{len(totals.failures)} failures" if totals.failures else "all targets agree")
+    count = len(totals.failures)
+    print(f"{count} failure{'s' * (count != 1)}" if count else "all targets agree")
 
 
 def _replay(options: argparse.Namespace) -> int:
