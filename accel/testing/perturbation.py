@@ -40,6 +40,8 @@ def moved_by(node: Node, operands: list[Known], value: np.ndarray) -> np.ndarray
         if node.type.dtype.kind == "f":  # the edge of overflow of the narrower dtype
             narrow = np.asarray(there).astype(value.dtype)
             unknown = unknown | (kind_of(narrow) != kind_of(value))
+    if node.type.dtype.kind == "c":  # a pole or a branch point lies within reach
+        unknown = unknown | (result > 0.5 * (1.0 + magnitude(value)))
     return np.where(unknown, np.inf, 1.25 * result)
 
 
