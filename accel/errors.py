@@ -6,16 +6,23 @@ Each class also derives from the built-in error that users of NumPy and torch ex
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import sys
+from types import FrameType
 from typing import NamedTuple
+
+import numpy as np
 
 __all__ = [
     "AccelError", "ArgumentError", "AxisError", "DTypeError", "DeviceError", "EmptyReductionError",
-    "GradientError", "GraphParseError", "IndexOutOfRangeError", "InternalCompilerError",
-    "Location", "NotAnArrayError", "ShapeError", "TargetError", "TorchNotAvailable",
+    "GradientError", "GraphParseError", "HIDDEN_FOLDERS", "IndexOutOfRangeError",
+    "InternalCompilerError", "Location", "NotAnArrayError", "OutOfMemoryError", "OWN_FOLDER",
+    "ShapeError", "TargetError", "TorchNotAvailable",
     "TraceError", "TracedValueError", "UnsupportedDTypeError", "UnsupportedFunctionError",
     "VerificationError",
-    "debug_enabled",
+    "debug_enabled", "user_location",
 ]  # fmt: skip
 
 
@@ -34,6 +41,29 @@ class Location(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+#: accel's own files, whose frames tracebacks leave out.
+OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Where code lives that is never the user's line.
+HIDDEN_FOLDERS = (OWN_FOLDER, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
+#: Written by or run through these, code of accel's calls itself.
+_HIDDEN = (*HIDDEN_FOLDERS, contextlib.__file__, dataclasses.__file__)
+
+
+def user_location() -> Location | None:
+    """The innermost line that belongs to neither accel nor NumPy."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_hidden(frame):
+        frame = frame.f_back
+    return Location(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+
+
+def _is_hidden(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    if file == "<string>":  # what dataclasses write for a class of accel's
+        return str(frame.f_globals.get("__name__")).startswith("accel.")
+    return file.startswith(_HIDDEN)
+
+
 class AccelError(Exception):
     """Base of all errors of accel.
 
@@ -42,7 +72,7 @@ class AccelError(Exception):
     message
         What was wrong, naming the op, the shapes and the dtypes.
     loc
-        The user's line; the frontend adds it where it is known.
+        The user's line to blame; by default the one that was running.
     remedy
         One way to fix it.
     """
@@ -52,8 +82,14 @@ class AccelError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.loc = loc
+        self.loc = loc or user_location()
         self.remedy = remedy
+        self._placed = loc is not None
+
+    def place(self, loc: Location | None) -> None:
+        """Blame `loc`, the line that recorded the op at fault, unless a line was named."""
+        if loc is not None and not self._placed:
+            self.loc, self._placed = loc, True
 
     def __str__(self) -> str:
         text = self.message
@@ -98,6 +134,10 @@ class IndexOutOfRangeError(AccelError, IndexError):
 
 class EmptyReductionError(AccelError, ValueError):
     """A reduction without identity (max, argmin …) over no elements."""
+
+
+class OutOfMemoryError(AccelError, MemoryError):
+    """More memory than the machine has: an array too large to allocate."""
 
 
 class GradientError(AccelError, RuntimeError):

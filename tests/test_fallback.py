@@ -106,7 +106,7 @@ def test_a_hidden_torch_is_not_there() -> None:
     assert lines[:3] == ["[1.0, 1.0, 1.0, 1.0]",
                          "[('pure', 'mode auto, torch is not installed')]",
                          "False None False"]  # fmt: skip
-    assert "hidden by ACCEL_TORCH=0" in lines[3] and "remedy: unset" in lines[4]
+    assert "hidden by ACCEL_TORCH=0" in lines[3] and "remedy: unset" in lines[5]
     assert lines[-1] == "False"
 
 
@@ -119,7 +119,7 @@ def test_a_broken_torch_is_not_there(tmp_path: Path, error: str) -> None:
     assert lines[:3] == ["[1.0, 1.0, 1.0, 1.0]",
                          "[('pure', 'mode auto, torch cannot be imported')]",
                          "False None False"]  # fmt: skip
-    assert "cannot be imported" in lines[3] and "remedy: pip install torch" in lines[4]
+    assert "cannot be imported" in lines[3] and "remedy: pip install torch" in lines[5]
 
 
 def test_a_finder_that_raises_hides_torch(monkeypatch: pytest.MonkeyPatch) -> None:

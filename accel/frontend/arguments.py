@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..errors import AccelError, ArgumentError, debug_enabled
-from .values import user_location
 
 __all__ = ["UNSET", "axis_of", "extents", "public", "unused"]
 
@@ -33,8 +32,6 @@ def public(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except AccelError as error:
-            if error.loc is None:
-                error.loc = user_location()
             if debug_enabled():
                 raise
             raise error.with_traceback(None) from None

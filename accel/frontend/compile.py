@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from ..errors import AccelError, TraceError
+from ..errors import TraceError
 from ..ir import dtypes
 from ..ir.graph import Graph
 from ..ir.types import TensorType
@@ -92,8 +92,6 @@ class Compiled:
         try:
             return self._call(args, kwargs, state)
         except Exception as error:
-            if isinstance(error, AccelError) and error.loc is None:
-                error.loc = user_location()
             raise hide_frames(error) from error.__cause__
 
     def _call(self, args: Any, kwargs: Any, state: runtime_state.State) -> Any:

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError
+from ..errors import AccelError, ArgumentError
 from ..ir.graph import Graph
 from ..ir.op import Op
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
 from .plans import Plan, PlanCache, describe
-from .values import Lowering, Value, leaked, topological
+from .values import Lowering, Value, hide_frames, leaked, topological
 
 if TYPE_CHECKING:
     from ..runtime.executable import Executable
@@ -49,11 +49,21 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
         plan, buffers = _plan(order, wanted, key, buffers, state)
     else:
         STATISTICS.add(cache_hits=1)
-    outputs = plan.executable(buffers)
+    try:
+        outputs = plan.executable(buffers)
+    except Exception as error:
+        raise hide_frames(_blame(error, plan, order)) from error.__cause__
     for value, (place, type_) in zip(wanted, plan.results, strict=True):
         value.type = type_
         value.settle(outputs[place])
     _counter.reset()
+
+
+def _blame(error: Exception, plan: Plan, order: Sequence[Value]) -> Exception:
+    """`error` of `plan`, naming the line of `order` that recorded what failed."""
+    if isinstance(error, AccelError) and error.loc in plan.lines:
+        error.loc = order[plan.lines.index(error.loc)].loc
+    return error
 
 
 def _wanted(pending: list[Value], order: Sequence[Value]) -> list[Value]:
@@ -73,7 +83,8 @@ def _plan(
     nodes = [lowering.strong(value) for value in wanted]
     outputs = {node: i for i, node in enumerate(dict.fromkeys(nodes))}
     graph = lowering.builder.graph(lowering.inputs, list(outputs))
-    plan = Plan(executable_of(graph, state), tuple([(outputs[n], n.type) for n in nodes]))
+    results = tuple([(outputs[n], n.type) for n in nodes])
+    plan = Plan(executable_of(graph, state), results, tuple([v.loc for v in order]))
     read = [v.data for v in lowering.sources]
     if len(read) == len(buffers) and all(a is b for a, b in zip(read, buffers, strict=True)):
         PLANS.put(key, plan)  # else another thread computed a Value between the two looks

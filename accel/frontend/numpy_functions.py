@@ -419,6 +419,8 @@ def _repeat(a: Any, repeats: Any, axis: Any = None) -> Tensor:
 def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
     x = as_tensor(array)
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if any(n < 0 for pair in widths for n in pair):
+        raise ArgumentError(f"pad: widths {pad_width!r}", remedy="give widths of 0 or more")
     return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import Location
 from ..ir.node import attr_key
 from ..ir.types import TensorType
 from .values import Value
@@ -23,10 +24,15 @@ __all__ = ["Plan", "PlanCache", "describe"]
 
 
 class Plan(NamedTuple):
-    """An executable, and for each wanted Value its place among the outputs and its type."""
+    """An executable, and for each wanted Value its place among the outputs and its type.
+
+    `lines` are those that recorded the graph, in the order of its description: another program
+    of the same graph has its own.
+    """
 
     executable: Executable
     results: tuple[tuple[int, TensorType], ...]
+    lines: tuple[Location | None, ...]
 
 
 def describe(order: Sequence[Value], wanted: Iterable[Value]) -> tuple[Any, list[Any]]:

@@ -7,6 +7,7 @@ back, and every call draws new numbers.
 
 from __future__ import annotations
 
+import operator
 import threading
 from typing import Any
 
@@ -85,7 +86,11 @@ def _wrapped(number: int) -> int:
 
 
 def _state(seed: int, offset: int) -> Any:
-    return array_value(np.array([_wrapped(int(seed)), _wrapped(offset)], np.int64), copy=False)
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise ArgumentError(f"a seed of {seed!r}", remedy="give an int") from None
+    return array_value(np.array([_wrapped(seed), _wrapped(offset)], np.int64), copy=False)
 
 
 #: The generator of all functions that are not given one; its seed is 0 until `manual_seed`.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AccelError, NotAnArrayError, debug_enabled
+from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError, debug_enabled
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.op import Op, get_op, resolve
@@ -53,8 +53,6 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
             return _record(name, operands, attrs, state)
         return unheard(_record, name, operands, attrs, state)
     except AccelError as error:
-        if error.loc is None:
-            error.loc = user_location()
         if debug_enabled():
             raise
         raise error.with_traceback(None) from None
@@ -79,6 +77,7 @@ def apply(
     """The Value of `op` on `values`: promoted, checked, typed."""
     resolved = resolve(op, [v.type for v in values], attrs)
     loc = user_location()
+    _check_size(op, resolved.type)
     inputs = []
     requires_grad = False
     for value, target in zip(values, resolved.operand_dtypes, strict=True):
@@ -98,8 +97,36 @@ def apply(
     return made
 
 
+#: Dimensions that NumPy's arrays can have.
+_MAX_DIMS = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
+
+def _check_size(op: Op, type_: TensorType) -> None:
+    """Refuse results that no array can hold."""
+    if len(type_.shape) > _MAX_DIMS:
+        raise ShapeError(
+            f"{op.name}: a result of {len(type_.shape)} dimensions",
+            remedy=f"arrays have at most {_MAX_DIMS}; merge some with reshape",
+        )
+    if type_.nbytes >= 2**63:
+        raise ShapeError(
+            f"{op.name}: a result of {type_} has more bytes than a machine can address",
+            remedy="check the extents",
+        )
+
+
+def _check_fits(number: Any, dtype: DType) -> None:
+    """Refuse a Python integer that its partner's dtype would wrap."""
+    if type(number) is int and not (limits := np.iinfo(dtype.numpy)).min <= number <= limits.max:
+        raise ArgumentError(
+            f"{number} does not fit {dtype}", remedy="convert the tensor to a wider dtype first"
+        )
+
+
 def _cast(value: Value, dtype: DType, weak: bool, loc: Any, tracer: Any) -> Value:
     if value.op is _CONSTANT:
+        if dtype.is_integer:
+            _check_fits(value.attrs["value"], dtype)
         return constant_value(value.attrs["value"], dtype, weak, tracer)
     type_ = TensorType(dtype, value.type.shape, value.type.device, weak)
     flows = value.requires_grad and dtype.is_inexact
@@ -151,8 +178,9 @@ def as_value(operand: Any, tracer: Any) -> Value:
     if isinstance(operand, _PYTHON):  # a subclass: an enum, for one
         plain: Any = next(k for k in _PYTHON if isinstance(operand, k))
         return as_value(plain(operand), tracer)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     raise NotAnArrayError(
-        f"{kind.__module__}.{kind.__qualname__} is neither an array nor a number",
+        f"{module}{kind.__qualname__} is neither an array nor a number",
         remedy="convert it with accel.asarray (accel.from_dlpack for other libraries' tensors)",
     )
 

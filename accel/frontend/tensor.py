@@ -44,9 +44,19 @@ def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value
             f"{array.dtype}{list(array.shape)} cannot become {wanted} without a copy",
             remedy="leave out copy=False",
         )
+    if array.dtype.kind in "iu" and wanted.is_integer and _is_python(data) and array.size:
+        _check_fits(np.asarray(array), wanted)
     if copy or not usable:
         array = np.array(array, dtype=wanted.numpy, order="C", copy=True)
     return Value(TensorType(wanted, array.shape), data=array)
+
+
+def _check_fits(array: np.ndarray, dtype: DType) -> None:
+    """Refuse Python integers that `dtype` would wrap."""
+    limits = np.iinfo(dtype.numpy)
+    for number in (int(array.min()), int(array.max())):
+        if not limits.min <= number <= limits.max:
+            raise ArgumentError(f"{number} does not fit {dtype}", remedy="choose a wider dtype")
 
 
 def _is_python(data: Any) -> bool:
@@ -205,7 +215,8 @@ class Tensor:
     def __len__(self) -> int:
         shape = self.shape
         if not shape:
-            raise NotAnArrayError("len() of a 0-d tensor", loc=user_location())
+            raise NotAnArrayError("len() of a 0-d tensor", loc=user_location(),
+                                  remedy="use .size, or a tensor with dimensions")  # fmt: skip
         return shape[0]
 
     __hash__ = object.__hash__
@@ -297,7 +308,8 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
-            raise NotAnArrayError("iteration over a 0-d tensor", loc=user_location())
+            raise NotAnArrayError("iteration over a 0-d tensor", loc=user_location(),
+                                  remedy="use .item(), or a tensor with dimensions")  # fmt: skip
         return (self[i] for i in range(self.shape[0]))  # type: ignore[index]
 
     def block_until_ready(self) -> Tensor:

@@ -7,16 +7,21 @@ something is evaluated, differentiated, or a trace ends. Nothing here recurses: 
 
 from __future__ import annotations
 
-import os
-import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ..errors import Location, TraceError, debug_enabled
+from ..errors import (
+    HIDDEN_FOLDERS,
+    OWN_FOLDER,
+    AccelError,
+    Location,
+    OutOfMemoryError,
+    TraceError,
+    debug_enabled,
+    user_location,
+)  # fmt: skip
 from ..ir import dtypes
 from ..ir.builder import Builder
 from ..ir.node import Node
@@ -214,30 +219,26 @@ def leaked(value: Value) -> TraceError:
 
 
 def hide_frames(error: BaseException) -> BaseException:
-    """`error` with its traceback cut to the user's own frames, unless debugging."""
+    """`error` with its traceback cut to the user's own frames, unless debugging.
+
+    NumPy's report of an array that cannot be allocated becomes accel's own.
+    """
     if debug_enabled():
         return error
     kept = []
+    inside = False
     trace = error.__traceback__
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OWN):
+        inside = trace.tb_frame.f_code.co_filename.startswith(OWN_FOLDER)
+        if not inside:
             kept.append(trace)
         trace = trace.tb_next
+    if inside and isinstance(error, MemoryError) and not isinstance(error, AccelError):
+        error = OutOfMemoryError(
+            str(error) or "out of memory",
+            remedy="work on smaller pieces, or free arrays that are no longer needed",
+        )
     rebuilt: types.TracebackType | None = None
     for part in reversed(kept):
         rebuilt = types.TracebackType(rebuilt, part.tb_frame, part.tb_lasti, part.tb_lineno)
     return error.with_traceback(rebuilt)
-
-
-# -- the user's line ------------------------------------------------------------------------
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-#: Where code lives that is never the user's line.
-HIDDEN_FOLDERS = (_OWN, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
-
-
-def user_location() -> Location | None:
-    """The innermost line that belongs to neither accel nor NumPy."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(HIDDEN_FOLDERS):
-        frame = frame.f_back
-    return Location(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None

@@ -258,6 +258,8 @@ def parse(text: str) -> Graph:
     >>> parse(str(g)) == g
     True
     """
+    if not isinstance(text, str):
+        raise GraphParseError(f"{type(text).__name__} is no text", remedy="give a str")
     reader = _Reader(text)
     graph = reader.graph()
     if reader.tokens[reader.place][0] != "end":

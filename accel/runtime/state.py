@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DeviceError
 
 __all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "current", "override", "set_default"]
 
@@ -48,11 +48,23 @@ class State:
             raise ArgumentError(
                 f"fallback {self.fallback!r} is unknown", remedy="use 'auto' or 'error'"
             )
+        if self.device is not None and not _is_device(self.device):
+            raise DeviceError(
+                f"there is no device {self.device!r}", remedy="use 'cpu', 'cuda' or 'cuda:N'"
+            )
         key = (self.mode, self.device, self.fallback, tuple(sorted(self.thresholds.items())),
                self.disabled_passes, self.verify)  # fmt: skip
         object.__setattr__(self, "compile_key", key)
 
     compile_key: tuple[Any, ...] = field(init=False, repr=False, compare=False, default=())
+
+
+def _is_device(name: object) -> bool:
+    """Whether `name` is spelt as a device is; it need not be there."""
+    if not isinstance(name, str):
+        return False
+    kind, _, number = name.partition(":")
+    return name in ("cpu", "cuda") or (kind in ("cpu", "cuda") and number.isdecimal())
 
 
 def _from_environment() -> State:

@@ -166,8 +166,9 @@ def _check_index_reference(
         value = int(index[bad].flat[0]) if index.ndim else int(index)
         least = -size if wrap else 0
         allowed = f"from {least} to {size - 1}" if size else "empty: no index is"
+        place = "" if what == "index" else f"{what}: "
         raise IndexOutOfRangeError(
-            f"{what} {value} is out of range for size {size}",
+            f"{place}index {value} is out of range for extent {size}",
             remedy=f"valid indices are {allowed}" if size else "index only what has elements",
         )
     return np.where(index < 0, index + size, index)

@@ -158,7 +158,7 @@ class PureRun:
         record, number = (status >> 32) - 1, (status & 0xFFFFFFFF) - 1
         node = self._checks[job][record][number]
         raise IndexOutOfRangeError(
-            f"{node.attrs['what']} is out of range for size {node.attrs['size']}",
+            f"{node.attrs['what']}: an index is out of range for extent {node.attrs['size']}",
             loc=node.loc,
             remedy="round indices before they are cast to integers",
         )

@@ -19,7 +19,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
     try:
         return evaluate(node.op, arrays, node.attrs, node.type)
     except AccelError as error:
-        error.loc = error.loc or node.loc
+        error.place(node.loc)
         raise
 
 

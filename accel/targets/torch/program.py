@@ -173,7 +173,7 @@ class Program:
                     return [bridge.to_host(torch, t) for t in results]
                 return results
         except AccelError as error:
-            error.loc = error.loc or (node.loc if node is not None else None)
+            error.place(node.loc if node is not None else None)
             raise
         except Exception as error:
             raise self._failure(node, error) from error
