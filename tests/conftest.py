@@ -9,13 +9,17 @@
 
 Tests that need torch are marked ``torch``; files named ``test_torch_*.py`` carry the mark
 by their name and may import torch at the top.
+
+Machine code goes to a directory of the run's own: a user's cache is neither read nor filled.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +28,19 @@ from hypothesis import HealthCheck, settings
 
 BLOCK_TORCH = os.environ.get("ACCEL_TEST_BLOCK_TORCH") == "1"
 CUDA = os.environ.get("ACCEL_TEST_CUDA") == "1"
+
+# Processes that the run starts, its own workers included, share the directory of the first.
+FIRST_PROCESS = "PYTEST_XDIST_WORKER" not in os.environ
+if FIRST_PROCESS:
+    os.environ["ACCEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="accel-tests-")
+    for setting in ("ACCEL_CACHE", "ACCEL_CACHE_SIZE"):
+        os.environ.pop(setting, None)
+
+
+def pytest_unconfigure() -> None:
+    if FIRST_PROCESS:
+        shutil.rmtree(os.environ["ACCEL_CACHE_DIR"], ignore_errors=True)
+
 
 SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(

@@ -58,6 +58,9 @@ class Info:
         The mode in force.
     kernels, kernel_bytes
         Kernels alive in the process, and the bytes of object code that the cache keeps.
+    disk_cache, disk_cache_bytes
+        Directory in which machine code is kept for later processes (None: it is not), and the
+        bytes of its files.
     torch, cuda
         Version of torch (None: not available) and the names of its CUDA devices.
     """
@@ -74,6 +77,8 @@ class Info:
     mode: str
     kernels: int
     kernel_bytes: int
+    disk_cache: str | None
+    disk_cache_bytes: int
     torch: str | None
     cuda: tuple[str, ...]
 
@@ -93,8 +98,9 @@ def info() -> Info:
     import numpy
 
     from ..targets import torch as torch_target
-    from ..targets.pure import KERNELS, jit
+    from ..targets.pure import KERNELS, jit, object_cache
 
+    on_disk = object_cache.shared()
     machine = jit.host_machine()
     return Info(
         accel=sys.modules[__name__.partition(".")[0]].__version__,  # type: ignore[attr-defined]
@@ -109,6 +115,8 @@ def info() -> Info:
         mode=state.current().mode,
         kernels=len(KERNELS),
         kernel_bytes=KERNELS.held_bytes,
+        disk_cache=None if on_disk.directory is None else str(on_disk.directory),
+        disk_cache_bytes=on_disk.usage()[1],
         torch=torch_target.version(),
         cuda=torch_target.cuda_devices(),
     )

@@ -1,9 +1,9 @@
 """From LLVM IR text to machine code: the machine, modules, the kernel cache, the native driver.
 
 Code is made in two steps, `emit_object` (text to object bytes) and `load_object` (object bytes
-to callable addresses), so that a cache of objects on disk fits between them. The text is
-written by our own emitters with explicit vectors and needs no optimiser passes: only LLVM's
-code generator runs. llvmlite is imported on first use.
+to callable addresses), so that the cache of objects on disk fits between them: what lies
+there is only loaded. The text is written by our own emitters with explicit vectors and needs no
+optimiser passes: only LLVM's code generator runs. llvmlite is imported on first use.
 
 LLVM ends the process on what it cannot compile, so every module is verified before code
 generation and every object is searched for undefined symbols before it is loaded.
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accel.errors import ArgumentError, InternalCompilerError
+from accel.targets.pure import object_cache
 from accel.targets.pure.llvm_text import Function, module_text
 
 __all__ = [
@@ -63,7 +64,8 @@ class Machine:
     def fingerprint(self) -> str:
         """A short hash of everything on which generated code depends."""
         llvm = _llvm()
-        parts = (self.triple, self.cpu, self.features, str(llvm.llvm_version_info))
+        version = str(llvm.llvm_version_info)
+        parts = (self.triple, self.cpu, self.features, version, str(_CODE_GENERATOR))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def lanes(self, element_bytes: int) -> int:
@@ -135,6 +137,8 @@ def _capabilities(triple: str, features: dict[str, bool]) -> tuple[int, bool]:
 
 
 # -- text to object ------------------------------------------------------------------------
+_CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
+
 # Calls that LLVM may make of intrinsics and that every C library has; MCJIT finds them in the
 # process. Anything else undefined, such as a half-precision conversion, is refused.
 _ALLOWED_CALLS = frozenset(
@@ -154,25 +158,18 @@ def _target_machine(machine: Machine) -> Any:
 def _new_target_machine(machine: Machine) -> Any:
     llvm = _llvm()
     return llvm.Target.from_triple(machine.triple).create_target_machine(
-        cpu=machine.cpu, features=machine.features, opt=3, codemodel="jitdefault", jit=True
+        cpu=machine.cpu, features=machine.features, **_CODE_GENERATOR
     )
 
 
-def _parse(texts: Sequence[str], machine: Machine) -> Any:
-    """One verified LLVM module of `texts`, which may share the names of internal functions."""
-    llvm = _llvm()
-    module: Any = None
-    for text in texts:
-        try:
-            part = llvm.parse_assembly(text)
-            part.triple = machine.triple
-            part.verify()
-        except RuntimeError as error:
-            raise _bad_ir(text, str(error)) from None
-        if module is None:
-            module = part
-        else:
-            module.link_in(part)
+def _parse(text: str, machine: Machine) -> Any:
+    """The verified LLVM module of `text`."""
+    try:
+        module = _llvm().parse_assembly(text)
+        module.triple = machine.triple
+        module.verify()
+    except RuntimeError as error:
+        raise _bad_ir(text, str(error)) from None
     return module
 
 
@@ -192,35 +189,45 @@ def _bad_ir(text: str, message: str) -> InternalCompilerError:
     )
 
 
-def emit_object(texts: str | Sequence[str], machine: Machine | None = None) -> bytes:
-    """The object file of one module made of `texts`.
+def emit_object(text: str, machine: Machine | None = None) -> bytes:
+    """The object file of the LLVM module `text`.
 
     Parameters
     ----------
-    texts
-        LLVM IR, each text a complete module; exported names must differ between them.
+    text
+        LLVM IR.
     machine
         What to generate code for; the host unless given.
 
     Raises
     ------
     InternalCompilerError
-        If a text does not parse or verify, or the code would call an unknown function.
+        If the text does not parse or verify, or the code would call an unknown function.
     """
     machine = machine or host_machine()
-    texts = [texts] if isinstance(texts, str) else texts
-    module = _parse(texts, machine)
-    data: bytes = _target_machine(machine).emit_object(module)
+    data: bytes = _target_machine(machine).emit_object(_parse(text, machine))
     unknown = sorted(_undefined_symbols(data) - _ALLOWED_CALLS)
     if unknown:
-        raise _bad_ir(texts[0], f"the code calls undefined functions: {', '.join(unknown)}")
+        raise _bad_ir(text, f"the code calls undefined functions: {', '.join(unknown)}")
     return data
+
+
+def _kept_object(text: str, machine: Machine) -> tuple[bytes, bool]:
+    """The object file of `text`, and whether it lay on disk; if not, it does from now on."""
+    disk = object_cache.shared()
+    key = object_cache.entry_key(text, machine.fingerprint)
+    data = disk.get(key)
+    found = data is not None
+    if data is None:
+        data = emit_object(text, machine)
+        disk.put(key, data)
+    return data, found
 
 
 def assembly(text: str, machine: Machine | None = None) -> str:
     """The assembly that `text` compiles to."""
     machine = machine or host_machine()
-    result: str = _target_machine(machine).emit_assembly(_parse([text], machine))
+    result: str = _target_machine(machine).emit_assembly(_parse(text, machine))
     return result
 
 
@@ -252,7 +259,7 @@ class CodeModule:
     engine
         The execution engine that owns the code.
     size
-        Bytes of the object file, the measure by which caches count.
+        Bytes of the object files, the measure by which caches count.
     """
 
     __slots__ = ("__weakref__", "_engine", "size")
@@ -269,27 +276,34 @@ class CodeModule:
         return address
 
 
-def load_object(data: bytes, machine: Machine | None = None) -> CodeModule:
-    """Map an object file made by `emit_object` into the process."""
+def load_object(objects: bytes | Sequence[bytes], machine: Machine | None = None) -> CodeModule:
+    """Map object files made by `emit_object` into the process.
+
+    What they export must differ in name; internal functions and data may share theirs.
+    """
     llvm = _llvm()
-    # One engine a module: closing it is the only way in which MCJIT gives memory back.
+    objects = [objects] if isinstance(objects, bytes) else objects
+    # One engine for all: making one takes longer than adding an object to it. Closing it is
+    # the only way in which MCJIT gives memory back.
     engine = llvm.create_mcjit_compiler(
         llvm.parse_assembly(""), _new_target_machine(machine or host_machine())
     )
-    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+    for data in objects:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return CodeModule(engine, len(data))
+    return CodeModule(engine, sum(map(len, objects)))
 
 
 def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
-    """Machine code of an LLVM module.
+    """Machine code of an LLVM module, from disk where an earlier process left it there.
 
     Raises
     ------
     InternalCompilerError
         If LLVM does not accept `text`; the message shows the lines concerned.
     """
-    return load_object(emit_object(text, machine), machine)
+    machine = machine or host_machine()
+    return load_object(_kept_object(text, machine)[0], machine)
 
 
 # -- kernels -------------------------------------------------------------------------------
@@ -326,6 +340,7 @@ class Kernel:
 class KernelCache:
     """Compiled kernels by content: equal text but for the symbol is compiled once.
 
+
     The cache holds the most recently used kernels up to a bound in bytes of object code.
     Kernels pushed out live on while an executable refers to them, are still found then, and
     are unmapped with the last reference. Safe under concurrent callers.
@@ -336,18 +351,22 @@ class KernelCache:
         Bound of the object code that the cache itself keeps alive.
     machine
         What to compile for; the host unless given.
+    on_disk
+        Whether kernels are also found on disk, and left there, each for itself.
 
     Attributes
     ----------
-    compiles, hits
-        How many kernels were compiled, and how many were found.
+    compiles, loads, hits
+        How many kernels were compiled, found on disk, and found in memory.
     """
 
-    def __init__(self, max_bytes: int = 64 << 20, machine: Machine | None = None) -> None:
+    def __init__(
+        self, max_bytes: int = 64 << 20, machine: Machine | None = None, on_disk: bool = False
+    ) -> None:
         self.max_bytes = max_bytes
-        self.compiles = 0
-        self.hits = 0
+        self.compiles = self.loads = self.hits = 0
         self._machine = machine
+        self._on_disk = on_disk
         self._lock = threading.RLock()
         self._recent: OrderedDict[str, Kernel] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[str, Kernel] = weakref.WeakValueDictionary()
@@ -357,7 +376,7 @@ class KernelCache:
         return self.ensure([(name, text)])[0]
 
     def ensure(self, sources: Sequence[tuple[str, str]]) -> list[Kernel]:
-        """The kernels of `sources`; those that are missing are compiled in one module.
+        """The kernels of `sources`; those that are missing are made and loaded together.
 
         Parameters
         ----------
@@ -384,7 +403,7 @@ class KernelCache:
                     symbol = f"{name}_{key[:12]}"
                     missing[key] = symbol, text.replace(f"@{name}(", f"@{symbol}(")
             if missing:
-                found.update(self._compile(missing))
+                found.update(self._make(missing))
             held = len(self._recent)
             for key in keys:
                 self._recent[key] = found[key]
@@ -393,10 +412,18 @@ class KernelCache:
                 self._trim(self.max_bytes)
             return [found[key] for key in keys]
 
-    def _compile(self, missing: dict[str, tuple[str, str]]) -> dict[str, Kernel]:
-        data = emit_object([text for _, text in missing.values()], self._machine)
-        code = load_object(data, self._machine)
-        self.compiles += len(missing)
+    def _make(self, missing: dict[str, tuple[str, str]]) -> dict[str, Kernel]:
+        machine = self._machine or host_machine()
+        objects = []
+        for _, text in missing.values():
+            if self._on_disk:
+                data, found = _kept_object(text, machine)
+            else:
+                data, found = emit_object(text, machine), False
+            objects.append(data)
+            self.loads += found
+            self.compiles += not found
+        code = load_object(objects, machine)
         kernels = {key: Kernel(symbol, text, code) for key, (symbol, text) in missing.items()}
         self._alive.update(kernels)
         return kernels

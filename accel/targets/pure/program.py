@@ -32,7 +32,7 @@ from .views import Buffer, View
 __all__ = ["KERNELS", "PureRun"]
 
 #: Every kernel of the process, by content.
-KERNELS = KernelCache()
+KERNELS = KernelCache(on_disk=True)
 
 #: Arenas that a run keeps for its next calls.
 _ARENAS_KEPT = 4

@@ -1,0 +1,420 @@
+"""Machine code on disk: found by later processes, refused on any doubt, bounded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accel
+from accel.errors import ArgumentError
+from accel.targets.pure import KERNELS, jit, object_cache
+from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from accel.targets.pure.object_cache import ObjectCache, entry_key
+
+#: What ACCEL_CPU_FEATURES may ask for here.
+LEVELS = ["", "sse2"] if jit.host_machine().triple.startswith("x86_64") else [""]
+
+#: A process that compiles one small training step, and says what that took.
+STEP = """
+import json, logging, sys
+import numpy as np
+import llvmlite.binding as llvm
+
+parsed, parse = [], llvm.parse_assembly
+def counting(text, *args):
+    parsed.append(len(text))
+    return parse(text, *args)
+llvm.parse_assembly = counting
+
+import accel
+from accel.targets.pure import KERNELS, object_cache
+
+@accel.compile
+def f(x, w):
+    return accel.softmax(accel.tanh(x @ w) + accel.exp(x[:, :5]), axis=1)
+
+x = np.linspace(-3, 3, 35, dtype=np.float32).reshape(7, 5)
+y = f(x, x[:5]).numpy()
+disk = object_cache.shared()
+print(json.dumps({
+    "result": y.tobytes().hex(), "compiles": KERNELS.compiles, "loads": KERNELS.loads,
+    "parsed": sum(n > 0 for n in parsed), "hits": disk.hits, "misses": disk.misses,
+    "files": disk.usage()[0], "written": disk.bytes_written, "read": disk.bytes_read,
+    "directory": None if disk.directory is None else str(disk.directory),
+}))
+"""
+
+#: A process that stores and reads entries as fast as it can, beside others that do the same.
+WRITER = """
+import sys
+from pathlib import Path
+from accel.targets.pure.object_cache import ObjectCache, entry_key
+
+cache = ObjectCache(Path(sys.argv[1]), max_bytes=40_000)
+keys = [entry_key(str(i), "m") for i in range(30)]
+for turn in range(40):
+    for i, key in enumerate(keys):
+        found = cache.get(key)
+        assert found is None or found == bytes([i]) * 2_000, "a torn entry"
+        if found is None or turn % 10 == 0:
+            cache.put(key, bytes([i]) * 2_000)
+assert cache.directory is not None
+print(cache.hits)
+"""
+
+
+def run_step(directory: Path, **environment: str) -> dict[str, object]:
+    settings = {"ACCEL_CACHE_DIR": str(directory), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", STEP], env={**os.environ, **settings}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "stderr": done.stderr}
+
+
+def key(number: int) -> str:
+    return entry_key(f"kernel {number}", "a machine")
+
+
+def entry(cache: ObjectCache, number: int) -> Path:
+    assert cache.directory is not None
+    return cache.directory / (key(number) + ".object")
+
+
+# -- processes --------------------------------------------------------------------------------
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    first = run_step(tmp_path / "cache")
+    assert first["compiles"] and not first["loads"] and not first["hits"]
+    assert first["files"] == first["misses"] and first["written"]
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    second = run_step(tmp_path / "cache")
+    assert second["result"] == first["result"]
+    assert (second["compiles"], second["loads"]) == (0, first["compiles"])
+    assert (second["hits"], second["misses"]) == (first["files"], 0)
+    assert second["parsed"] == 0 and first["parsed"] == first["files"]
+    assert (second["read"], second["written"]) == (first["written"], 0)
+
+
+def test_one_missing_kernel_is_compiled_alone(tmp_path: Path) -> None:
+    first = run_step(tmp_path)
+    files = sorted(tmp_path.glob("*.object"))
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    second = run_step(tmp_path)
+    assert second["result"] == first["result"] and second["misses"] == second["parsed"] == 2
+    assert run_step(tmp_path)["misses"] == 0
+
+
+def test_each_cpu_level_has_entries_of_its_own(tmp_path: Path) -> None:
+    files = 0
+    for level in LEVELS:
+        found = run_step(tmp_path, ACCEL_CPU_FEATURES=level)
+        assert found["hits"] == 0 and found["compiles"]
+        assert found["files"] == files + found["misses"]
+        files = found["files"]
+    for level in LEVELS:
+        assert run_step(tmp_path, ACCEL_CPU_FEATURES=level)["misses"] == 0
+
+
+def test_each_machine_has_entries_of_its_own() -> None:
+    host = jit.host_machine()
+    for machine in (host, jit.Machine(host.triple, "generic", "", 16, False)):
+        made = []
+        for _ in range(2):
+            cache = jit.KernelCache(machine=machine, on_disk=True)
+            cache.get("k", table_kernel("k", [0.125, 0.25]))
+            made.append((cache.compiles, cache.loads))
+        assert made == [(1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("off", [{"ACCEL_CACHE": "0"}, {"ACCEL_CACHE_SIZE": "0"}])
+def test_off(tmp_path: Path, off: dict[str, str]) -> None:
+    found = run_step(tmp_path / "cache", **off)
+    assert found["compiles"] and found["directory"] is None and found["stderr"] == ""
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_home_that_cannot_be_written_costs_a_warning_only(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    found = run_step(tmp_path / "file" / "cache")
+    assert found["compiles"] and found["directory"] is None
+    assert str(found["stderr"]).count("not kept for later processes") == 1
+
+
+def test_writers_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ends = [writer.communicate(timeout=120) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], ends
+    assert sum(int(out) for out, _ in ends) > 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".object"}
+    assert ObjectCache(tmp_path).usage()[1] <= 40_000 + 3 * 2_100
+
+
+# -- entries ----------------------------------------------------------------------------------
+def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path)
+    cache.put(key(0), b"machine code")
+    whole = entry(cache, 0).read_bytes()
+    damaged = [bytes([*whole[:i], whole[i] ^ 4, *whole[i + 1 :]]) for i in range(len(whole))]
+    damaged += [whole[:i] for i in range(len(whole))] + [whole + b"\0", b"\0" * len(whole)]
+    for content in damaged:
+        entry(cache, 0).write_bytes(content)
+        assert cache.get(key(0)) is None
+    cache.put(key(0), b"machine code")
+    assert cache.get(key(0)) == b"machine code"
+    assert (cache.hits, cache.misses) == (1, len(damaged))
+
+
+def test_a_reader_keeps_the_file_that_it_opened(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path)
+    cache.put(key(0), b"a" * 50_000)
+    with open(entry(cache, 0), "rb") as file:
+        whole = entry(cache, 0).read_bytes()
+        cache.put(key(0), b"b" * 60_000)
+        assert os.fstat(file.fileno()).st_ino != entry(cache, 0).stat().st_ino
+        assert file.read() == whole
+    assert cache.get(key(0)) == b"b" * 60_000
+
+
+def test_an_entry_answers_to_its_own_key_only(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path)
+    cache.put(key(0), b"code")
+    os.replace(entry(cache, 0), entry(cache, 1))
+    assert cache.get(key(1)) is None
+
+
+def test_keys_depend_on_text_machine_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {entry_key("text", "m"), entry_key("text ", "m"), entry_key("text", "n")}
+    monkeypatch.setattr(accel, "__version__", "another")
+    keys.add(entry_key("text", "m"))
+    assert len(keys) == 4
+    host = jit.host_machine()
+    before = host.fingerprint
+    monkeypatch.setitem(jit._CODE_GENERATOR, "opt", 2)
+    assert host.fingerprint != before
+
+
+def test_files_that_others_could_have_written_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ObjectCache(tmp_path / "cache")
+    cache.put(key(0), b"code")
+    path = entry(cache, 0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o620)
+    assert cache.get(key(0)) is None
+    path.chmod(0o600)
+    assert cache.get(key(0)) == b"code"
+    os.replace(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.get(key(0)) is None
+    path.unlink()
+    os.mkfifo(path)  # reading it would wait for ever
+    assert cache.get(key(0)) is None
+    cache.put(key(0), b"code")
+    assert cache.get(key(0)) == b"code"
+    owner, status = os.geteuid(), os.fstat
+    another = [*os.stat(path)]
+    another[stat.ST_UID] = owner + 1
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result(another))
+    assert cache.get(key(0)) is None
+    monkeypatch.setattr(os, "fstat", status)
+    assert cache.get(key(0)) == b"code"
+
+
+# -- directories ------------------------------------------------------------------------------
+def refused(directory: Path, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    """The directory is not used, with one warning, and code is compiled all the same."""
+    cache = ObjectCache(directory)
+    before = sorted(directory.parent.rglob("*"))
+    with caplog.at_level(logging.WARNING, "accel"):
+        for number in range(3):
+            cache.put(key(number), b"code")
+            assert cache.get(key(number)) is None
+    assert cache.directory is None and cache.usage() == (0, 0)
+    assert sorted(directory.parent.rglob("*")) == before
+    (record,) = caplog.records
+    assert reason in record.getMessage() and record.levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_directory_open_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    refused(tmp_path / "cache", caplog, "others may write")
+
+
+def test_directory_of_another_user(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ObjectCache(tmp_path / "cache").put(key(0), b"code")
+    stranger = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: stranger)
+    refused(tmp_path / "cache", caplog, "another user")
+
+
+def test_directory_that_is_a_link(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "cache").symlink_to(tmp_path / "real")
+    refused(tmp_path / "cache", caplog, "symbolic link")
+
+
+def test_read_only_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    refused(tmp_path / "cache", caplog, "not writable")
+
+
+def test_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*paths: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "cache").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "replace", full)
+    refused(tmp_path / "cache", caplog, "No space left")  # and nothing is left behind
+
+
+def test_a_directory_removed_under_a_running_process_is_made_again(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "a" / "b")
+    cache.put(key(0), b"code")
+    cache.clear()
+    assert cache.directory is not None
+    cache.directory.rmdir()
+    assert cache.get(key(0)) is None
+    cache.put(key(0), b"code")
+    assert cache.get(key(0)) == b"code"
+
+
+# -- bounds -----------------------------------------------------------------------------------
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path)
+    for number in range(8):
+        cache.put(key(number), b"x" * 1_000)
+        os.utime(entry(cache, number), ns=(10**18 + number, 10**18 + number))
+    size = entry(cache, 0).stat().st_size
+    assert cache.usage() == (8, 8 * size)
+    assert cache.get(key(0)) is not None  # used now, hence the youngest
+    cache.max_bytes = 6 * size
+    cache.put(key(8), b"x" * 1_000)
+    assert {n for n in range(9) if entry(cache, n).exists()} == {0, 8, 7, 6, 5}
+
+
+def test_the_bound_holds_over_many_stores(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path, max_bytes=100_000)
+    for number in range(500):
+        cache.put(key(number), b"x" * 700)
+    assert 80_000 < cache.usage()[1] <= 110_000
+
+
+def test_an_entry_beyond_the_bound_is_not_kept(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path, max_bytes=500)
+    cache.put(key(0), b"small")
+    cache.put(key(1), b"x" * 1_000)
+    assert cache.get(key(0)) == b"small" and cache.get(key(1)) is None
+
+
+def test_clear_removes_what_is_ours(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path)
+    for number in range(3):
+        cache.put(key(number), b"code")
+    (tmp_path / "notes.txt").write_text("the user's")
+    (tmp_path / "young.part").write_text("being written")
+    (tmp_path / "old.part").write_text("its writer died")
+    long_ago = time.time() - 7_200
+    os.utime(tmp_path / "old.part", (long_ago, long_ago))
+    cache.clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "young.part"]
+
+
+# -- settings ---------------------------------------------------------------------------------
+def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_CACHE_DIR", str(tmp_path / "x" / ".." / "y"))
+    monkeypatch.setenv("ACCEL_CACHE_SIZE", "3k")
+    cache = object_cache._shared.__wrapped__()
+    assert (cache.directory, cache.max_bytes) == (tmp_path / "y", 3072)
+    monkeypatch.delenv("ACCEL_CACHE_DIR")
+    monkeypatch.delenv("ACCEL_CACHE_SIZE")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: str(tmp_path / name))
+    cache = object_cache._shared.__wrapped__()
+    assert (cache.directory, cache.max_bytes) == (tmp_path / "accel", 256 << 20)
+    for wrong in ("many", "-1", "1.5G", "M", "64MB"):
+        monkeypatch.setenv("ACCEL_CACHE_SIZE", wrong)
+        with pytest.raises(ArgumentError, match="ACCEL_CACHE_SIZE"):
+            object_cache._shared.__wrapped__()
+
+
+def test_the_suite_keeps_out_of_the_users_cache() -> None:
+    directory = object_cache.shared().directory
+    assert directory is not None and str(directory) == os.environ["ACCEL_CACHE_DIR"]
+    assert directory.name.startswith("accel-tests-")
+
+
+def test_info_shows_the_directory_and_its_size() -> None:
+    accel.eval(accel.asarray(np.arange(3.0)) * 1.25)
+    found = accel.info()
+    assert found.disk_cache == str(object_cache.shared().directory)
+    assert found.disk_cache_bytes > 0
+    assert re.search(rf"disk_cache +{re.escape(found.disk_cache)}\n", str(found))
+
+
+# -- code ---------------------------------------------------------------------------------------
+PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
+
+
+def table_kernel(name: str, values: list[float]) -> str:
+    """x[0] = table[x[0]] + 0.1: a private table, a constant pool, a private function."""
+    numbers = ", ".join(f"double {value!r}" for value in values)
+    helper = Function("entry", [("i64", "i")], "double", linkage="internal")
+    at = helper.gep("@table", "%i", "double")
+    helper.do(f"ret double {helper.load('double', at, 8)}")
+    fn = Function(name, PARAMS, "i64")
+    data = fn.load("ptr", "%bases", 8)
+    index = fn.op(f"fptosi double {fn.load('double', data, 8)} to i64")
+    value = fn.op(f"call double @entry(i64 {index})")
+    fn.store("double", Lanes(fn, "double", 1).add(value, 0.1 * values[0]), data, 8)
+    fn.do("ret i64 0")
+    table = f"@table = internal constant [{len(values)} x double] [{numbers}]\n"
+    return table + module_text([helper, fn])
+
+
+def test_private_names_of_kernels_loaded_together_stay_apart() -> None:
+    sources = [(f"t{i}", table_kernel(f"t{i}", [i + 10.0, i + 20.0, i + 30.0])) for i in range(4)]
+    for _ in range(2):  # compiled, then from disk
+        cache = jit.KernelCache(on_disk=True)
+        kernels = cache.ensure(sources)
+        x = np.array([2.0, 0.0, 1.0, 2.0])
+        bases = x.ctypes.data + 8 * np.arange(4, dtype=np.int64)
+        for i, kernel in enumerate(kernels):
+            program = np.array([kernel.address, 0, 0, 1], np.int64)
+            assert jit.run_program(bases[i:].ctypes.data, program.ctypes.data, 1) == 0
+        expected = [30.0 + 0.1 * 10, 11.0 + 0.1 * 11, 22.0 + 0.1 * 12, 33.0 + 0.1 * 13]
+        assert x.tolist() == expected
+    assert (cache.compiles, cache.loads) == (0, 4)
+
+
+def test_no_kernel_contains_an_address() -> None:
+    x = accel.asarray(np.ones((9, 9), np.float32))
+    accel.eval(accel.softmax(x @ x.T, axis=1) + accel.where(x > 0, accel.sin(x), x[0]))
+    texts = [kernel.ir for kernel in KERNELS._recent.values()]
+    assert len(texts) >= 3
+    for text in texts:
+        assert not re.search(r"inttoptr ?\(?i64 \d", text)
