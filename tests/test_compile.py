@@ -774,3 +774,18 @@ def test_a_module_trains_in_one_graph():
     model.eval()
     compiled(x, y)
     assert misses(compiled) == 2 and "training" in compiled.explain_recompiles()[0]
+
+
+def test_a_profiler_that_is_running_goes_on():
+    """cProfile's hook is no Python callable: it cannot simply be set again."""
+    import cProfile
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        f = accel.compile(lambda x: x + 1)
+        f(np.ones(3))
+        f(np.ones(3))
+    finally:
+        profiler.disable()
+    assert any("__call__" in str(entry.code) for entry in profiler.getstats())

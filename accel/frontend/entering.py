@@ -61,6 +61,15 @@ class _Session(Protocol):
     def __exit__(self, *failure: Any) -> None: ...
 
 
+def _restore(hook: Any) -> None:
+    """Put a profiling hook back; C profilers (cProfile) can only be enabled again."""
+    if hook is None or callable(hook):
+        sys.setprofile(hook)
+    else:
+        sys.setprofile(None)
+        hook.enable()
+
+
 class _ProfileSession:
     """Listening through `sys.setprofile`; the hook that was there is put back."""
 
@@ -81,7 +90,7 @@ class _ProfileSession:
         sys.setprofile(self._hook)
 
     def __exit__(self, *failure: Any) -> None:
-        sys.setprofile(self._previous)
+        _restore(self._previous)
 
 
 class _Monitor:
@@ -167,4 +176,4 @@ def unheard(function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     finally:
-        sys.setprofile(hook)
+        _restore(hook)
