@@ -464,7 +464,7 @@ def test_a_failed_check_names_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
     second = b.check_index(b.mul(i, 2), size=4, what="second")
     total = b.add(b.sum(b.exp(x)), b.sum(b.add(b.cast(first, F32), b.cast(second, F32))))
     run = compile_run(one_region(b.graph([x, i], [total])))
-    with pytest.raises(IndexOutOfRangeError, match="second: .*index.* out of range") as caught:
+    with pytest.raises(IndexOutOfRangeError, match=r"second: .*index.* out of range") as caught:
         run([normal(5), np.array([0, 1, 1, 3])])
     assert caught.value.loc == Location("user.py", 7)
 
