@@ -123,6 +123,12 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {getattr(self, '__qualname__', self.__name__)}>"
 
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by its name, as functions are
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return self  # functions are not copied either
+
     def _effective(self, state: runtime_state.State) -> tuple[runtime_state.State, int]:
         """`state` with this function's own mode, device and fallback, and a number for it.
 
