@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 
 import numpy as np
@@ -200,3 +201,40 @@ def test_printing_a_lazy_tensor_computes_it():
     assert x._value.data is None
     assert repr(x) == "Tensor([2.])"
     assert x._value.data is not None
+
+
+def test_numbers_of_other_generators_are_frozen_with_a_warning():
+    @accel.compile
+    def noisy(x):
+        return x + np.random.rand(3)
+
+    with pytest.warns(RuntimeWarning, match="numpy.random.*accel.randn"):
+        first = noisy(np.zeros(3))
+    np.testing.assert_array_equal(noisy(np.zeros(3)), first)
+
+
+def test_what_a_function_imports_is_guarded(monkeypatch):
+    settings = types.ModuleType("settings_of_a_user")
+    settings.gain = 2.0
+    monkeypatch.setitem(sys.modules, "settings_of_a_user", settings)
+
+    @accel.compile
+    def one(x):
+        from settings_of_a_user import gain
+
+        return x * gain
+
+    @accel.compile
+    def other(x):
+        import settings_of_a_user as s
+
+        return sum(x * s.gain for _ in range(2))
+
+    @accel.compile
+    def third(x):
+        return x * settings.gain
+
+    x = np.ones(2)
+    assert [f(x).tolist()[0] for f in (one, other, third)] == [2.0, 4.0, 2.0]
+    settings.gain = 5.0
+    assert [f(x).tolist()[0] for f in (one, other, third)] == [5.0, 10.0, 5.0]

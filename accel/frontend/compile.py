@@ -19,6 +19,7 @@ from ..runtime import state as runtime_state
 from ..runtime.collector import collection_paused
 from ..runtime.statistics import STATISTICS
 from . import trees
+from .foreign_random import warn_of_draws
 from .references import (
     ArrayArgument,
     FloatArgument,
@@ -206,7 +207,7 @@ class Compiled:
         with runtime_state.override(
             tracer=tracer, mode=state.mode, device=state.device, fallback=state.fallback
         ):
-            with Watcher(self.__wrapped__) as watcher:
+            with warn_of_draws(self.__name__), Watcher(self.__wrapped__) as watcher:
                 result = self.__wrapped__(*new_args, **new_kwargs)
             _check_containers((new_args, new_kwargs), traced, names)
             guards = watcher.guards([a for a, _ in tracer.arrays.values()])

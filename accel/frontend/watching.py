@@ -7,6 +7,7 @@ on the value it had on entry.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -28,12 +29,13 @@ class Names(NamedTuple):
     globals: tuple[tuple[str, tuple[str, ...]], ...]
     cells: tuple[tuple[str, tuple[str, ...]], ...]
     arguments: tuple[tuple[str, tuple[str, ...]], ...]
+    modules: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @lru_cache(maxsize=4096)
 def names_read(code: types.CodeType) -> Names:
     """The names that `code` and the functions nested in it read, with attribute paths."""
-    found: dict[str, set[tuple[str, tuple[str, ...]]]] = {"g": set(), "c": set(), "a": set()}
+    found: dict[str, set[tuple[str, tuple[str, ...]]]] = {k: set() for k in "gcam"}
     arguments = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     nested = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     for kind, name, path in _paths(code):
@@ -41,8 +43,9 @@ def names_read(code: types.CodeType) -> Names:
             found[kind].add((name, path))
     for inner in nested:
         found["g"] |= set(names_read(inner).globals)
+        found["m"] |= set(names_read(inner).modules)
         found["c"] |= {c for c in names_read(inner).cells if c[0] in code.co_freevars}
-    return Names(*(tuple(sorted(found[k])) for k in "gca"))
+    return Names(*(tuple(sorted(found[k])) for k in "gcam"))
 
 
 def _paths(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -50,6 +53,9 @@ def _paths(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
     root: tuple[str, str] | None = None
     path: list[str] = []
+    last = ""
+    module = ""  # what an import statement has just brought
+    local: dict[str, str] = {}  # the variables that hold modules
     for step in dis.get_instructions(code):
         name = step.opname
         if name in ("LOAD_ATTR", "LOAD_METHOD") and root is not None:
@@ -58,13 +64,20 @@ def _paths(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         if root is not None and name not in ("CACHE", "NOP", "EXTENDED_ARG"):
             yield (*root, tuple(path))
             root, path = None, []
+        if name == "IMPORT_NAME":
+            module = step.argval
+        elif name == "IMPORT_FROM":
+            yield "m", module, (step.argval,)
+        elif name.startswith("STORE_FAST") and last == "IMPORT_NAME":
+            local[step.argval[0] if isinstance(step.argval, tuple) else step.argval] = module
+        last = name
         argument = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
         if name in ("LOAD_GLOBAL", "LOAD_NAME"):
             root = ("g", argument)
         elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
             root = ("c", argument)
-        elif name.startswith("LOAD_FAST") and isinstance(argument, str):
-            root = ("a", argument)
+        elif "LOAD_FAST" in name and isinstance(argument, str):
+            root = ("m", local[argument]) if argument in local else ("a", argument)
     if root is not None:
         yield (*root, tuple(path))
 
@@ -76,6 +89,7 @@ class Watcher:
         self._functions: dict[types.CodeType, list[types.FunctionType]] = {}
         self._entered: set[types.CodeType] = set()
         self._guards: dict[Any, Guard] = {}
+        self._imports: dict[tuple[str, tuple[str, ...]], None] = {}
         self._arrays: dict[int, tuple[np.ndarray, str]] = {}
         #: Names under which Tensors and arrays were found, by identity.
         self.labels: dict[int, str] = {}
@@ -95,6 +109,9 @@ class Watcher:
         A named array that did not may have been folded into others by NumPy itself, so its
         contents are guarded.
         """
+        for name, path in self._imports:  # only now is it sure that they are imported
+            if name in sys.modules:
+                self._follow(sys.modules[name], path, name)
         known = {id(a) for a in read}
         contents = [ContentGuard(a, label) for a, label in self._arrays.values()
                     if id(a) not in known]  # fmt: skip
@@ -116,6 +133,7 @@ class Watcher:
             if name in space:
                 self._note_name(space, name, f"the global {name}")
                 self._follow(space[name], path, name)
+        self._imports.update(dict.fromkeys(names.modules))
         self._meet_method(frame, code)
         for function in self._functions.get(code, ()):
             if function.__defaults__ or function.__kwdefaults__:
@@ -190,7 +208,9 @@ class Watcher:
 
 def _is_library(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return file is None or is_library_file(file)
+    if file is None:  # built in, or made by a program at run time
+        return module.__name__.partition(".")[0] in sys.stdlib_module_names
+    return is_library_file(file)
 
 
 def _class_space(owner: Any, name: str) -> Any:

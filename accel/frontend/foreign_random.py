@@ -1,0 +1,42 @@
+"""Random numbers of Python and NumPy, which a recording would freeze without a word."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..errors import user_location
+
+__all__ = ["warn_of_draws"]
+
+
+def _states() -> dict[str, object]:
+    """The states of the global generators, comparable."""
+    numpy: Any = np.random.get_state(legacy=False)
+    inner = [v.tobytes() if isinstance(v, np.ndarray) else v for v in numpy["state"].values()]
+    return {"numpy.random": (inner, numpy.get("has_gauss")), "random": random.getstate()}
+
+
+@contextmanager
+def warn_of_draws(function: str) -> Iterator[None]:
+    """Warn when the block draws from a generator that accel does not record.
+
+    Generators that the user made with ``np.random.default_rng`` go unseen. Another thread that
+    draws meanwhile looks the same, which is why this is no error.
+    """
+    before = _states()
+    yield
+    drawn = [name for name, state in _states().items() if state != before[name]]
+    if drawn:
+        line = user_location()
+        warnings.warn_explicit(
+            f"{function} drew numbers from {' and '.join(drawn)} while it was recorded: every "
+            "call will see these same numbers. Remedy: draw with accel.randn and its like, or "
+            "pass the numbers as an argument",
+            RuntimeWarning, *(line or ("accel", 1)),
+        )  # fmt: skip
