@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from ..runtime import state as runtime_state
 from .values import HIDDEN_FOLDERS
 
 __all__ = ["Listener", "is_library_code", "is_library_file", "listen", "unheard"]
@@ -100,7 +101,6 @@ class _Monitor:
         self._lock = threading.Lock()
         self._sessions = 0
         self._tool: int | None = None
-        self.local = threading.local()
 
     def start(self) -> bool:
         """Begin to listen; False where every tool number is taken."""
@@ -130,9 +130,9 @@ class _Monitor:
     def _entered(self, code: types.CodeType, offset: int) -> Any:
         if is_library_code(code):
             return sys.monitoring.DISABLE  # type: ignore[attr-defined]
-        listener = getattr(self.local, "listener", None)
-        if listener is not None:
-            listener(sys._getframe(1))
+        tracer = runtime_state.current().tracer  # of the thread that entered the function
+        if tracer is not None and tracer.listener is not None:
+            tracer.listener(sys._getframe(1))
         return None
 
 
@@ -141,15 +141,17 @@ _HAS_MONITORING = hasattr(sys, "monitoring")
 
 
 class _MonitorSession:
-    """Listening through `sys.monitoring` in this thread."""
+    """Listening through `sys.monitoring` for the tracer of this context."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._tracer: Any = None
         self._fallback: _ProfileSession | None = None
 
     def __enter__(self) -> None:
+        self._tracer = runtime_state.current().tracer
         if _monitor.start():
-            _monitor.local.listener = self._listener
+            self._tracer.listener = self._listener
         else:
             self._fallback = _ProfileSession(self._listener)
             self._fallback.__enter__()
@@ -158,12 +160,12 @@ class _MonitorSession:
         if self._fallback is not None:
             self._fallback.__exit__()
         else:
-            _monitor.local.listener = None
+            self._tracer.listener = None
             _monitor.stop()
 
 
 def listen(listener: Listener) -> _Session:
-    """A `with` block that calls `listener` for every user function entered in this thread."""
+    """A `with` block that calls `listener` for every user function that this trace enters."""
     return _MonitorSession(listener) if _HAS_MONITORING else _ProfileSession(listener)
 
 

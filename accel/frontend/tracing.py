@@ -79,6 +79,7 @@ class Tracer:
         self.guards: list[Guard] = []
         self.consumed: set[Value] = set()
         self.static = static or set()
+        self.listener: Any = None  # hears of functions entered (see `entering`)
         self.arrays: dict[int, tuple[np.ndarray, Value]] = {}
         self.labels: dict[int, str] = {}
         #: Mappings whose entries are fetched on every call.
