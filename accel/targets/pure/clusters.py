@@ -74,13 +74,14 @@ class Cluster:
     Attributes
     ----------
     kind
-        ``loop``, ``matmul``, ``copy``, ``scatter`` or ``reference``. Only the first two grow.
+        ``loop``, ``matmul``, ``copy``, ``scatter``, ``scan`` or ``reference``. Only the first
+        two grow.
     position
         Its place in the order of execution; a cluster reads from earlier ones only.
     region, graph
         The region it belongs to, and that region's body.
     node
-        What a cluster of one node computes (matmul, scatter, reference).
+        What a cluster of one node computes (matmul, scatter, scan, reference).
     extents, reduced
         The domain.
     axes

@@ -22,6 +22,7 @@ from ...ir.node import Literal, Node
 from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, moved_ramp
 from .growth import Growth
 from .lowering import ELEMENTS, supported
+from .scan import Scan
 from .views import View, moved
 
 __all__ = ["Partition"]
@@ -30,7 +31,7 @@ __all__ = ["Partition"]
 _SCALAR_WORK = 32
 
 _GATHERS = ("take_unchecked", "gather_unchecked")
-_SCATTERS = ("index_add_unchecked", "scatter_add_unchecked")
+_SCATTERS = ("index_add_unchecked", "scatter_add_unchecked", "scatter_unchecked")
 
 
 def native_reduction(node: Node) -> bool:
@@ -46,7 +47,7 @@ class Partition(Growth):
         self._handlers: dict[str, Callable[[Node], Source | Cluster]] = {
             "movement": self._movement, "pointwise": self._pointwise, "reduce": self._reduce,
             "contraction": self._contraction, "indexed": self._indexed,
-            "creation": self._creation,
+            "creation": self._creation, "opaque": self._scan,
         }  # fmt: skip
 
     # -- regions ----------------------------------------------------------------------------
@@ -251,6 +252,21 @@ class Partition(Growth):
         self.note_reads(cluster, [*sources.values(), whole])
         whole.buffer.writers.append(cluster)
         return whole
+
+    def _scan(self, node: Node) -> Source | Cluster:
+        if not Scan.native(node):
+            return self._reference(node)
+        (operand,) = node.inputs
+        view = self.stored(operand)
+        flat = view.reshape((view.size,))
+        if view.size > 1 and (flat is None or flat.strides != (1,)):
+            view = self.copied(view, view.buffer.dtype, view.shape)
+        cluster = self.new("scan", node)
+        cluster.sources[operand] = view
+        self.note_reads(cluster, [view])
+        target = self.target(node.type.dtype, node.type.shape, cluster)
+        cluster.stores[node] = target
+        return target
 
     def _reference(self, node: Node) -> View:
         """A step of the NumPy reference, for what has no native code."""

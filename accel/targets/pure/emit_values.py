@@ -351,6 +351,9 @@ class Values:
     def _scatter_add(self, place: int, i: ScatterAdd, width: int) -> None:
         dtype = self.nest.accesses[i.access].dtype
         pointer, _ = self._address(i.access, width, i.indices, self.slots.extra[place])
+        if i.puts:
+            self._write(dtype, width, self.get(i.input, width), pointer, None)
+            return
         held = self._read(dtype, width, pointer, None)
         both = Application([held, self.get(i.input, width)], [dtype, dtype], dtype, {})
         total = lower(Site(self.fn, width), "add", both)

@@ -259,14 +259,15 @@ class _Writer:
         axis = node.attrs["axis"]
         whole = self.cluster.copies[0][1]
         axes = self.along(values.type.shape)
-        along = axes if node.op.name == "scatter_add_unchecked" else [axes[axis]]
+        along = [axes[axis]] if node.op.name == "index_add_unchecked" else axes
         at = self.read(self.cluster.sources[index], along)
         value = self.read(self.cluster.sources[values], axes)
         # Indices say where along `axis`; the target does not move with that axis itself.
         own = [None if k == axis else d for k, d in enumerate(axes)]
         place = self.access(whole, own)
         step = whole.strides[axis]
-        self.add(ScatterAdd(node.type.dtype, place, value, (self.wide(at),), (step,)))
+        puts = node.op.name == "scatter_unchecked"
+        self.add(ScatterAdd(node.type.dtype, place, value, (self.wide(at),), (step,), puts))
 
     # -- the nest -------------------------------------------------------------------------
     def finish(self) -> LoopKernel:

@@ -123,12 +123,14 @@ class Store(Instruction):
 @dataclass(frozen=True)
 class ScatterAdd(Instruction):
     """Add a value to the element at ``access + sum(indices[k] * index_strides[k])``, in the
-    order of the domain (so duplicates accumulate deterministically)."""
+    order of the domain (so duplicates accumulate deterministically). With `puts` the value
+    takes the element's place instead: of duplicates the last one stays."""
 
     access: int
     input: int
     indices: tuple[int, ...]
     index_strides: tuple[int, ...]
+    puts: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ class Nest:
                 row += (i.access, operands_of(i))
             elif isinstance(i, (Store, ScatterAdd)):
                 row += (i.access, operands_of(i))
+            if isinstance(i, ScatterAdd):
+                row += (i.puts,)
             rows.append(row)
         accesses = tuple(
             (a.operand, a.dtype.name, a.lane_class, tuple(s != 0 for s in a.strides))
@@ -252,5 +256,7 @@ def _describe(nest: Nest, i: Instruction) -> str:
     if isinstance(i, Store):
         return f"store {values} to {_affine(nest.accesses[i.access])}"
     if isinstance(i, ScatterAdd):
-        return f"scatter-add ({values}) into {_affine(nest.accesses[i.access])} * {i.index_strides}"
+        verb = "put" if i.puts else "add"
+        target = _affine(nest.accesses[i.access])
+        return f"scatter-{verb} ({values}) into {target} * {i.index_strides}"
     raise TypeError(type(i).__name__)

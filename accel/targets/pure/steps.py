@@ -19,9 +19,11 @@ from .jit import Kernel, Machine, assembly, host_machine
 from .loops import LoopKernel, loop_kernel
 from .nest import Gather, Load, ScatterAdd, Store
 from .products import Product, product
+from .scan import Scan, scan
 from .views import Buffer, View
 
-__all__ = ["KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep", "Step", "step_of"]
+__all__ = ["KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep", "ScanStep", "Step",
+           "step_of"]
 
 #: Base index and byte offset of a buffer in the call's table of pointers.
 Place = Callable[[Buffer], tuple[int, int]]
@@ -51,7 +53,7 @@ class KernelInfo:
     region
         The region it belongs to.
     kind
-        ``loop``, ``matmul``, ``copy``, ``scatter`` or ``reference``.
+        ``loop``, ``matmul``, ``copy``, ``scatter``, ``scan`` or ``reference``.
     ops
         The ops it computes, in order.
     body
@@ -119,6 +121,11 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         return ReferenceStep(cluster)
     if cluster.kind == "matmul":
         return ProductStep(cluster, product(cluster, machine))
+    if cluster.kind == "scan":
+        node = cluster.node
+        assert node is not None
+        (x,) = leaves(cluster.sources[node.inputs[0]])
+        return ScanStep(cluster, scan(node, x, cluster.stores[node], machine))
     return LoopStep(cluster, loop_kernel(cluster), machine)
 
 
@@ -247,6 +254,38 @@ class ProductStep:
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
 
+class ScanStep:
+    """A running sum or product."""
+
+    scratch = 0
+
+    def __init__(self, cluster: Cluster, made: Scan) -> None:
+        self.cluster = cluster
+        self.scan = made
+        self.reads = {made.x.buffer}
+        self.writes = {made.target.buffer}
+
+    def sources(self) -> list[Code]:
+        made = self.scan
+        return [_TEXTS.get(made.key, made.op, made.text)] if made.items else []
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        made = self.scan
+        if not made.items:
+            return []
+        block = made.arguments(place(made.x.buffer), place(made.target.buffer))
+        return [Record(kernels[0], block, made.items)]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        name, source = (kernels[0].name, kernels[0].ir) if kernels else ("", "")
+        return [KernelInfo(self.cluster.region, "scan", self.scan.op, self.scan, name, source)]
+
+
 class ReferenceStep:
     """A node that runs on the NumPy reference."""
 
@@ -278,4 +317,4 @@ class ReferenceStep:
         return [KernelInfo(self.cluster.region, "reference", name, text)]
 
 
-Step = LoopStep | ProductStep | ReferenceStep
+Step = LoopStep | ProductStep | ScanStep | ReferenceStep
