@@ -317,6 +317,61 @@ def test_splitting_the_work_changes_no_bit(machine):
     np.testing.assert_array_equal(first, arrays[1])
 
 
+# -- transposed operands -------------------------------------------------------------------
+TRANSPOSED = [(1, 1), (16, 64), (15, 63), (17, 65), (3, 200), (200, 3), (33, 130), (0, 5), (40, 0)]
+
+
+def turned(operand, array, order):
+    """An access of `array` with its dimensions permuted."""
+    return access(operand, array.transpose(order), None)
+
+
+@pytest.mark.parametrize("shape", TRANSPOSED)
+def test_transposed_operands_go_through_tiles(shape, machine):
+    rows, columns = shape
+    for dtype in (F32, F64, dtypes.int16, dtypes.uint8, BOOL):
+        x, y, bias = draw(dtype, (columns, rows)), draw(F64, shape), draw(F64, (rows, 1))
+        nest = Nest(
+            shape, (False, False),
+            (turned(0, x, (1, 0)), access(1, y), access(2, bias, (1, 0)),
+             access(3, np.empty(shape))),
+            (Load(dtype, 0), Load(F64, 1),
+             Pointwise(F64, "cast", (0,), {"dtype": F64, "weak": False}),
+             Pointwise(F64, "add", (1, 2)), Load(F64, 2), Iota(F64, 0, 1, 2), Iota(F64, 1, -3, 1),
+             Pointwise(F64, "mul", (3, 4)), Pointwise(F64, "add", (7, 5)),
+             Pointwise(F64, "add", (8, 6)), Store(F64, 3, 9)),
+        )  # fmt: skip
+        check(nest, [x, y, bias, np.zeros(shape)], machine, cuts=(1,) if rows > 16 else ())
+
+
+def test_tiles_of_several_operands_and_outer_dimensions(machine):
+    x, z, small = draw(F32, (4, 70, 37)), draw(F32, (37, 4, 70)), draw(I32, (70, 37))
+    out = np.zeros((4, 37, 70), np.float32)
+    accesses = (turned(0, x, (0, 2, 1)), turned(1, z, (1, 0, 2)),
+                access(2, small, (0, 1, 37)), access(3, out))  # fmt: skip
+    code = (Load(F32, 0), Load(F32, 1), Load(I32, 2), Pointwise(F32, "sub", (0, 1)),
+            Pointwise(F32, "cast", (2,), {"dtype": F32, "weak": False}),
+            Pointwise(F32, "mul", (3, 4)),
+            Store(F32, 3, 5))  # fmt: skip
+    nest = Nest((4, 37, 70), (False,) * 3, accesses, code)
+    assert nest.transposed() == (1, (0, 2)) and work_items(nest, machine) == 4 * 3
+    check(nest, [x, z, small, out], machine, cuts=(5, 7))
+
+
+def test_tiles_read_nothing_outside_the_operands(machine, guarded):
+    for rows, columns in [(16, 20), (20, 17), (9, 70), (16, 16)]:
+        size = rows * columns * 4
+        if size > guarded.size:
+            columns = guarded.size // rows // 4
+        x = guarded[guarded.size - rows * columns * 4 :].view(np.float32).reshape(columns, rows)
+        x[...] = draw(F32, (columns, rows))
+        out = np.zeros((rows, columns), np.float32)
+        nest = Nest(out.shape, (False, False), (turned(0, x, (1, 0)), access(1, out)),
+                    (Load(F32, 0), Store(F32, 1, 0)))  # fmt: skip
+        assert execute(nest, [x, out], machine) == 0
+        np.testing.assert_array_equal(out, x.T)
+
+
 # -- reductions ----------------------------------------------------------------------------
 def softmax_nest(shape, axis):
     x, out = draw(F32, shape), np.zeros(shape, np.float32)

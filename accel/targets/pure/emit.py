@@ -3,9 +3,10 @@
 A kernel is ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``: `bases` is the call's table
 of pointers, `args` the block that `pack_arguments` makes, ``[begin, end)`` the part of the
 work items (`work_items`) to do: elements where the domain is one dimension without
-reductions, else rows, or blocks of lanes of rows where the last dimension is kept beside a
-reduction. Results do not depend on how the items are split. The status is 0, or one more than
-the node number of a `check_index` that failed; the kernel has then used index 0 instead.
+reductions, else rows, or blocks of rows where operands are transposed, or blocks of lanes of
+rows where the last dimension is kept beside a reduction. Results do not depend on how the
+items are split. The status is 0, or one more than the node number of a `check_index` that
+failed; the kernel has then used index 0 instead.
 
 `schedule.py` decides what is computed where; this module writes it: the prologue (arguments,
 values computed once), rows, sweeps with a wide main loop and a masked or scalar tail.
@@ -23,7 +24,7 @@ from .emit_values import Values
 from .jit import Machine, host_machine
 from .llvm_text import Function, module_text
 from .nest import Nest, Pointwise, Reduce, ScatterAdd, Store
-from .schedule import BLOCK, Schedule, Sweep
+from .schedule import BLOCK, TILE_ROWS, Schedule, Sweep
 
 __all__ = [
     "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
@@ -80,6 +81,8 @@ def work_items(nest: Nest, machine: Machine | None = None) -> int:
         kept.append(-(-last // width))
     elif schedule.kind == "map" and last == 0:
         return 0
+    if schedule.tiled is not None:
+        kept.append(-(-extents[schedule.tiled] // TILE_ROWS))
     items = 1
     for extent in kept:
         items *= extent
@@ -122,6 +125,7 @@ class _Emitter:
         status = fn.op("alloca i64, align 8")
         fn.store("i64", "0", status, 8)
         self.values.status = status
+        self.values.place_tiles(self.width, self.machine.vector_bytes)
         with fn.when(fn.icmp("slt", "%begin", "%end")):
             self.values.prologue(self.widths)
             self._refuse_empty_sizes()
@@ -154,6 +158,8 @@ class _Emitter:
         with self.fn.loop("%begin", "%end") as loop, self.values.scope():
             if self.schedule.kind == "column":
                 self._column_item(loop.index)
+            elif self.schedule.tiled is not None:
+                self._tiled_item(loop.index, self.schedule.tiled)
             else:
                 self._decode(loop.index)
                 self._row()
@@ -193,6 +199,43 @@ class _Emitter:
                 values.enter(last, loop.index)
                 self._row()
             begin = whole
+
+    def _tiled_item(self, item: str, dim: int) -> None:
+        """A few rows along `dim`, in strips of lanes of the last dimension."""
+        fn, values, last = self.fn, self.values, self.schedule.last
+        extent = values.extent[dim]
+        blocks = fn.integer("udiv", fn.integer("add", extent, TILE_ROWS - 1), TILE_ROWS)
+        if self.schedule.outer:
+            self._decode(fn.integer("udiv", item, blocks))
+            item = fn.integer("urem", item, blocks)
+        first = fn.integer("mul", item, TILE_ROWS)
+        end = fn.integer("add", first, TILE_ROWS)
+        rows = first, fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", extent))
+        low, high = "0", values.extent[last]
+        *strips, tail = self.widths
+        for width in strips:
+            whole = self.whole(low, high, width)
+            self._tiles(dim, rows, (low, whole), width, masked=False)
+            low = whole
+        self._tiles(dim, rows, (low, high), tail, masked=tail > 1)
+
+    def _tiles(
+        self, dim: int, rows: tuple[str, str], columns: tuple[str, str], width: int, masked: bool
+    ) -> None:
+        """The rows from `rows[0]` to `rows[1]` of `dim`, for each strip of the columns."""
+        fn, values = self.fn, self.values
+        body = self.schedule.sweeps[0].body
+        with fn.loop(*columns, width) as strip, values.scope():
+            values.lanes(width, (strip.index, columns[1]) if masked else None)
+            values.spread(body)
+            values.enter(self.schedule.last, strip.index)
+            room = fn.integer("sub", columns[1], strip.index)
+            values.fill_tiles(rows, room)
+            with fn.loop(*rows) as row, values.scope():
+                values.enter(dim, row.index)
+                values.number = fn.integer("sub", row.index, rows[0])
+                self._at_depth(1, 0)
+                self.write_all(body)
 
     def whole(self, begin: str, end: str, width: int) -> str:
         """The end of the whole groups of `width` from `begin` on."""

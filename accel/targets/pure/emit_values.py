@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from .arguments import Slots
+from .gemm_pack import transpose
 from .llvm_text import Function, Lanes
 from .lowering import checked_index, lower
 from .nest import (
@@ -25,7 +26,7 @@ from .nest import (
     Store,
     operands_of,
 )
-from .schedule import Schedule
+from .schedule import TILE_ROWS, Schedule
 from .site import ELEMENTS, Application, Site, cast
 
 __all__ = ["Values"]
@@ -41,7 +42,8 @@ class Values:
     mask
         The lanes that lie inside the data, or None for all of them.
     number
-        The linear number of the point among those swept (of its first lane).
+        The linear number of the point among those swept (of its first lane); with tiles the
+        number of the row in its tile.
     extent
         The extents of the domain.
     status
@@ -64,6 +66,9 @@ class Values:
         self._names: dict[tuple[int, int], str] = {}
         self._lane_offsets: dict[tuple[int, int], str] = {}
         self._scratch: dict[int, str] = {}
+        self._tiles: dict[int, str] = {}
+        self._tile_width = 1
+        self._register_bytes = 16
 
     # -- the prologue -----------------------------------------------------------------------
     def prologue(self, widths: Sequence[int]) -> None:
@@ -272,6 +277,68 @@ class Values:
         element = _memory_type(self.nest.instructions[place].dtype)
         return self.fn.gep(self._scratch[place], number, element)
 
+    # -- tiles ------------------------------------------------------------------------------
+    def place_tiles(self, width: int, register_bytes: int) -> None:
+        """Room on the stack for the tiles of transposed operands, `width` lanes a row."""
+        self._tile_width, self._register_bytes = width, register_bytes
+        for access in self.schedule.tiles:
+            size = self.nest.accesses[access].dtype.itemsize
+            room = TILE_ROWS * width * size
+            self._tiles[access] = self.fn.op(f"alloca [{room} x i8], align 64")
+
+    def fill_tiles(self, rows: tuple[str, str], room: str) -> None:
+        """Read rows `rows[0]` to `rows[1]` of the transposed operands at the current lanes;
+        `room` is how many lanes there are up to the end of the data."""
+        if self.width == 1:
+            return  # elements one by one are read in place
+        fn = self.fn
+        full = fn.icmp("eq", fn.integer("sub", rows[1], rows[0]), TILE_ROWS)
+        full = fn.op(f"and i1 {full}, {fn.icmp('sge', room, self.width)}")
+        squares, lines, done = (fn.label(stem) for stem in ("squares", "lines", "filled"))
+        fn.cond_br(full, squares, lines)
+        fn.block(squares)
+        for access in self._tiles:
+            self._fill_squares(access, rows[0])
+        fn.br(done)
+        fn.block(lines)
+        for access in self._tiles:
+            self._fill_lines(access, rows)
+        fn.br(done)
+        fn.block(done)
+
+    def _fill_squares(self, access: int, first: str) -> None:
+        """A whole tile: vectors along the rows' dimension, transposed in registers."""
+        fn, dtype = self.fn, self.nest.accesses[access].dtype
+        size = dtype.itemsize
+        lanes = self._memory(dtype, min(TILE_ROWS, self.width, self._register_bytes // size))
+        stride = self._arguments[self.slots.stride[access][self.schedule.last]]
+        start = fn.gep(self._pointers[access], fn.integer("mul", first, size))
+        with fn.loop(0, TILE_ROWS, lanes.width) as row:
+            line = fn.gep(start, fn.integer("mul", row.index, size))
+            with fn.loop(0, self.width, lanes.width) as column:
+                at = fn.gep(line, fn.integer("mul", column.index, stride))
+                read = []
+                for _ in range(lanes.width):
+                    read.append(lanes.load(at))
+                    at = fn.gep(at, stride)
+                target = fn.gep(self._tile_row(access, row.index), column.index, lanes.element)
+                for k, vector in enumerate(transpose(lanes, read)):
+                    lanes.store(vector, fn.gep(target, k * self._tile_width * size))
+
+    def _fill_lines(self, access: int, rows: tuple[str, str]) -> None:
+        """A part of a tile, row by row."""
+        fn, dtype = self.fn, self.nest.accesses[access].dtype
+        with fn.loop(*rows) as row, self.scope():
+            moved = fn.integer("mul", row.index, dtype.itemsize)
+            self._pointers[access] = fn.gep(self._pointers[access], moved)
+            value = self._read(dtype, self.width, *self._address(access, self.width, (), 0))
+            target = self._tile_row(access, fn.integer("sub", row.index, rows[0]))
+            self._write(dtype, self.width, value, target, None)
+
+    def _tile_row(self, access: int, row: str) -> str:
+        line = self._tile_width * self.nest.accesses[access].dtype.itemsize
+        return self.fn.gep(self._tiles[access], self.fn.integer("mul", row, line))
+
     # -- instructions -----------------------------------------------------------------------
     def write(self, place: int) -> None:
         """Write an instruction at the point of writing; its operands have names."""
@@ -292,6 +359,8 @@ class Values:
         slot = self.slots.extra[place]
         if isinstance(i, Load):
             dtype = self.nest.accesses[i.access].dtype
+            if width > 1 and i.access in self._tiles:
+                return self._read(dtype, width, self._tile_row(i.access, self.number), None)
             return self._read(dtype, width, *self._address(i.access, width, (), 0))
         if isinstance(i, Gather):
             dtype = self.nest.accesses[i.access].dtype

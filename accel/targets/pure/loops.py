@@ -284,11 +284,15 @@ class _Writer:
         return LoopKernel(nest, tuple(self.buffers), tuple(self.checks))
 
     def _last(self) -> int | None:
-        """The dimension that becomes the last: most elements are consecutive along it."""
+        """The dimension that becomes the last: most elements are consecutive along it, of those
+        stored if nothing is reduced (transposed operands are read through tiles)."""
         if not self.extents:
             return None
+        stores = [] if self.cluster.reduced else [
+            self.accesses[i.access] for i in self.code if isinstance(i, Store)
+        ]  # fmt: skip
         votes = [0] * len(self.extents)
-        for access in self.accesses:
+        for access in stores or self.accesses:
             points = math.prod(
                 e for e, s in zip(self.extents, access.strides, strict=True) if s
             )

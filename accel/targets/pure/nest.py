@@ -27,6 +27,9 @@ from ...ir.node import attr_key
 __all__ = ["Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
            "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
 
+#: Transposed operands that a kernel reads through tiles, at most.
+_TILES = 8
+
 
 @dataclass(frozen=True)
 class Access:
@@ -153,6 +156,19 @@ class Nest:
         """The number of pointers."""
         return 1 + max((a.operand for a in self.accesses), default=-1)
 
+    def transposed(self) -> tuple[int | None, tuple[int, ...]]:
+        """(an earlier dimension, the accesses that read consecutive elements along it and not
+        along the last); None where there are none. Only nests that are plain maps have such."""
+        if any(self.reduced) or any(isinstance(i, ScatterAdd) for i in self.instructions):
+            return None, ()
+        loads = [i.access for i in self.instructions if isinstance(i, Load)]
+        strided = [a for a in loads if self.accesses[a].lane_class == "s"]
+        for dim in range(len(self.extents) - 2, -1, -1):
+            found = [a for a in strided if self.accesses[a].strides[dim] == 1]
+            if found:
+                return dim, tuple(found[:_TILES])
+        return None, ()
+
     def varies(self) -> tuple[frozenset[int], ...]:
         """For each instruction the domain dimensions along which its value varies."""
         found: list[frozenset[int]] = []
@@ -195,7 +211,7 @@ class Nest:
             (a.operand, a.dtype.name, a.lane_class, tuple(s != 0 for s in a.strides))
             for a in self.accesses
         )
-        return (self.reduced, accesses, tuple(rows))
+        return (self.reduced, accesses, tuple(rows), self.transposed())
 
     def __str__(self) -> str:
         """The nest as a person reads it."""

@@ -5,7 +5,9 @@ The last dimension of the domain is spread over vector lanes. The dimensions tha
 are decoded from the number of the work item, a row. Three kinds of nest follow:
 
 - ``map``: nothing is reduced; a row sweeps the last dimension. (With one dimension only there
-  are no rows, and elements are the work items.)
+  are no rows, and elements are the work items.) Where operands are consecutive along another
+  dimension instead (a transpose), a work item is a few rows of that one, written strip by
+  strip; such operands are transposed through small *tiles*.
 - ``row``: the last dimension is reduced; lanes run along the sweep and are folded at its end.
 - ``column``: the last dimension is kept; a work item is a block of lanes of it, each lane
   with an accumulator of its own.
@@ -37,10 +39,12 @@ from .nest import (
     operands_of,
 )
 
-__all__ = ["Schedule", "Sweep", "normalised"]
+__all__ = ["TILE_ROWS", "Schedule", "Sweep", "normalised"]
 
 #: Elements that a lane accumulator of floats takes in before it is added to a wider one.
 BLOCK = 2048
+#: Rows of a tile.
+TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
 LONG = 1200
 
@@ -95,6 +99,8 @@ class Schedule:
         ``map``, ``row`` or ``column``.
     outer, swept
         Dimensions decoded from the row number, and looped over within a row.
+    tiled, tiles
+        The dimension whose rows are tiled (or None), and the accesses that have tiles.
     dims, depth, phase
         For every instruction; see the module's documentation.
     sweeps
@@ -117,7 +123,9 @@ class Schedule:
         reduced = tuple(d for d, r in enumerate(nest.reduced) if r)
         self.kind = ("row" if nest.reduced[last] else "column") if reduced else "map"
         self.swept = reduced or (last,)
-        self.outer = tuple(d for d in range(last) if d not in self.swept)
+        self.tiled, self.tiles = nest.transposed()
+        inside = (*self.swept, self.tiled)
+        self.outer = tuple(d for d in range(last) if d not in inside)
         self.dims = self._dims()
         self.phase, self.depth = self._levels()
         self.heavy = self._heavy()
@@ -128,7 +136,7 @@ class Schedule:
     @property
     def by_elements(self) -> bool:
         """Whether the work items are elements of the only dimension."""
-        return self.kind == "map" and not self.outer
+        return self.kind == "map" and not self.outer and self.tiled is None
 
     @property
     def deepest(self) -> int:
