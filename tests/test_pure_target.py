@@ -418,6 +418,37 @@ def test_results_survive_later_calls() -> None:
         np.testing.assert_array_equal(result, copy)
 
 
+# -- column sums side by side ---------------------------------------------------------------------
+def test_the_gradients_of_a_norms_weight_and_bias_share_a_kernel() -> None:
+    def body(b: Builder, x: Node, w: Node, c: Node, g: Node) -> tuple[Node, ...]:
+        y = b.layer_norm(x, w, c, normalized_ndim=1, eps=1e-5)
+        return tuple([n for n in differentiate(b, [y], [g], [x, w, c]) if n is not None])
+
+    arrays = normal(40, 70), normal(70, seed=1), normal(70, seed=2), normal(40, 70, seed=3)
+    run = checked(body, *arrays, tolerance=1e-4)
+    assert [k.ops for k in run.kernels][1:] == ["sum sum"]
+
+
+def test_column_sums_of_any_kind_share_a_kernel() -> None:
+    def body(b: Builder, x: Node, y: Node) -> tuple[Node, ...]:
+        return (b.sum(x, axis=0), b.amax(b.exp(y), axis=0), b.sum(b.cast(y, F64), axis=0),
+                b.argmax(x, axis=0), b.sum(b.permute(y, axes=(1, 0)), axis=0), b.sum(y, axis=1))
+
+    run = checked(body, normal(33, 33), normal(33, 33, seed=1))
+    # Sums of rows, and of columns that lie in memory as rows do, keep kernels of their own.
+    assert [k.ops for k in run.kernels] == ["sum exp amax cast sum argmax", "sum", "sum"]
+
+
+def test_column_sums_that_need_each_other_stay_apart() -> None:
+    def body(b: Builder, x: Node, y: Node, table: Node) -> tuple[Node, ...]:
+        first = b.sum(x, axis=0)
+        scale = b.sum(b.matmul(y, b.reshape(first, shape=(5, 1))))
+        return b.sum(b.mul(y, scale), axis=0), first
+
+    run = checked(body, normal(9, 5), normal(9, 5, seed=1), normal(5), tolerance=1e-4)
+    assert len(run.kernels) == 4
+
+
 # -- what has no native code --------------------------------------------------------------------
 def test_the_reference_stands_in() -> None:
     def body(b: Builder, x: Node) -> Node:

@@ -21,6 +21,7 @@ from ...ir.graph import Graph
 from ...ir.node import Literal, Node
 from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, moved_ramp
 from .growth import Growth
+from .loops import loop_kernel
 from .lowering import ELEMENTS, supported
 from .scan import Scan
 from .views import View, moved
@@ -70,7 +71,34 @@ class Partition(Growth):
         """The clusters that do something, in the order of execution."""
         alive = [c for c in self.clusters if c.into is None]
         alive = [c for c in alive if c.kind not in ("loop", "matmul") or c.stores]
-        return sorted(alive, key=lambda c: c.position)
+        alive.sort(key=lambda c: c.position)
+        self._share_columns(alive)
+        return sorted([c for c in alive if c.into is None], key=lambda c: c.position)
+
+    def _share_columns(self, clusters: Sequence[Cluster]) -> None:
+        """Merge kernels that reduce over the first dimensions of one domain and do not need
+        each other, such as the gradients of a norm's weight and bias."""
+        groups: dict[object, list[Cluster]] = {}
+        for c in clusters:
+            if c.kind == "loop" and c.reduced and c.reduced != c.dims:
+                domain = (tuple(c.extents), frozenset(c.reduced))
+                groups.setdefault((c.region, id(c.graph), domain), []).append(c)
+        for group in groups.values():
+            if len(group) > 1:
+                self._share(group)
+
+    def _share(self, group: Sequence[Cluster]) -> None:
+        kept: dict[object, list[Cluster]] = {}
+        for base in group:
+            nest = loop_kernel(base).nest
+            if nest.reduced[-1]:
+                continue
+            same = kept.setdefault((nest.extents, nest.reduced), [])
+            for other in same:
+                if self.beside(other, base):
+                    same.remove(other)
+                    break
+            same.append(base)
 
     # -- leaves and movement ----------------------------------------------------------------
     def _creation(self, node: Node) -> Source | Cluster:

@@ -253,6 +253,18 @@ class Growth(Stores):
         base.position = position
         return True
 
+    def beside(self, other: Cluster, base: Cluster) -> bool:
+        """Merge `other` into the later `base` of the same domain, if neither needs the other."""
+        if other.weight + base.weight > LARGEST_KERNEL:
+            return False
+        position = self.common_position(other, base)
+        if position is None:
+            return False
+        unchanged = {d: d for d in other.dims}
+        self.absorb(other, base, unchanged, base.extents, base.reduced)
+        base.position = position
+        return True
+
     def common_position(self, other: Cluster, base: Cluster) -> int | None:
         """Where `other` and the later `base` can run as one: in the later's place if nobody
         before it reads the earlier, in the earlier's if what the later reads is there."""
