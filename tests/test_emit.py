@@ -448,6 +448,43 @@ def result_dtype(op, dtype):
     return dtype
 
 
+@pytest.mark.parametrize("shape", [(1, 33), (17, 1024), (33, 1025), (50, 2100), (2051, 3)])
+def test_panels_of_columns(shape, machine):
+    """Sums, places and truths of columns, with work before and after, in several calls."""
+    x, shift = draw(F32, shape), draw(F32, (1, shape[1]), 1)
+    flags = draw(BOOL, shape, 2)
+    outs = [np.zeros((1, shape[1]), d) for d in (np.float32, np.int64, np.bool_, np.float64)]
+    row = tuple(access(3 + k, o, (0, 1)) for k, o in enumerate(outs))
+    nest = Nest(
+        shape, (True, False),
+        (access(0, x), access(1, shift, (0, 1)), access(2, flags), *row),
+        (Load(F32, 0), Load(F32, 1), Pointwise(F32, "sub", (0, 1)), Reduce(F32, "sum", 2),
+         Pointwise(F32, "add", (3, 1)), Reduce(I64, "argmax", 0), Load(BOOL, 2),
+         Reduce(BOOL, "any", 6), Pointwise(F64, "cast", (0,), {"dtype": F64, "weak": False}),
+         Reduce(F64, "mean", 8), Store(F32, 3, 4), Store(I64, 4, 5), Store(BOOL, 5, 7),
+         Store(F64, 6, 9)),
+    )  # fmt: skip
+    assert work_items(nest, machine) == -(-shape[1] // 1024)
+    check(nest, [x, shift, flags, *outs], machine, rtol=1e-5,
+          cuts=range(1, work_items(nest, machine)))  # fmt: skip
+
+
+def test_a_panel_of_no_rows(machine):
+    x, out = np.zeros((0, 40), np.float32), np.ones(40, np.float32)
+    nest = Nest(x.shape, (True, False), (Access(0, F32, (40, 1)), access(1, out, (0, 1))),
+                (Load(F32, 0), Reduce(F32, "sum", 0), Store(F32, 1, 1)))  # fmt: skip
+    assert execute(nest, [x, out], machine) == 0
+    np.testing.assert_array_equal(out, 0)
+
+
+def test_panels_with_outer_dimensions(machine):
+    x, out = draw(F32, (3, 20, 1100)), np.zeros((3, 1, 1100), np.float32)
+    nest = Nest(x.shape, (False, True, False), (access(0, x), access(1, out, kept(out))),
+                (Load(F32, 0), Reduce(F32, "amax", 0), Store(F32, 1, 1)))  # fmt: skip
+    assert work_items(nest, machine) == 6
+    check(nest, [x, out], machine, cuts=(1, 4))
+
+
 @pytest.mark.parametrize("op", ["amax", "amin", "argmax", "argmin"])
 def test_extrema_of_ties_and_nans(op):
     nan, inf = np.nan, np.inf

@@ -15,16 +15,17 @@ values computed once), rows, sweeps with a wide main loop and a masked or scalar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .arguments import Slots, pack_arguments
 from .emit_reduce import Reducer, make_reducer
 from .emit_values import Values
 from .jit import Machine, host_machine
-from .llvm_text import Function, module_text
+from .llvm_text import ELEMENT_BYTES, Function, module_text
 from .nest import Nest, Pointwise, Reduce, ScatterAdd, Store
-from .schedule import BLOCK, TILE_ROWS, Schedule, Sweep
+from .schedule import BLOCK, PANEL, PANEL_ROWS, TILE_ROWS, Schedule, Sweep
+from .site import ELEMENTS
 
 __all__ = [
     "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
@@ -77,8 +78,7 @@ def work_items(nest: Nest, machine: Machine | None = None) -> int:
     if schedule.by_elements:
         return last
     if schedule.kind == "column":
-        width = schedule.widths(machine or host_machine())[0]
-        kept.append(-(-last // width))
+        kept.append(-(-last // schedule.column_lanes(machine or host_machine())))
     elif schedule.kind == "map" and last == 0:
         return 0
     if schedule.tiled is not None:
@@ -126,6 +126,8 @@ class _Emitter:
         fn.store("i64", "0", status, 8)
         self.values.status = status
         self.values.place_tiles(self.width, self.machine.vector_bytes)
+        if self.schedule.panelled:
+            self._place_totals()
         with fn.when(fn.icmp("slt", "%begin", "%end")):
             self.values.prologue(self.widths)
             self._refuse_empty_sizes()
@@ -178,28 +180,86 @@ class _Emitter:
     def _column_item(self, item: str) -> None:
         """One block of lanes of the last dimension."""
         fn, values, last = self.fn, self.values, self.schedule.last
-        extent = values.extent[last]
-        blocks = fn.integer("udiv", fn.integer("add", extent, self.width - 1), self.width)
+        extent, lanes = values.extent[last], self.schedule.column_lanes(self.machine)
+        blocks = fn.integer("udiv", fn.integer("add", extent, lanes - 1), lanes)
         if self.schedule.outer:
             self._decode(fn.integer("udiv", item, blocks))
             item = fn.integer("urem", item, blocks)
-        begin = fn.integer("mul", item, self.width)
-        if self.machine.has_masks:
-            with values.scope():
-                values.lanes(self.width, (begin, extent) if self.width > 1 else None)
-                values.enter(last, begin)
-                self._row()
-            return
-        end = fn.integer("add", begin, self.width)
+        begin = fn.integer("mul", item, lanes)
+        end = fn.integer("add", begin, lanes)
         end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", extent))
-        for width in self.widths:
-            whole = self.whole(begin, end, width)
-            with fn.loop(begin, whole, width) as loop, values.scope():
-                values.lanes(width, None)
-                values.enter(last, loop.index)
-                self._row()
+        if self.schedule.panelled:
+            self._panel(begin, end)
+        else:
+            self._strips(begin, end, lambda at: self._row())
+
+    def _strips(self, begin: str, end: str, write: Callable[[str], None]) -> None:
+        """`write` at each strip of lanes of the last dimension; it gets the first lane's index."""
+        fn, values = self.fn, self.values
+        masks = self.machine.has_masks and self.width > 1
+        for width in self.widths[:1] if masks else self.widths:
+            whole = end if masks else self.whole(begin, end, width)
+            with fn.loop(begin, whole, width) as strip, values.scope():
+                values.lanes(width, (strip.index, end) if masks else None)
+                values.enter(self.schedule.last, strip.index)
+                write(strip.index)
             begin = whole
 
+    # -- panels ---------------------------------------------------------------------------
+    def _place_totals(self) -> None:
+        """Room on the stack for the totals of a panel."""
+        writer = _SweepWriter(self, self.schedule.sweeps[0])
+        sizes = [ELEMENT_BYTES[ELEMENTS[d]] for r, _ in writer.reducers for d in r.total]
+        self.totals = [
+            (self.fn.op(f"alloca [{PANEL * size} x i8], align 64"), size) for size in sizes
+        ]
+
+    def _panel(self, begin: str, end: str) -> None:
+        """Reductions of the lanes from `begin` to `end`, a few rows at a time."""
+        fn, values = self.fn, self.values
+        sweep, dim = self.schedule.sweeps[0], self.schedule.swept[0]
+        extent = values.extent[dim]
+
+        def clear(at: str) -> None:
+            writer = _SweepWriter(self, sweep)
+            self._keep(writer, [r.identity(w, True) for r, w in writer.reducers], begin, at)
+
+        def add(at: str) -> None:
+            self._at_depth(1, 0)
+            writer = _SweepWriter(self, sweep)
+            totals = self._kept(writer, begin, at)
+            self._keep(writer, writer.rows(dim, chunk.index, stop, totals), begin, at)
+
+        def finish(at: str) -> None:
+            self._at_depth(1, 0)
+            writer = _SweepWriter(self, sweep)
+            writer.finish(self._kept(writer, begin, at), extent)
+            self._at_depth(1, 1)
+
+        self._strips(begin, end, clear)
+        with fn.loop(0, extent, PANEL_ROWS) as chunk:
+            stop = fn.integer("add", chunk.index, PANEL_ROWS)
+            stop = fn.call("i64", "llvm.smin.i64", ("i64", stop), ("i64", extent))
+            self._strips(begin, end, add)
+        self._strips(begin, end, finish)
+
+    def _slots_of(self, writer: _SweepWriter, begin: str, at: str) -> list[tuple[str, str, int]]:
+        """(type, pointer, alignment) of the totals of the strip at `at`."""
+        lane = self.fn.integer("sub", at, begin)
+        types = [t for r, w in writer.reducers for t in r.types(w, True)]
+        return [(t, self.fn.gep(p, self.fn.integer("mul", lane, size)), size)
+                for t, (p, size) in zip(types, self.totals, strict=True)]  # fmt: skip
+
+    def _keep(self, writer: _SweepWriter, totals: list[list[str]], begin: str, at: str) -> None:
+        slots = self._slots_of(writer, begin, at)
+        for (type_, pointer, size), total in zip(slots, _flat(totals), strict=True):
+            self.fn.store(type_, total, pointer, size)
+
+    def _kept(self, writer: _SweepWriter, begin: str, at: str) -> list[list[str]]:
+        slots = self._slots_of(writer, begin, at)
+        return writer.unflat([self.fn.load(t, p, size) for t, p, size in slots], True)
+
+    # -- tiles ----------------------------------------------------------------------------
     def _tiled_item(self, item: str, dim: int) -> None:
         """A few rows along `dim`, in strips of lanes of the last dimension."""
         fn, values, last = self.fn, self.values, self.schedule.last
@@ -274,12 +334,7 @@ class _Emitter:
         count = "1"
         for dim in self.schedule.swept:
             count = self.fn.integer("mul", count, values.extent[dim])
-        for place, (reducer, width), state in zip(
-            writer.places, writer.reducers, states, strict=True
-        ):
-            if self.schedule.kind == "row":
-                state, width = reducer.folded(state, width, 1, True), 1
-            values.define(place, width, reducer.result(width, state, count))
+        writer.finish(states, count)
 
 
 class _SweepWriter:
@@ -327,11 +382,26 @@ class _SweepWriter:
                 self.values.enter(dim, loop.index)
                 self.values.number = self._linear(dim, loop.index)
                 self.emitter.write_all(self._at(2 + level))
-                inside = self.loop(level + 1, self._unflat(loop.values, True))
+                inside = self.loop(level + 1, self.unflat(loop.values, True))
             loop.next = _flat(inside)
-        return self._unflat(loop.values, True)
+        return self.unflat(loop.values, True)
 
-    def _unflat(self, flat: list[str], total: bool) -> list[list[str]]:
+    def finish(self, states: list[list[str]], count: str) -> None:
+        """Name the results of totals over `count` elements."""
+        for place, (reducer, width), state in zip(
+            self.places, self.reducers, states, strict=True
+        ):
+            if self.schedule.kind == "row":
+                state, width = reducer.folded(state, width, 1, True), 1
+            self.values.define(place, width, reducer.result(width, state, count))
+
+    def rows(self, dim: int, low: str, high: str, totals: list[list[str]]) -> list[list[str]]:
+        """Some rows of a panel, added to `totals`."""
+        with self.values.scope():
+            self.values.spread(self.inner)
+            return self._block(dim, low, high, 1, False, totals)
+
+    def unflat(self, flat: list[str], total: bool) -> list[list[str]]:
         found, at = [], 0
         for reducer, _ in self.reducers:
             size = len(reducer.total if total else reducer.inner)
@@ -379,9 +449,9 @@ class _SweepWriter:
             with fn.loop(low, high, BLOCK, carried=self._carried(totals)) as loop:
                 end = fn.integer("add", loop.index, BLOCK)
                 end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", high))
-                held = self._unflat(loop.values, True)
+                held = self.unflat(loop.values, True)
                 loop.next = _flat(self._block(dim, loop.index, end, step, masked, held))
-            return self._unflat(loop.values, True)
+            return self.unflat(loop.values, True)
 
     def _carried(self, totals: list[list[str]]) -> list[tuple[str, str]]:
         types = [t for r, w in self.reducers for t in r.types(w, True)]
@@ -399,7 +469,7 @@ class _SweepWriter:
         carried = list(zip(types, _flat(begin), strict=True))
         with self.fn.loop(low, high, step, carried=carried) as loop:
             with self._point(dim, loop.index, high if masked else None):
-                states = self._unflat(loop.values, False)
+                states = self.unflat(loop.values, False)
                 local = self.fn.integer("sub", loop.index, low)
                 for k, ((reducer, _), w) in enumerate(zip(self.reducers, widths, strict=True)):
                     states[k] = self._step(self.places[k], reducer, w, states[k], local)
@@ -407,7 +477,7 @@ class _SweepWriter:
         merged = []
         first = self._linear(dim, low)
         for (reducer, total), w, state, held in zip(
-            self.reducers, widths, self._unflat(loop.values, False), totals, strict=True
+            self.reducers, widths, self.unflat(loop.values, False), totals, strict=True
         ):
             to = min(w, total)
             state = reducer.widened(to, reducer.folded(state, w, to, False), first)

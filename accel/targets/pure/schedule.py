@@ -10,7 +10,9 @@ are decoded from the number of the work item, a row. Three kinds of nest follow:
   strip; such operands are transposed through small *tiles*.
 - ``row``: the last dimension is reduced; lanes run along the sweep and are folded at its end.
 - ``column``: the last dimension is kept; a work item is a block of lanes of it, each lane
-  with an accumulator of its own.
+  with an accumulator of its own. Where one sweep over one dimension is all, the block is a
+  *panel* of many registers: a few rows of it are added at a time, so that memory is read in
+  long stretches, and the totals wait on the stack.
 
 Every value has a *depth*: 0, once a call; 1, once a row; 2 + k, in the k-th swept loop. And a
 *phase*: the first sweep in which it can be computed, counted by the reductions it needs. A
@@ -39,10 +41,12 @@ from .nest import (
     operands_of,
 )
 
-__all__ = ["TILE_ROWS", "Schedule", "Sweep", "normalised"]
+__all__ = ["PANEL", "PANEL_ROWS", "TILE_ROWS", "Schedule", "Sweep", "normalised"]
 
 #: Elements that a lane accumulator of floats takes in before it is added to a wider one.
 BLOCK = 2048
+#: Lanes of a panel, and the rows of it that are added at a time.
+PANEL, PANEL_ROWS = 1024, 16
 #: Rows of a tile.
 TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
@@ -141,6 +145,16 @@ class Schedule:
     @property
     def deepest(self) -> int:
         return 1 + len(self.swept)
+
+    @property
+    def panelled(self) -> bool:
+        """Whether work items are panels: see the module's documentation."""
+        simple = len(self.sweeps) == 1 and len(self.swept) == 1 and not self.stash
+        return self.kind == "column" and simple and not self.serial
+
+    def column_lanes(self, machine: Machine) -> int:
+        """Lanes of a work item of kind ``column``."""
+        return PANEL if self.panelled else self.widths(machine)[0]
 
     def _dims(self) -> tuple[frozenset[int], ...]:
         """The dimensions along which every instruction has to run."""
