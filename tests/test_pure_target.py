@@ -449,6 +449,27 @@ def test_column_sums_that_need_each_other_stay_apart() -> None:
     assert len(run.kernels) == 4
 
 
+def test_few_column_sums_share_a_kernel() -> None:
+    """Many of them would crowd the cache, and the stack."""
+
+    def body(b: Builder, *values: Node) -> tuple[Node, ...]:
+        return tuple([b.sum(v, axis=0) for v in values])
+
+    run = checked(body, *[normal(20, 30, seed=k) for k in range(10)])
+    assert sorted(k.ops for k in run.kernels) == ["sum sum", "sum sum sum sum", "sum sum sum sum"]
+
+
+def test_one_kernel_of_many_column_sums() -> None:
+    def body(b: Builder, x: Node) -> tuple[Node, ...]:
+        powers = [x]
+        for _ in range(11):
+            powers.append(b.mul(powers[-1], 0.5))
+        return tuple([b.sum(p, axis=0) for p in powers])
+
+    run = checked(body, normal(70, 1100), tolerance=1e-4)
+    assert max(k.ops.count("sum") for k in run.kernels) > 8
+
+
 # -- what has no native code --------------------------------------------------------------------
 def test_the_reference_stands_in() -> None:
     def body(b: Builder, x: Node) -> Node:

@@ -29,6 +29,9 @@ __all__ = ["Growth"]
 
 #: A kernel stops growing here, in units of one simple instruction.
 LARGEST_KERNEL = 300.0
+#: Reductions that need nothing of each other and yet share a kernel: more streams and totals
+#: than these crowd the first-level cache.
+MOST_SHARED = 4
 
 
 class Growth(Stores):
@@ -255,7 +258,8 @@ class Growth(Stores):
 
     def beside(self, other: Cluster, base: Cluster) -> bool:
         """Merge `other` into the later `base` of the same domain, if neither needs the other."""
-        if other.weight + base.weight > LARGEST_KERNEL:
+        folds = sum(n.op.form == "reduce" for c in (other, base) for n in c.axes)
+        if folds > MOST_SHARED or other.weight + base.weight > LARGEST_KERNEL:
             return False
         position = self.common_position(other, base)
         if position is None:

@@ -47,6 +47,8 @@ __all__ = ["PANEL", "PANEL_ROWS", "TILE_ROWS", "Schedule", "Sweep", "normalised"
 BLOCK = 2048
 #: Lanes of a panel, and the rows of it that are added at a time.
 PANEL, PANEL_ROWS = 1024, 16
+#: Reductions of a panel at most: their totals share the first-level cache.
+PANEL_TOTALS = 8
 #: Rows of a tile.
 TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
@@ -150,7 +152,8 @@ class Schedule:
     def panelled(self) -> bool:
         """Whether work items are panels: see the module's documentation."""
         simple = len(self.sweeps) == 1 and len(self.swept) == 1 and not self.stash
-        return self.kind == "column" and simple and not self.serial
+        totals = sum(isinstance(i, Reduce) for i in self.nest.instructions)
+        return self.kind == "column" and simple and totals <= PANEL_TOTALS and not self.serial
 
     def column_lanes(self, machine: Machine) -> int:
         """Lanes of a work item of kind ``column``."""
