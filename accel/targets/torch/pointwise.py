@@ -20,7 +20,7 @@ from .lowering import Context, Kernel, lowers
 __all__: list[str] = []
 
 SAME_NAME = """
-    add sub mul exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh
+    add sub mul exp expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh
     asinh acosh atanh erf erfc copysign hypot atan2 logaddexp nextafter rsqrt reciprocal
     lerp maximum minimum fmax fmin eq ne lt le gt ge where logical_and logical_or logical_xor
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift
@@ -33,6 +33,15 @@ OTHER_NAME = {"div": "true_divide", "bitwise_invert": "bitwise_not"}
 def _direct(context: Context, node: Node) -> Kernel | None:
     name = node.op.name
     return getattr(context.torch, OTHER_NAME.get(name, name))
+
+
+@lowers("exp2")
+def _exp2(context: Context, node: Node) -> Kernel:
+    """Torch takes complex powers of 2 by exp(x ln 2), which loses digits as x grows."""
+    torch = context.torch
+    if node.type.dtype.name != "complex64":
+        return torch.exp2
+    return lambda x: torch.exp2(x.to(torch.complex128)).to(torch.complex64)
 
 
 @lowers("abs")
