@@ -33,7 +33,8 @@ from .runtime.info import (
     torch_version,
 )  # fmt: skip
 from .runtime.settings import (
-    get_mode, get_threshold, mode, set_mode, set_threshold, thresholds, use_preset,
+    get_mode, get_num_threads, get_threshold, mode, set_mode, set_num_threads, set_threshold,
+    thresholds, use_preset,
 )  # fmt: skip
 from . import data, nn, optim
 from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip

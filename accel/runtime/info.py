@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -54,6 +53,8 @@ class Info:
         The machine as Python and LLVM name it, and the vector features that kernels use.
     cores
         Processors that this process may use.
+    threads
+        Threads that a large kernel may use: see `accel.set_num_threads`.
     mode
         The mode in force.
     kernels, kernel_bytes
@@ -74,6 +75,7 @@ class Info:
     cpu: str
     features: str
     cores: int
+    threads: int
     mode: str
     kernels: int
     kernel_bytes: int
@@ -98,7 +100,7 @@ def info() -> Info:
     import numpy
 
     from ..targets import torch as torch_target
-    from ..targets.pure import KERNELS, jit, object_cache
+    from ..targets.pure import KERNELS, jit, object_cache, threads
 
     on_disk = object_cache.shared()
     machine = jit.host_machine()
@@ -111,7 +113,8 @@ def info() -> Info:
         platform=platform.platform(terse=True),
         cpu=machine.cpu,
         features=_features(machine),
-        cores=_cores(),
+        cores=threads.available_processors(),
+        threads=threads.get_num_threads(),
         mode=state.current().mode,
         kernels=len(KERNELS),
         kernel_bytes=KERNELS.held_bytes,
@@ -125,12 +128,6 @@ def info() -> Info:
 def _features(machine: Any) -> str:
     fused = ", fused multiply-add" if machine.has_fma else ""
     return f"{machine.vector_bytes * 8}-bit vectors{fused}"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # -- counters -----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from ..errors import ArgumentError
 from . import state
 
-__all__ = ["PRESETS", "get_mode", "get_threshold", "mode", "set_mode", "set_threshold",
-           "thresholds", "use_preset"]  # fmt: skip
+__all__ = ["PRESETS", "get_mode", "get_num_threads", "get_threshold", "mode", "set_mode",
+           "set_num_threads", "set_threshold", "thresholds", "use_preset"]  # fmt: skip
 
 _M = 1_000_000
 
@@ -58,6 +58,52 @@ def mode(name: str) -> AbstractContextManager[state.State]:
     'auto'
     """
     return state.override(mode=name)
+
+
+def get_num_threads() -> int:
+    """How many threads a large kernel may use, the caller's own included.
+
+    Unless `set_num_threads` or the environment variable ``ACCEL_NUM_THREADS`` says otherwise,
+    as many as there are processors that this process may use.
+
+    Raises
+    ------
+    ArgumentError
+        If ``ACCEL_NUM_THREADS`` is set and is no number of threads.
+    """
+    from ..targets.pure import threads
+
+    return threads.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Let large kernels of this process use `n` threads, the caller's own included.
+
+    Results are the same, bit for bit, at any number. It holds from the next kernel on, also in
+    functions that are compiled already, and in forked children. Small kernels always stay on
+    the calling thread, and no thread is started before it is needed.
+
+    Parameters
+    ----------
+    n
+        1 or more.
+
+    Raises
+    ------
+    ArgumentError
+        For anything else.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    from ..targets.pure import threads
+
+    threads.set_num_threads(n)
 
 
 def thresholds() -> Mapping[str, int | None]:

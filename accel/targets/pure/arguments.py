@@ -9,7 +9,8 @@ The code of a kernel depends on `Nest.key()`; all else is here. In order:
 - for every instruction what it needs: the bits of a number, start and step of an `Iota`,
   the index strides in bytes of a `Gather` or `ScatterAdd`, the size of a `check_index` and
   the status that it reports;
-- place and byte offset of the scratch memory, if the kernel stashes values.
+- place and byte offset of the scratch memory, if the kernel stashes values, and how many work
+  items are done with one area of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from ...ir.dtypes import DType
 from .nest import Const, Gather, Instruction, Iota, Nest, Pointwise, ScatterAdd
 from .schedule import Schedule
 
-__all__ = ["Slots", "pack_arguments"]
+__all__ = ["SCRATCH_ALIGNMENT", "Slots", "pack_arguments"]
+
+#: Bytes of which a part's area of scratch memory is a multiple: a cache line.
+SCRATCH_ALIGNMENT = 64
+
+#: More work items than any kernel has.
+_ALL = 2**62
 
 
 class Slots:
@@ -38,7 +45,7 @@ class Slots:
     extra
         First slot of an instruction's own.
     scratch
-        First of the two slots of the scratch pointer, or None.
+        First of the three slots of the scratch memory, or None.
     count
         Number of slots.
     """
@@ -59,7 +66,7 @@ class Slots:
             self.extra[place] = at
             at += _extra_slots(i)
         self.scratch = at if schedule.stash else None
-        self.count = at + (2 if schedule.stash else 0)
+        self.count = at + (3 if schedule.stash else 0)
 
 
 def _extra_slots(i: Instruction) -> int:
@@ -76,6 +83,7 @@ def pack_arguments(
     nest: Nest,
     places: Sequence[tuple[int, int]],
     scratch: tuple[int, int] | None = None,
+    grain: int = 0,
 ) -> list[int]:
     """The argument block of a nest, as signed 64-bit integers.
 
@@ -88,6 +96,9 @@ def pack_arguments(
         a byte offset to add to it.
     scratch
         The same for the scratch memory, where `scratch_bytes` is not 0.
+    grain
+        Work items of a part, where calls share the items among them: calls for different parts
+        use different areas of the scratch memory, one behind the other. 0: one call does all.
     """
     schedule = Schedule.of(nest)
     nest = schedule.nest
@@ -103,7 +114,7 @@ def pack_arguments(
     if schedule.stash:
         if scratch is None:
             raise ValueError("the nest stashes values and needs scratch memory")
-        block += scratch
+        block += [*scratch, grain or _ALL]
     return block
 
 

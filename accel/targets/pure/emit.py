@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from .arguments import Slots, pack_arguments
+from .arguments import SCRATCH_ALIGNMENT, Slots, pack_arguments
 from .emit_reduce import Reducer, make_reducer
 from .emit_values import Values
 from .jit import Machine, host_machine
@@ -28,8 +28,12 @@ from .schedule import BLOCK, PANEL, PANEL_ROWS, TILE_ROWS, Schedule, Sweep
 from .site import ELEMENTS
 
 __all__ = [
-    "KernelCode", "emit_nest", "pack_arguments", "scratch_bytes", "splittable", "work_items",
+    "KernelCode", "emit_nest", "item_multiple", "pack_arguments", "scratch_bytes", "splittable",
+    "work_items", "work_of",
 ]  # fmt: skip
+
+# What one op on one element, and one access, weigh against a multiply-add in a product.
+_OP, _ACCESS = 4, 4
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,34 @@ def work_items(nest: Nest, machine: Machine | None = None) -> int:
     return items
 
 
+def item_multiple(nest: Nest) -> int:
+    """Of what number the items of a part should be a multiple, so that lanes are filled."""
+    return 1024 if Schedule.of(nest).by_elements else 1
+
+
 def splittable(nest: Nest) -> bool:
     """Whether calls may share the work items among them; a scatter needs one call."""
     return not any(isinstance(i, ScatterAdd) for i in nest.instructions)
 
 
-def scratch_bytes(nest: Nest, machine: Machine | None = None) -> int:
-    """Bytes of scratch memory, aligned to 8, that one call needs for itself; often 0."""
+def scratch_bytes(nest: Nest, machine: Machine | None = None, parts: int = 1) -> int:
+    """Bytes of scratch memory, aligned to 8, that calls for `parts` parts of the items need;
+    often 0. Each part has cache lines of its own."""
     schedule = Schedule.of(nest)
     swept = 1
     for d in schedule.swept:
         swept *= schedule.nest.extents[d]
     width = schedule.widths(machine or host_machine())[0] if schedule.kind == "column" else 1
-    return swept * width * sum(schedule.nest.instructions[p].dtype.itemsize for p in schedule.stash)
+    sizes = [schedule.nest.instructions[p].dtype.itemsize for p in schedule.stash]
+    area = swept * width * sum(sizes)
+    return area if parts == 1 else parts * (-(-area // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT)
+
+
+def work_of(nest: Nest) -> int:
+    """About how long the nest takes, in multiply-adds that take as long."""
+    schedule = Schedule.of(nest)
+    points = schedule.nest.points
+    return points * (_OP * schedule.work + _ACCESS * len(schedule.nest.accesses))
 
 
 class _Emitter:

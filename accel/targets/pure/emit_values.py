@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
-from .arguments import Slots
+from .arguments import SCRATCH_ALIGNMENT, Slots
 from .gemm_pack import transpose
 from .llvm_text import Function, Lanes
 from .lowering import checked_index, lower
@@ -96,15 +96,18 @@ class Values:
         return self.fn.gep(self.fn.load("ptr", base, 8), self._arguments[first + 1])
 
     def _place_scratch(self, first: int, width: int) -> None:
-        """One array of the scratch memory for every stashed value."""
+        """One array of this part's area of the scratch memory for every stashed value."""
         fn = self.fn
         elements = "1" if self.schedule.kind != "column" else str(width)
         for dim in self.schedule.swept:
             elements = fn.integer("mul", elements, self.extent[dim])
-        pointer = self._pointer(first)
-        for place in self.schedule.stash:
+        sizes = {p: self.nest.instructions[p].dtype.itemsize for p in self.schedule.stash}
+        area = fn.integer("mul", elements, sum(sizes.values()))
+        area = fn.integer("and", fn.integer("add", area, SCRATCH_ALIGNMENT - 1), -SCRATCH_ALIGNMENT)
+        part = fn.integer("udiv", "%begin", self._arguments[first + 2])
+        pointer = fn.gep(self._pointer(first), fn.integer("mul", part, area))
+        for place, size in sizes.items():
             self._scratch[place] = pointer
-            size = self.nest.instructions[place].dtype.itemsize
             pointer = fn.gep(pointer, fn.integer("mul", elements, size))
 
     # -- the point of writing ---------------------------------------------------------------

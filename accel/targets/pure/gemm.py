@@ -61,6 +61,10 @@ _UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows sprea
 _FEW_ROWS = 3  # products of so few rows read B once, as it lies
 _PAGE = 4096
 
+_ITEMS = 8  # of a large product at least, for the sake of threads
+_ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
+_COPY = 8  # what packing an element weighs against a multiply-add
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -101,19 +105,24 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call: which code, its argument block and its number of items."""
+    """One kernel call: which code, its argument block, its number of items, and its work in
+    multiply-adds or their equivalent."""
 
     kind: str  # "pack" or "multiply"
     arguments: tuple[int, ...]
     items: int
+    work: int
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A problem with its batch folded, and what is packed where in the scratch space."""
+    """A problem with its batch folded, how it is divided into items of `rows` rows of one of
+    `groups` equal groups of columns, and what is packed where in the scratch space."""
 
     problem: Problem
     few_rows: bool
+    rows: int
+    groups: int
     pack_a: bool
     pack_b: bool
     at_b: int
@@ -211,10 +220,11 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
     at_b = _packed_bytes(spec, problem.a, problem, problem.m) if pack_a else 0
     at_partials = at_b + (_packed_bytes(spec, problem.b, problem, problem.n) if pack_b else 0)
     total = at_partials
+    rows, groups = _division(spec, problem, few)
     if spec.is_float and problem.k > KC:
-        rows = math.prod(problem.batch) * problem.m
-        total += rows * _columns(spec, few) * spec.size
-    return _Plan(problem, few, pack_a, pack_b, at_b, at_partials, total)
+        lines = math.prod(problem.batch) * groups * problem.m
+        total += lines * _columns(spec, few) * spec.size
+    return _Plan(problem, few, rows, groups, pack_a, pack_b, at_b, at_partials, total)
 
 
 def _is_few_rows(spec: MatmulSpec, problem: Problem) -> bool:
@@ -291,7 +301,8 @@ def _pack_step(
     packed = Matrix(base, offset, line, spec.size, tuple(strides), panel)
     header = {"n": columns, "k": problem.k, "row_blocks": panels}
     block = argument_block(header, extents, [source, packed])
-    return Step("pack", block, _copies(source, problem) * panels), packed
+    items = _copies(source, problem) * panels
+    return Step("pack", block, items, items * panel // spec.size * _COPY), packed
 
 
 def _block_rows(spec: MatmulSpec, k: int) -> int:
@@ -301,6 +312,51 @@ def _block_rows(spec: MatmulSpec, k: int) -> int:
     rows = tile_of(spec.element, spec.machine).rows
     fitting = _CACHE_BYTES // max(1, k * spec.size)
     return max(4 * rows, min(256, fitting)) // rows * rows
+
+
+def _division(spec: MatmulSpec, problem: Problem, few_rows: bool) -> tuple[int, int]:
+    """(rows of an item, groups of columns): enough items for several threads, if there is
+    enough work. They depend on the problem alone, so that results do not depend on threads."""
+    m, n, batch = problem.m, problem.n, math.prod(problem.batch)
+    rows = _block_rows(spec, problem.k)
+    wanted = min(_ITEMS, batch * m * n * problem.k // _ITEM_WORK)
+    items = batch * -(-m // rows)
+    if items == 0 or items >= wanted:
+        return rows, 1
+    groups, missing = 1, -(-wanted // items)
+    panels, rest = divmod(n, _columns(spec, few_rows))
+    if spec.is_float and rest == 0 and len(problem.batch) < MAX_BATCH:
+        possible = [g for g in range(1, 2 * missing + 1) if panels % g == 0]
+        groups = min((g for g in possible if g >= missing), default=possible[-1])
+    if items * groups < wanted:
+        height = tile_of(spec.element, spec.machine).rows if spec.is_float else 1
+        fewer = -(-m * batch * groups // wanted)
+        rows = min(rows, max(4, -(-fewer // height)) * height)
+    return rows, groups
+
+
+def _grouped(spec: MatmulSpec, operands: Sequence[Matrix | Constant], groups: int,
+             columns: int, panels: int) -> list[Matrix | Constant]:  # fmt: skip
+    """The operands with the groups of `columns` columns as a batch dimension in front: A, B,
+    partial sums, outputs, extras. B's groups are `panels` of its panels apart."""
+    if groups == 1:
+        return list(operands)
+    found: list[Matrix | Constant] = []
+    for place, operand in enumerate(operands):
+        if isinstance(operand, Matrix):
+            output, extra = place - 3, place - 3 - len(spec.outputs)
+            step = 0  # of A, which all groups read, and of partial sums, placed by the item
+            if place == 1:
+                step = panels * operand.panel
+            elif extra >= 0:
+                kind = spec.extras[extra]
+                unit = {"unit": ELEMENT_BYTES[kind.element], "strided": operand.column}
+                step = columns * unit.get(kind.columns, 0)
+            elif output >= 0:
+                step = columns * ELEMENT_BYTES[spec.outputs[output]]
+            operand = operand._replace(batch=(step, *operand.batch))
+        found.append(operand)
+    return found
 
 
 def schedule(
@@ -350,11 +406,15 @@ def _steps(spec: MatmulSpec, plan: _Plan, tiles: int, base: int, offset: int) ->
         step, b = _pack_step(spec, problem, problem.b, n, base, offset + plan.at_b)
         steps.append(step)
     partials = Matrix(base, offset + plan.at_partials, 0, 0, (0,) * len(problem.batch))
-    rows = _block_rows(spec, k)
-    blocks = -(-m // rows)
-    operands = [a, b, partials, *problem.outputs, *problem.extras]
-    items = blocks * math.prod(problem.batch)
-    header = {"m": m, "n": n, "k": k, "block_rows": rows, "row_blocks": blocks,
+    blocks = -(-m // plan.rows)
+    groups, columns = plan.groups, n // plan.groups
+    operands = _grouped(
+        spec, [a, b, partials, *problem.outputs, *problem.extras], groups, columns,
+        columns // width,
+    )  # fmt: skip
+    batch = problem.batch if groups == 1 else (groups, *problem.batch)
+    items = blocks * math.prod(batch)
+    header = {"m": m, "n": columns, "k": k, "block_rows": plan.rows, "row_blocks": blocks,
               "few_rows": int(plan.few_rows), "tiles": tiles}  # fmt: skip
-    block = argument_block(header, problem.batch, operands)
-    return [*steps, Step("multiply", block, items)]
+    block = argument_block(header, batch, operands)
+    return [*steps, Step("multiply", block, items, math.prod(problem.batch) * m * n * k)]

@@ -27,6 +27,7 @@ from .entry import Job, call, pointer
 from .jit import KernelCache
 from .reshapes import generate_in_shape
 from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
+from .threads import divided
 from .views import Buffer, View
 
 __all__ = ["KERNELS", "PureRun"]
@@ -113,7 +114,7 @@ class PureRun:
         blocks = [np.array(record.arguments, np.int64) for record in pending]
         self._kept.append(blocks)
         rows = [
-            (record.kernel.address, pointer(block), 0, record.items)
+            (*self._entry(record, block), 0, record.items)
             for record, block in zip(pending, blocks, strict=True)
         ]
         bases = self._arena + 1 + len(self._constants)
@@ -121,6 +122,15 @@ class PureRun:
         self._segments.append(job)
         self._checks[job] = [record.checks for record in pending]
         pending.clear()
+
+    def _entry(self, record: Record, block: np.ndarray) -> tuple[int, int]:
+        """Addresses of a record's kernel and argument block."""
+        kernel, arguments = record.kernel.address, pointer(block)
+        if record.grain:
+            kernel, split = divided(kernel, arguments, record.grain)
+            self._kept.append(split)
+            arguments = pointer(split)
+        return kernel, arguments
 
     # -- calling --------------------------------------------------------------------------
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

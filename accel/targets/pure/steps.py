@@ -6,15 +6,24 @@ places are planned and code is compiled it gives the records of the native progr
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
-from . import gemm
+from . import gemm, threads
 from .clusters import Cluster, Scalar, leaves
-from .emit import emit_nest, pack_arguments, scratch_bytes, work_items
+from .emit import (
+    emit_nest,
+    item_multiple,
+    pack_arguments,
+    scratch_bytes,
+    splittable,
+    work_items,
+    work_of,
+)
 from .jit import Kernel, Machine, assembly, host_machine
 from .loops import LoopKernel, loop_kernel
 from .nest import Gather, Load, ScatterAdd, Store
@@ -30,18 +39,28 @@ Place = Callable[[Buffer], tuple[int, int]]
 
 _TEXTS_KEPT = 4096
 
+#: Scratch memory up to which a kernel is cut into as many parts as there could be; into a few
+#: parts it is cut always.
+_SCRATCH_KEPT = 8 << 20
+_FEW_PARTS = 16
+
+#: What an element of a scan weighs against a multiply-add in a product.
+_SCAN_WORK = 16
+
 
 @dataclass(frozen=True)
 class Record:
     """One entry of the native program: the work items ``[0, items)`` of a kernel.
 
-    `checks` are the nodes that its status numbers name.
+    `checks` are the nodes that its status numbers name; `grain` is the number of work items of
+    a part, 0 where one call does all of them.
     """
 
     kernel: Kernel
     arguments: tuple[int, ...]
     items: int
     checks: tuple[Node, ...] = ()
+    grain: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +174,9 @@ class LoopStep:
         self.nest = kernel.nest
         self.ops = _summary(cluster)
         self.items = work_items(self.nest, machine)
-        self.scratch = scratch_bytes(self.nest, machine)
+        self.grain = self._grain(scratch_bytes(self.nest, machine))
+        parts = -(-self.items // self.grain) if self.grain else 1
+        self.scratch = scratch_bytes(self.nest, machine, parts)
         self.code = _TEXTS.get(
             (self.nest.key(), machine), _symbol(self.ops),
             lambda name: emit_nest(kernel.nest, name, machine).text,
@@ -171,6 +192,13 @@ class LoopStep:
             for i in code if isinstance(i, (Load, Gather, ScatterAdd))
         }  # fmt: skip
 
+    def _grain(self, scratch: int) -> int:
+        """Work items of a part; parts have scratch memory of their own."""
+        if not splittable(self.nest):
+            return 0
+        parts = max(_FEW_PARTS, _SCRATCH_KEPT // scratch) if scratch else self.items
+        return threads.grain(self.items, work_of(self.nest), item_multiple(self.nest), parts)
+
     def sources(self) -> list[Code]:
         """The kernels to compile."""
         return [self.code] if self.items else []
@@ -181,8 +209,9 @@ class LoopStep:
         if not self.items:
             return []
         places = [place(b) for b in self.kernel.buffers]
-        block = pack_arguments(self.nest, places, scratch if self.scratch else None)
-        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks)]
+        at = scratch if self.scratch else None
+        block = pack_arguments(self.nest, places, at, self.grain)
+        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks, self.grain)]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         """(operand, result) pairs that may share memory: each element of the operand is read
@@ -240,7 +269,10 @@ class ProductStep:
         tiles = kernels[1].address if made.spec.is_float else 0
         steps = gemm.schedule(made.spec, made.problem(place), tiles, scratch)
         code = {"multiply": kernels[0], "pack": kernels[-1]}
-        return [Record(code[s.kind], tuple(s.arguments), s.items) for s in steps]
+        return [
+            Record(code[s.kind], tuple(s.arguments), s.items, grain=threads.grain(s.items, s.work))
+            for s in steps
+        ]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
@@ -276,7 +308,8 @@ class ScanStep:
         if not made.items:
             return []
         block = made.arguments(place(made.x.buffer), place(made.target.buffer))
-        return [Record(kernels[0], block, made.items)]
+        grain = threads.grain(made.items, _SCAN_WORK * math.prod(made.extents))
+        return [Record(kernels[0], block, made.items, grain=grain)]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
