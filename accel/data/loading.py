@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-import accel
-
 from ..errors import ArgumentError, ShapeError
+from ..frontend import public as accel
 from ..frontend.arguments import public
 from ..frontend.tensor import Tensor
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import accel
-
 from ..errors import ArgumentError
+from ..frontend import public as accel
 from ..frontend.arguments import public
 from ..frontend.tensor import Tensor
 from .loading import common_length, rows_of

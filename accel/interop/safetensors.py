@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-import accel
-
 from ..errors import ArgumentError, NotAnArrayError, UnsupportedDTypeError
+from ..frontend import public as accel
 from ..ir.dtypes import to_dtype
 
 __all__ = ["load_safetensors", "save_safetensors"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import accel
-
+from ..frontend import public as accel
 from . import functional, init
 from .module import Module
 from .parameter import Parameter

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import accel
-
 from ..errors import ArgumentError, ShapeError
+from ..frontend import public as accel
 from ..frontend.arguments import public
 from ..frontend.functions import (
     celu,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import accel
-
 from ..errors import ArgumentError, ShapeError
+from ..frontend import public as accel
 
 __all__ = [
     "calculate_gain", "constant_", "fan_in_and_fan_out", "kaiming_normal_", "kaiming_uniform_",

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import accel
-
 from ..errors import ArgumentError
+from ..frontend import public as accel
 from . import functional, init
 from .module import Module
 from .parameter import Parameter

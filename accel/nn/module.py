@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import accel
-
 from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError
+from ..frontend import public as accel
 from ..frontend.module_state import Stateful
 from ..frontend.tensor import Tensor
 from ..frontend.values import hide_frames

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import accel
-
+from ..frontend import public as accel
 from ..frontend.module_state import hyperparameter
 from .optimizer import Group, Optimizer, check_range, uses
 

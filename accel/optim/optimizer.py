@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import accel
-
 from ..errors import ArgumentError, NotAnArrayError
+from ..frontend import public as accel
 from ..frontend.module_state import Stateful, hyperparameter
 from ..frontend.tensor import Tensor
 

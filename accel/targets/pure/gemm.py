@@ -35,9 +35,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from accel.targets.pure.gemm_emit import KC, emit_multiply
-from accel.targets.pure.gemm_pack import emit_pack
-from accel.targets.pure.gemm_spec import (
+from .gemm_emit import KC, emit_multiply
+from .gemm_pack import emit_pack
+from .gemm_spec import (
     MAX_BATCH,
     Constant,
     Epilogue,
@@ -48,8 +48,8 @@ from accel.targets.pure.gemm_spec import (
     few_rows_tile,
     tile_of,
 )
-from accel.targets.pure.gemm_tiles import emit_tiles
-from accel.targets.pure.llvm_text import ELEMENT_BYTES
+from .gemm_tiles import emit_tiles
+from .llvm_text import ELEMENT_BYTES
 
 __all__ = [
     "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Problem", "Step",

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from accel.errors import InternalCompilerError
-from accel.targets.pure.gemm_spec import (
+from ...errors import InternalCompilerError
+from .gemm_spec import (
     KERNEL_PARAMS,
     Arguments,
     Epilogue,
@@ -24,8 +24,8 @@ from accel.targets.pure.gemm_spec import (
     smaller,
     tile_of,
 )
-from accel.targets.pure.gemm_tiles import FRAME, TILES_PARAMS
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from .gemm_tiles import FRAME, TILES_PARAMS
+from .llvm_text import Function, Lanes, module_text
 
 __all__ = ["KC", "emit_multiply"]
 

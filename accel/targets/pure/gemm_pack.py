@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from accel.targets.pure.gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller, tile_of
-from accel.targets.pure.jit import Machine
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from .gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller, tile_of
+from .jit import Machine
+from .llvm_text import Function, Lanes, module_text
 
 __all__ = ["emit_pack", "transpose"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accel.targets.pure.jit import Machine
-from accel.targets.pure.llvm_text import ELEMENT_BYTES, Function, Lanes
+from .jit import Machine
+from .llvm_text import ELEMENT_BYTES, Function, Lanes
 
 __all__ = [
     "Arguments", "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Tile",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from accel.targets.pure.gemm_spec import MatmulSpec, Tile, few_rows_tile, tile_of
-from accel.targets.pure.jit import Machine
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from .gemm_spec import MatmulSpec, Tile, few_rows_tile, tile_of
+from .jit import Machine
+from .llvm_text import Function, Lanes, module_text
 
 __all__ = ["FRAME", "TILES_PARAMS", "emit_tiles"]
 

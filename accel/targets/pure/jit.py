@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accel.errors import ArgumentError, InternalCompilerError
-from accel.targets.pure import object_cache
-from accel.targets.pure.llvm_text import Function, module_text
+from ...errors import ArgumentError, InternalCompilerError
+from . import object_cache
+from .llvm_text import Function, module_text
 
 __all__ = [
     "CodeModule", "Kernel", "KernelCache", "Machine", "assembly", "compile_module",

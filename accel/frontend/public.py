@@ -1,0 +1,41 @@
+"""The public names of the frontend, the dtypes and the settings: what `accel` itself shows.
+
+Models (`nn`, `optim`, `data`) are written in these alone, as a user would write them; the
+package adds them to the same names.
+"""
+
+from . import operators as _operators
+from .autograd import (
+    enable_grad, grad, jvp, no_grad, stop_gradient, value_and_grad, vjp,
+)  # fmt: skip
+from .compile import compile
+from .evaluation import get_record_limit, set_record_limit
+from .lazy import eval
+from .tensor import Tensor
+from .functions import *
+from .reductions import *
+from .norms import *
+from .shapes import *
+from .joining import *
+from .linear_algebra import *
+from .gathering import *
+from .creation import *
+from .random import *
+from .dtype_functions import *
+from .namespace import e, inf, nan, newaxis, pi
+from . import linalg, methods as _methods  # gives Tensor its methods
+from ..ir import parse
+from ..ir.dtypes import (
+    bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,
+    uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from ..ir.dtypes import bool_ as bool
+from ..runtime.calibrate import calibrate
+from ..runtime.info import (
+    cuda_available, enable_logging, info, print_stats, reset_stats, stats, torch_available,
+    torch_version,
+)  # fmt: skip
+from ..runtime.settings import (
+    get_mode, get_num_threads, get_threshold, mode, set_mode, set_num_threads, set_threshold,
+    thresholds, use_preset,
+)  # fmt: skip
