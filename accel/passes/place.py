@@ -9,6 +9,7 @@ for a single target needs none of this and does not import networkx.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,10 @@ def heaviest(body: Graph) -> Weight:
 
 def _inner(node: Node) -> int:
     """Multiply-adds per result element of a product."""
-    if node.op.category not in ("matmul", "conv"):
+    if node.op.category == "conv":
+        weight = node if node.op.name == "convolution_weight_gradient" else node.inputs[1]
+        return max(math.prod(weight.type.shape[1:]), 1)
+    if node.op.category != "matmul":
         return 1
     shape = node.inputs[0].type.shape
     return max(shape[-1], 1) if shape else 1

@@ -60,7 +60,7 @@ def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list
         kinds["sample"].append(op)
         if op.pointwise and op.name != "check_index":
             kinds["pointwise"].append(op)
-        elif op.form == "contraction":
+        elif op.name == "matmul":
             kinds["contraction"].append(op)
         elif op.arity[0] == 1 and (op.arity == (1, 1) or op.name in ("cat", "stack")):
             kinds["unary"].append(op)

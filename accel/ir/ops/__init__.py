@@ -7,6 +7,7 @@ from . import (
     binary,
     class_loss,
     contraction,
+    convolution,
     creation,
     gather,
     indexing,
@@ -24,6 +25,6 @@ from . import (
 
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "binary", "class_loss", "contraction",
-    "creation", "gather", "indexing", "logic", "loss", "moments", "movement", "normalization",
-    "random", "reduce", "scan", "structure", "unary",
+    "convolution", "creation", "gather", "indexing", "logic", "loss", "moments", "movement",
+    "normalization", "random", "reduce", "scan", "structure", "unary",
 ]  # fmt: skip
