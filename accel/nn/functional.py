@@ -43,7 +43,7 @@ __all__ = [
     "cross_entropy", "dropout", "elu", "embedding", "gelu", "glu", "hardsigmoid",
     "hardswish", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm",
     "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish", "mse_loss", "nll_loss", "one_hot",
-    "prelu", "relu", "relu6", "rms_norm", "selu", "sigmoid",
+    "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid",
     "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
 
@@ -185,6 +185,100 @@ def check_probability(op: str, p: float) -> None:
     """Raise ArgumentError unless 0 <= p <= 1."""
     if not 0 <= p <= 1:
         raise ArgumentError(f"{op}: p is {p!r}", remedy="pass a probability from 0 to 1")
+
+
+# Attention ----------------------------------------------------------------------------------
+
+
+@public
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``softmax(scale * query @ key.T + mask) @ value``, without a matrix of weights in memory.
+
+    Parameters
+    ----------
+    query, key, value
+        Shapes (..., L, E), (..., S, E) and (..., S, Ev), of one floating-point dtype.
+    attn_mask
+        Broadcasts to (..., L, S). Of bool: which keys a query sees; else it is added to the
+        scores. A query that sees no key gets zeros.
+    dropout_p
+        Probability with which a weight is zeroed (the others grow by 1 / (1 - p)).
+    is_causal
+        Query i sees the keys 0 to i only; not beside a mask.
+    scale
+        Of the scores; None is 1/√E.
+    enable_gqa
+        Whether `key` and `value` may have fewer heads (axis -3) than `query`, each serving a
+        group of neighbours.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        When the operands misfit.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.eye(2)
+    >>> accel.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)[0].tolist()
+    [1.0, 0.0]
+    """
+    check_probability("scaled_dot_product_attention", dropout_p)
+    operands = [as_tensor(query), as_tensor(key), as_tensor(value)]
+    if attn_mask is not None:
+        mask = as_tensor(attn_mask)
+        floating = mask.dtype.kind == "f"  # an additive mask takes part in the dtype of the rest
+        operands.append(accel.astype(mask, operands[0].dtype) if floating else mask)
+    groups = _head_groups(operands[:3]) if enable_gqa else 1
+    if groups > 1:
+        operands = _grouped_heads(operands, groups)
+    attrs = {"is_causal": is_causal, "scale": scale}
+    if dropout_p:
+        query, key, value, *masks = operands
+        weights = dropout(record("attention_weights", query, key, *masks, **attrs), dropout_p)
+        result = weights @ value
+    else:
+        result = record("scaled_dot_product_attention", *operands, **attrs)
+    return accel.flatten(result, -4, -3) if groups > 1 else result
+
+
+def _head_groups(operands: Sequence[Tensor]) -> int:
+    """How many heads of the query share one of key and value."""
+    if min(x.ndim for x in operands) < 3:
+        raise ShapeError(
+            "scaled_dot_product_attention: enable_gqa without an axis of heads",
+            remedy="give query, key and value as (..., heads, length, width)",
+        )
+    query, key, value = (x.shape[-3] for x in operands)
+    if key != value or not key or query % key:
+        raise ShapeError(
+            f"scaled_dot_product_attention: {query} heads of the query in groups over {key} of "
+            f"the key and {value} of the value",
+            remedy="the query's heads are a multiple of the others'",
+        )
+    return query // key
+
+
+def _grouped_heads(operands: Sequence[Tensor], groups: int) -> list[Tensor]:
+    """The operands with the heads as two axes: of key and value, and within a group."""
+    query, key, value, *masks = operands
+    found = [accel.unflatten(query, -3, (query.shape[-3] // groups, groups))]
+    found += [accel.unsqueeze(x, -3) for x in (key, value)]
+    for mask in masks:
+        spread = mask.ndim > 2 and mask.shape[-3] != 1
+        shape = (mask.shape[-3] // groups, groups) if spread else (1, 1)
+        found.append(accel.unflatten(mask, -3, shape) if mask.ndim > 2 else mask)
+    return found
 
 
 # Losses -------------------------------------------------------------------------------------

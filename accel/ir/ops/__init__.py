@@ -4,6 +4,7 @@ from . import (
     activation,
     advanced_indexing,
     arrangement,
+    attention,
     binary,
     class_loss,
     contraction,
@@ -24,7 +25,7 @@ from . import (
 )
 
 __all__ = [
-    "activation", "advanced_indexing", "arrangement", "binary", "class_loss", "contraction",
-    "convolution", "creation", "gather", "indexing", "logic", "loss", "moments", "movement",
-    "normalization", "random", "reduce", "scan", "structure", "unary",
+    "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
+    "contraction", "convolution", "creation", "gather", "indexing", "logic", "loss", "moments",
+    "movement", "normalization", "random", "reduce", "scan", "structure", "unary",
 ]  # fmt: skip

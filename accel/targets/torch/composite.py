@@ -88,6 +88,22 @@ def _norm(context: Context, node: Node) -> Kernel | None:
     return lambda x, *parameters: function(x, rows, *parameters, eps=eps)
 
 
+@lowers("scaled_dot_product_attention")
+def _attention(context: Context, node: Node) -> Kernel | None:
+    """None for half precision, and where versions before 2.5 give NaN: without keys to see."""
+    torch, attrs = context.torch, dict(node.attrs)
+    sees_all = len(node.inputs) == 3 and node.inputs[1].type.size
+    version = tuple([int(part) for part in torch.__version__.split(".")[:2]])
+    if _half(node) or node.type.size == 0 or not (sees_all or version >= (2, 5)):
+        return None
+    function = torch.nn.functional.scaled_dot_product_attention
+
+    def run(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+        return function(query, key, value, mask, **attrs)
+
+    return run
+
+
 # -- losses of two arrays -----------------------------------------------------------------------
 @lowers("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
 def _pair_loss(context: Context, node: Node) -> Kernel | None:
