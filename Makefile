@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 DEMO_PY = .venv-demo/bin/python
+PEERS_PY = .venv-peers/bin/python
+PEERS = numpy jax numexpr numba scipy onnx onnxruntime
 JOBS ?= 2
 SOURCES := $(shell find accel -name '*.py')
 
@@ -26,7 +28,7 @@ lint: .venv/installed
 fuzz: .venv/installed  ## 10,000 random graphs on every target
 	$(PY) -m accel.testing.fuzz --graphs 10000
 
-bench: .venv/installed  ## accel beside NumPy, torch and torch.compile
+bench: .venv/installed .venv-peers/installed  ## accel beside the libraries its users come from
 	$(PY) -m benchmarks
 	$(PY) -m benchmarks.compile_time
 
@@ -38,6 +40,11 @@ docs: .venv/installed
 .venv/installed: pyproject.toml
 	$(call make_venv,.venv)
 	$(PY) -m pip install -q -e '.[test]'
+	touch $@
+
+.venv-peers/installed: pyproject.toml
+	$(call make_venv,.venv-peers)
+	$(PEERS_PY) -m pip install -q $(PEERS)
 	touch $@
 
 .venv-demo/dependencies: pyproject.toml
@@ -55,6 +62,6 @@ test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 endef
 
 clean:
-	rm -rf .venv .venv-demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv .venv-demo .venv-peers build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .benchmarks examples/out
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

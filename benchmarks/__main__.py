@@ -1,11 +1,13 @@
-"""`python -m benchmarks`: accel beside NumPy, torch eager and torch.compile."""
+"""`python -m benchmarks`: accel beside the libraries that its users come from."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import time
 from dataclasses import asdict
+from pathlib import Path
 
 from . import report
 from .peers import PEERS
@@ -20,14 +22,28 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="turns a peer takes (default 7)")
     parser.add_argument("--seconds", type=float, default=0.05, help="length of a turn")
     parser.add_argument("--threads", type=int, default=1, help="threads a peer may use")
+    parser.add_argument("--peers-python", metavar="PYTHON", default=_peers_python(),
+                        help="interpreter of jax, numexpr, numba and onnxruntime")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="also write every turn to FILE")
     parser.add_argument("--list", action="store_true", help="show the workloads and stop")
     return parser.parse_args(arguments)
 
 
+def _peers_python() -> str | None:
+    """The environment that `make bench` builds for the other libraries, if it is there."""
+    python = Path(__file__).parent.parent / ".venv-peers" / "bin" / "python"
+    return str(python) if python.exists() else None
+
+
 def chosen(prefixes: list[str]) -> list[str]:
     """The workloads that start with any of `prefixes`."""
     return [name for name in WORKLOADS if not prefixes or name.startswith(tuple(prefixes))]
+
+
+def _progress(text: str) -> None:
+    """What is being measured, on a terminal's last line."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -38,24 +54,34 @@ def main() -> int:
         return 0 if names else 2
     results: dict[str, dict[str, Outcome]] = {}
     notes: list[str] = []
+    start = time.monotonic()
     with Runner(
         options.peers.split(","),
         threads=options.threads,
         rounds=options.rounds,
         seconds=options.seconds,
+        python=options.peers_python,
     ) as runner:
         peers = list(runner.versions)
         if not peers:
             print("no peer answers:", runner.missing, file=sys.stderr)
             return 2
+        peak = runner.peak()
         print(report.header(peers))
-        for workload, outcomes in runner.run(names):
-            results[workload] = outcomes
-            notes += report.remarks(workload, outcomes)
-            print(report.row(workload, peers, outcomes), flush=True)
-    print(f"\n{', '.join(runner.versions.values())}; float32; {options.threads} thread(s) each;")
-    print(f"median of {options.rounds} alternating turns; outputs are new on every call;")
+        for number, name in enumerate(names, 1):
+            _progress(f"{number}/{len(names)} {name}")
+            results[name] = runner.measure(name)
+            _progress("")
+            notes += report.remarks(name, results[name])
+            print(report.row(name, peers, results, peak), flush=True)
+    print(f"\n{report.summary(results)}\n")
+    print(f"{', '.join(runner.versions.values())}; float32 unless named otherwise;")
+    print(f"{options.threads} thread(s) each unless named otherwise;")
+    print(f"median of {options.rounds} alternating turns; {time.monotonic() - start:.0f} s in all;")
+    print("outputs are new on every call; NumPy's copy goes into an array that exists;")
     print("every answer was compared with NumPy in float64 before timing.")
+    if peak:
+        print(", ".join(f"{d} peak of a core: {g:.0f} GFLOP/s" for d, g in peak.items()))
     print(*notes, *(f"{peer} left out: {why}" for peer, why in runner.missing.items()), sep="\n")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

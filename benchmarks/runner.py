@@ -7,10 +7,15 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .worker import expected
 from .workloads import WORKLOADS
 
 THREAD_VARIABLES = (
@@ -22,15 +27,23 @@ THREAD_VARIABLES = (
 )
 
 
+#: Peers that live in an environment of their own, where one is given.
+FOREIGN = ("jax", "numexpr", "numba", "onnxruntime")
+
+
 @dataclass
 class Outcome:
-    """What one peer did with one workload: turns in nanoseconds a call, or why there are none."""
+    """What one peer did with one workload: turns in nanoseconds a call, or why there are none.
+
+    `absent` says what a library lacks; that is no failure.
+    """
 
     turns: list[float] = field(default_factory=list)
     error: float = 0.0
     first_seconds: float = 0.0
     wrong: str | None = None
     failure: str | None = None
+    absent: str | None = None
 
     @property
     def ns(self) -> float:
@@ -41,11 +54,11 @@ class Outcome:
 class PeerProcess:
     """A peer behind a pipe."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, python: str = sys.executable) -> None:
         self.name = name
         environment = dict(os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
+            [python, "-m", "benchmarks.worker", name, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -78,13 +91,18 @@ Results = dict[str, dict[str, Outcome]]
 class Runner:
     """Times workloads on every peer that answers."""
 
-    def __init__(self, peers: Sequence[str], *, threads: int, rounds: int, seconds: float) -> None:
+    def __init__(
+        self, peers: Sequence[str], *, threads: int, rounds: int, seconds: float,
+        python: str | None = None,
+    ) -> None:  # fmt: skip
         self.rounds, self.seconds = rounds, seconds
+        self._folder = tempfile.TemporaryDirectory()
         self.peers: list[PeerProcess] = []
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         for name in peers:
-            process = PeerProcess(name, threads)
+            foreign = name in FOREIGN and python is not None
+            process = PeerProcess(name, threads, python if foreign else sys.executable)
             answer = process.ask("about")
             if "failure" in answer:
                 self.missing[name] = answer["failure"]
@@ -102,11 +120,17 @@ class Runner:
         """Check every peer's answer, then let those that are right take turns."""
         if workload not in WORKLOADS:
             raise KeyError(f"no workload {workload!r}; --list shows them")
+        task = WORKLOADS[workload]
+        answer = str(Path(self._folder.name, "answer.npy"))
+        np.save(answer, expected(task))
         outcomes = {}
         racing = []
         for peer in self.peers:
-            outcomes[peer.name] = outcome = Outcome(**peer.ask("prepare", workload=workload))
-            if outcome.wrong is None and outcome.failure is None:
+            if task.only and peer.name not in task.only:
+                continue
+            reply = peer.ask("prepare", workload=workload, answer=answer)
+            outcomes[peer.name] = outcome = Outcome(**reply)
+            if outcome.wrong is None and outcome.failure is None and outcome.absent is None:
                 racing.append(peer)
         for peer in racing:  # finds the number of calls and warms caches; not counted
             peer.ask("turn", seconds=self.seconds)
@@ -122,9 +146,18 @@ class Runner:
             peer.ask("release")
         return outcomes
 
+    def peak(self) -> dict[str, float]:
+        """The multiply-add peak of a core by dtype, measured in accel's process."""
+        for peer in self.peers:
+            if peer.name == "accel":
+                answer = peer.ask("peak")
+                return {} if "failure" in answer else answer
+        return {}
+
     def close(self) -> None:
         for peer in self.peers:
             peer.close()
+        self._folder.cleanup()
 
     def __enter__(self) -> Runner:
         return self

@@ -1,12 +1,14 @@
 """A peer's own process: reads one JSON request a line, answers with one JSON line.
 
-``{"do": "about"}``, ``{"do": "prepare", "workload": w}``, ``{"do": "turn", "seconds": s}`` and
-``{"do": "release"}``. A failure answers with ``{"failure": text}`` and the process lives on.
+``{"do": "about"}``, ``{"do": "prepare", "workload": w}``, ``{"do": "turn", "seconds": s}``,
+``{"do": "release"}`` and ``{"do": "peak"}``. A failure answers with ``{"failure": text}`` and the
+process lives on.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -17,17 +19,23 @@ from typing import Any
 import numpy as np
 
 from .peers import Peer, load_peer
+from .peers.base import Absent
 from .peers.numpy_peer import training_step
-from .workloads import WORKLOADS, Reference, Training, Workload
+from .reference import Reference
+from .workloads import WORKLOADS, Training, Workload
 
 
 def expected(workload: Workload | Training) -> np.ndarray:
     """The right answer, computed by NumPy in float64."""
-    arrays = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in workload.sample()]
+
+    def wide(arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        return [x.astype(np.float64) if x.dtype.kind == "f" else x for x in arrays]
+
+    arrays = wide(workload.sample())
     if isinstance(workload, Training):
         step = training_step(workload, np.float64)
         return np.array([step(*arrays) for _ in range(workload.checked_steps)])
-    return workload.function(Reference(), *arrays)
+    return workload.function(Reference(), *arrays, *wide(workload.parameters()))
 
 
 class Session:
@@ -41,18 +49,22 @@ class Session:
     def about(self) -> dict[str, Any]:
         return {"version": self.peer.version()}
 
-    def prepare(self, workload: str) -> dict[str, Any]:
-        """Compile, compare with the reference, and get ready to be timed."""
+    def prepare(self, workload: str, answer: str | None = None) -> dict[str, Any]:
+        """Compile, compare with the reference (in the file `answer`), and get ready to be timed."""
         task = WORKLOADS[workload]
-        start = time.perf_counter()
-        function, arguments = self.peer.prepare(task)
         steps = task.checked_steps if isinstance(task, Training) else 1
-        results = [self.peer.numpy(function(*arguments)) for _ in range(steps)]
+        start = time.perf_counter()
+        try:
+            function, arguments = self.peer.prepare(task)
+            results = [self.peer.numpy(function(*arguments)) for _ in range(steps)]
+        except Absent as reason:
+            return {"absent": str(reason)}
         seconds = time.perf_counter() - start
-        found = np.asarray(results if isinstance(task, Training) else results[0], dtype=np.float64)
-        right = expected(task)
-        error = float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
-        if found.shape != right.shape or not error <= task.tolerance:
+        found = np.asarray(results if isinstance(task, Training) else results[0])
+        right = expected(task) if answer is None else np.load(answer)
+        same = found.shape == right.shape
+        error = float(np.max(np.abs(found - right)) / np.max(np.abs(right))) if same else math.inf
+        if not error <= task.tolerance:
             return {"wrong": f"error {error:.2g} over {task.tolerance:g}, shape {found.shape}"}
         self._ready(function, arguments)
         return {"error": error, "first_seconds": seconds}
@@ -72,6 +84,11 @@ class Session:
                 break
             self.calls = max(self.calls + 1, int(self.calls * min(10, seconds / max(spent, 1e-9))))
         return {"ns": spent / self.calls * 1e9, "calls": self.calls}
+
+    def peak(self) -> dict[str, Any]:
+        from .peak import peak_gflops
+
+        return {dtype: peak_gflops(dtype) for dtype in ("float32", "float64")}
 
     def release(self) -> dict[str, Any]:
         self.timer = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -12,12 +11,18 @@ import numpy as np
 import pytest
 
 from benchmarks import report, worker
+from benchmarks.peak import peak_gflops
+from benchmarks.peers.accel_peer import Accel
+from benchmarks.peers.base import Absent
 from benchmarks.peers.numpy_peer import NumPy, training_step
 from benchmarks.runner import Outcome, PeerProcess, Runner
 from benchmarks.workloads import WORKLOADS, Training
 
 ROOT = Path(__file__).parent.parent
-SMALL = [name for name in WORKLOADS if not name.endswith(("0000", "1024", "512"))]
+SMALL = [
+    name for name, task in WORKLOADS.items()
+    if sum(x.size for x in (*task.sample(), *task.parameters())) < 100_000
+]  # fmt: skip
 
 
 class Wrong(NumPy):
@@ -34,8 +39,14 @@ def test_numpy_is_right_and_a_wrong_peer_is_caught(name: str) -> None:
     assert "error" in worker.Session(Wrong(1)).prepare(name)["wrong"]
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_accel_is_right(name: str) -> None:
+    answer = worker.Session(Accel(1)).prepare(name)
+    assert "absent" in answer or answer["error"] <= WORKLOADS[name].tolerance
+
+
 def test_samples_are_the_same_every_time() -> None:
-    for workload in (WORKLOADS["dispatch/16"], WORKLOADS["train/sgd"]):
+    for workload in (WORKLOADS["call/tensors"], WORKLOADS["train/sgd"]):
         for first, second in zip(workload.sample(), workload.sample(), strict=True):
             np.testing.assert_array_equal(first, second)
 
@@ -55,7 +66,7 @@ def test_a_small_step_lowers_the_loss() -> None:
 
 def test_a_turn_takes_about_as_long_as_asked() -> None:
     session = worker.Session(NumPy(1))
-    session.prepare("dispatch/16")
+    session.prepare("call/tensors")
     turn = session.turn(0.02)
     assert turn["calls"] > 100
     assert 0.005 < turn["ns"] * turn["calls"] * 1e-9 < 1.0
@@ -66,7 +77,7 @@ def test_peers_answer_over_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     with Runner(["numpy", "nonsense"], threads=1, rounds=2, seconds=0.001) as runner:
         assert list(runner.versions) == ["numpy"]
         assert "KeyError" in runner.missing["nonsense"]
-        outcomes = dict(runner.run(["dispatch/16", "train/adam"]))
+        outcomes = dict(runner.run(["call/tensors", "train/adam"]))
     assert all(len(found["numpy"].turns) == 2 for found in outcomes.values())
 
 
@@ -80,26 +91,63 @@ def test_a_peer_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     peer.process.stdout.close()
 
 
-def test_table() -> None:
-    outcomes = {
-        "a": Outcome(turns=[1e3, 3e3, 2e3]),
-        "b": Outcome(turns=[4e3]),
-        "c": Outcome(wrong="error 1"),
-        "d": Outcome(failure="no compiler"),
+def _outcomes() -> dict[str, dict[str, Outcome]]:
+    return {
+        "call/one_add": {"numpy": Outcome(turns=[300.0])},
+        "call/tensors": {
+            "accel": Outcome(turns=[50.0, 150.0, 100.0]),
+            "numpy": Outcome(turns=[900.0]),
+            "torch": Outcome(wrong="error 1"),
+            "jax": Outcome(failure="no compiler"),
+            "numba": Outcome(absent="no loops"),
+        },
+        "exp/100000": {"accel": Outcome(turns=[100.0]), "numpy": Outcome(turns=[110.0])},
     }
-    line = report.row("sum/4", list(outcomes), outcomes)
-    assert line.split() == ["sum/4", "2", "µs", "4", "µs", "WRONG", "failed", "2.00x", "-", "-"]
-    assert report.remarks("sum/4", outcomes) == ["sum/4, c: error 1", "sum/4, d: no compiler"]
-    assert math.isnan(outcomes["c"].ns)
-    assert "b/a" in report.header(list(outcomes))
+
+
+def test_rows_show_times_and_whether_the_goal_is_met() -> None:
+    found = _outcomes()
+    line = report.row("call/tensors", list(found["call/tensors"]), found, {})
+    assert line.split() == [
+        "call/tensors", "100", "ns", "900", "ns", "WRONG", "failed", "3.00", "3", "✓", "numpy",
+        "call/one_add",
+    ]  # fmt: skip
+    assert report.remarks("call/tensors", found["call/tensors"]) == [
+        "call/tensors, torch: error 1", "call/tensors, jax: no compiler"
+    ]  # fmt: skip
+    verdict = report.verdict(WORKLOADS["exp/100000"], found)
+    assert (verdict.yardstick, verdict.met) == ("numpy", False)
+    assert report.summary(found).startswith("1 of 2 goals met\n  exp/100000: 1.10, not 1.2")
+
+
+def test_shares_of_the_peak() -> None:
+    found = {"matmul/32": {"accel": Outcome(turns=[1000.0])}}
+    line = report.row("matmul/32", ["accel"], found, {"float32": 131.072})
+    assert line.endswith("50% of peak")
+    assert peak_gflops("float32") > peak_gflops("float64") > 0.1
+
+
+def test_what_a_library_lacks_is_no_failure() -> None:
+    class Lacking(NumPy):
+        def prepare(self, workload):
+            raise Absent("no exp")
+
+    assert worker.Session(Lacking(1)).prepare("call/one_add") == {"absent": "no exp"}
+
+
+def test_every_yardstick_is_a_row_above() -> None:
+    above: set[str] = set()
+    for name, task in WORKLOADS.items():
+        above.add(name)
+        assert task.against is None or task.against[0] in above
 
 
 def test_command_line() -> None:
-    command = [sys.executable, "-m", "benchmarks", "dispatch", "--peers", "numpy"]
+    command = [sys.executable, "-m", "benchmarks", "call", "--peers", "numpy"]
     command += ["--rounds", "1", "--seconds", "0.001"]
     done = subprocess.run(
         command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=True
     )
-    assert "dispatch/16" in done.stdout and "compared with NumPy in float64" in done.stdout
+    assert "call/tensors" in done.stdout and "compared with NumPy in float64" in done.stdout
     listed = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True)
-    assert listed.stdout.split() == ["dispatch/16"]
+    assert listed.stdout.split() == ["call/one_add", "call/numpy", "call/tensors"]

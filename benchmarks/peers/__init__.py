@@ -15,6 +15,10 @@ PEERS = {
     "numpy": "numpy_peer:NumPy",
     "torch": "torch_eager:TorchEager",
     "torch.compile": "torch_compile:TorchCompile",
+    "jax": "jax_peer:Jax",
+    "numexpr": "numexpr_peer:Numexpr",
+    "numba": "numba_peer:Numba",
+    "onnxruntime": "onnxruntime_peer:OnnxRuntime",
 }
 
 
