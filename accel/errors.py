@@ -17,6 +17,7 @@ import numpy as np
 
 __all__ = [
     "AccelError", "ArgumentError", "AxisError", "DTypeError", "DeviceError", "EmptyReductionError",
+    "FreedTensorError",
     "GradientError", "GraphParseError", "HIDDEN_FOLDERS", "IndexOutOfRangeError",
     "InternalCompilerError", "Location", "NotAnArrayError", "OutOfMemoryError", "OWN_FOLDER",
     "ShapeError", "TargetError", "TorchNotAvailable",
@@ -154,6 +155,10 @@ class TracedValueError(TraceError, TypeError):
 
 class DeviceError(AccelError, RuntimeError):
     """A device that is not there."""
+
+
+class FreedTensorError(AccelError, RuntimeError):
+    """A tensor is used after `Tensor.free` has dropped its value."""
 
 
 class TorchNotAvailable(AccelError, RuntimeError, ImportError):

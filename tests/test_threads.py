@@ -15,7 +15,7 @@ import pytest
 
 import accel
 from accel.errors import ArgumentError, IndexOutOfRangeError
-from accel.targets.pure import gemm, jit, threads
+from accel.targets.pure import gemm, jit, limits, threads
 from accel.targets.pure.llvm_text import Function, module_text
 from accel.targets.pure.pool import pool_text
 
@@ -333,17 +333,17 @@ def test_the_default_honours_the_quota_of_the_control_group(tmp_path: Path) -> N
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (inner / "cpu.max").write_text("max 100000\n")
-    assert threads._quota(tmp_path, "0::/a/b\n") is None
+    assert limits.quota(tmp_path, "0::/a/b\n") is None
     (tmp_path / "a" / "cpu.max").write_text("350000 100000\n")
-    assert threads._quota(tmp_path, "0::/a/b\n") == 3.5
+    assert limits.quota(tmp_path, "0::/a/b\n") == 3.5
     old = tmp_path / "cpu,cpuacct" / "jobs"
     old.mkdir(parents=True)
     (old / "cpu.cfs_quota_us").write_text("-1\n")
     (old / "cpu.cfs_period_us").write_text("100000\n")
-    assert threads._quota(tmp_path, "4:memory:/x\n3:cpu,cpuacct:/jobs\n") is None
+    assert limits.quota(tmp_path, "4:memory:/x\n3:cpu,cpuacct:/jobs\n") is None
     (old / "cpu.cfs_quota_us").write_text("200000\n")
-    assert threads._quota(tmp_path, "3:cpu,cpuacct:/jobs\n0::/a\n") == 2.0
-    assert threads._quota(tmp_path / "none", "nonsense\n0::/") is None
+    assert limits.quota(tmp_path, "3:cpu,cpuacct:/jobs\n0::/a\n") == 2.0
+    assert limits.quota(tmp_path / "none", "nonsense\n0::/") is None
 
 
 def test_workers_keep_off_the_processor_of_the_caller() -> None:

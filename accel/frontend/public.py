@@ -35,6 +35,9 @@ from ..runtime.info import (
     cuda_available, enable_logging, info, print_stats, reset_stats, stats, torch_available,
     torch_version,
 )  # fmt: skip
+from ..runtime.memory import (
+    empty_cache, max_memory_allocated, memory_allocated, reset_peak_memory,
+)  # fmt: skip
 from ..runtime.settings import (
     get_mode, get_num_threads, get_threshold, mode, set_mode, set_num_threads, set_threshold,
     thresholds, use_preset,

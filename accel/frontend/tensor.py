@@ -14,7 +14,7 @@ from ..ir.dtypes import DType
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
 from .evaluation import evaluate, to_host
-from .values import Value, strong_type, user_location
+from .values import FREED, Value, strong_type, user_location
 
 __all__ = ["Tensor", "array_value", "leaf_value", "value_of"]
 
@@ -340,6 +340,25 @@ class Tensor:
         # a float argument of a compiled function is spelt like the float that it stands for
         wanted = spec or value_of(self).type.weak
         return format(self._scalar("format()"), spec) if wanted else repr(self)
+
+    def free(self) -> None:
+        """Drop the value and the gradient: their memory is free once nothing else holds it.
+
+        What was recorded from the tensor, views, and arrays that NumPy was given keep it. The
+        shape and dtype remain; reading the value raises. Inside a compiled function nothing
+        happens: there the compiler plans memory.
+
+        Examples
+        --------
+        >>> x = Tensor([1.0, 2.0])
+        >>> y = x * 2
+        >>> x.free()
+        >>> y.tolist(), x.shape
+        ([2.0, 4.0], (2,))
+        """
+        if runtime_state.current().tracer is None:
+            self._value = Value(self._value.type, FREED)
+            self._grad = None
 
     # -- rebinding -----------------------------------------------------------------------
     def _set(self, value: Value) -> None:

@@ -16,6 +16,7 @@ from ..errors import (
     HIDDEN_FOLDERS,
     OWN_FOLDER,
     AccelError,
+    FreedTensorError,
     Location,
     OutOfMemoryError,
     TraceError,
@@ -28,7 +29,7 @@ from ..ir.node import Node
 from ..ir.op import Op
 from ..ir.types import TensorType
 
-__all__ = ["ALIAS", "CALL", "HIDDEN_FOLDERS", "Lowering", "Value", "hide_frames", "leaked",
+__all__ = ["ALIAS", "CALL", "FREED", "HIDDEN_FOLDERS", "Lowering", "Value", "hide_frames", "leaked",
            "strong_type", "topological", "user_location"]  # fmt: skip
 
 
@@ -47,6 +48,8 @@ ALIAS = _Form("alias")
 #: Output `index` of `graph` applied to the inputs: a compiled function's result that can be
 #: differentiated.
 CALL = _Form("call")
+#: What a tensor stands for that was freed: a type, and no value any more.
+FREED = _Form("freed")
 
 _NO_ATTRS: Mapping[str, Any] = {}
 
@@ -57,7 +60,7 @@ class Value:
     Attributes
     ----------
     op
-        The op that makes it, `ALIAS`, `CALL`, or None for a leaf.
+        The op that makes it, `ALIAS`, `CALL`, `FREED`, or None for a leaf.
     data
         The buffer, once computed.
     requires_grad
@@ -207,8 +210,13 @@ class Lowering:
         return self.builder.cast(node, strong_type(node.type).dtype) if node.type.weak else node
 
 
-def leaked(value: Value) -> TraceError:
-    """The error for a placeholder that outlived its trace."""
+def leaked(value: Value) -> AccelError:
+    """The error for a value that is gone: freed, or a placeholder that outlived its trace."""
+    if value.op is FREED:
+        return FreedTensorError(
+            f"a tensor ({value.type}) is used after it was freed", loc=user_location(),
+            remedy="leave out free(): memory goes back with the last reference anyway",
+        )  # fmt: skip
     return TraceError(
         f"a tensor recorded inside a compiled function ({value.type}) is used after the "
         "function was traced",

@@ -100,7 +100,7 @@ def info() -> Info:
     import numpy
 
     from ..targets import torch as torch_target
-    from ..targets.pure import KERNELS, jit, object_cache, threads
+    from ..targets.pure import KERNELS, jit, limits, object_cache, threads
 
     on_disk = object_cache.shared()
     machine = jit.host_machine()
@@ -113,7 +113,7 @@ def info() -> Info:
         platform=platform.platform(terse=True),
         cpu=machine.cpu,
         features=_features(machine),
-        cores=threads.available_processors(),
+        cores=limits.available_processors(),
         threads=threads.get_num_threads(),
         mode=state.current().mode,
         kernels=len(KERNELS),

@@ -10,12 +10,11 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 
+from .memory import ALIGNMENT
 from .steps import Step
 from .views import Buffer
 
 __all__ = ["ArenaPlan", "plan_arena"]
-
-ALIGNMENT = 64
 
 
 class ArenaPlan:

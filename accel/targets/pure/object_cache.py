@@ -31,7 +31,7 @@ import threading
 import time
 from pathlib import Path
 
-from ...errors import ArgumentError
+from .limits import byte_setting
 
 __all__ = ["DEFAULT_BYTES", "ObjectCache", "entry_key", "shared"]
 
@@ -292,10 +292,10 @@ def shared() -> ObjectCache:
 
 @functools.cache
 def _shared() -> ObjectCache:
-    size = _size(os.environ.get("ACCEL_CACHE_SIZE", ""))
+    size = byte_setting("ACCEL_CACHE_SIZE")
     if os.environ.get("ACCEL_CACHE", "") == "0" or size == 0:
         return ObjectCache(None)
-    return ObjectCache(_directory(), size)
+    return ObjectCache(_directory(), DEFAULT_BYTES if size is None else size)
 
 
 def _directory() -> Path:
@@ -305,23 +305,3 @@ def _directory() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("accel", appauthor=False))
-
-
-def _size(text: str) -> int:
-    """Bytes as ``ACCEL_CACHE_SIZE`` writes them.
-
-    Examples
-    --------
-    >>> _size("4096"), _size("64M") == 64 << 20
-    (4096, True)
-    """
-    if not text:
-        return DEFAULT_BYTES
-    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1].upper(), 0)
-    digits = text[:-1] if shift else text
-    if not (digits.isascii() and digits.isdigit()):
-        raise ArgumentError(
-            f"ACCEL_CACHE_SIZE={text!r} is no number of bytes",
-            remedy="write a whole number, with K, M or G behind it if you like, such as 64M",
-        )
-    return int(digits) << shift

@@ -20,11 +20,12 @@ from ...ir.node import Node
 from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_graph, run_node
-from .buffers import ALIGNMENT, plan_arena
+from .buffers import plan_arena
 from .clusters import Scalar, Source
 from .cut import Partition
 from .entry import Job, call, pointer
 from .jit import KernelCache
+from .memory import POOLED, aligned, allocator
 from .reshapes import generate_in_shape
 from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
 from .threads import divided
@@ -35,7 +36,7 @@ __all__ = ["KERNELS", "PureRun"]
 #: Every kernel of the process, by content.
 KERNELS = KernelCache(on_disk=True)
 
-#: Arenas that a run keeps for its next calls.
+#: Arenas that a run keeps for its next calls; large ones go back to the pool of them all.
 _ARENAS_KEPT = 4
 
 #: NumPy's flags of an array that is C-contiguous and aligned.
@@ -69,7 +70,7 @@ class PureRun:
         self.arena_bytes = plan.bytes
         constants = _numbered(partition.buffers, "constant")
         self._inputs = [n.type.dtype.numpy for n in run.inputs]
-        self._outputs = [(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
+        self._outputs = [allocator(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
         self._constants = [b.array for b in constants if b.array is not None]
         # The order of a call's arrays: inputs, outputs, the arena, constants.
         self._arena = len(inputs) + len(outputs)
@@ -142,11 +143,11 @@ class PureRun:
             When an index is out of range; nothing has been changed.
         """
         table = [_ready(a, d) for a, d in zip(arrays, self._inputs, strict=True)]
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._outputs]
+        outputs = [new() for new in self._outputs]
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = _new_arena(self.arena_bytes)
+            arena = aligned(self.arena_bytes)
         table += outputs
         table.append(arena)
         table += self._constants
@@ -157,7 +158,7 @@ class PureRun:
                     self._fail(arrays, segment, status)
             else:
                 self._reference(segment, table)
-        if len(self._arenas) < _ARENAS_KEPT:
+        if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
             self._arenas.append(arena)
         return outputs
 
@@ -243,13 +244,6 @@ def _ready(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         if array.flags.num & _PLAIN == _PLAIN and array.dtype is dtype:
             return array
     return np.array(array, dtype, order="C")
-
-
-def _new_arena(size: int) -> np.ndarray:
-    """`size` bytes, aligned."""
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -pointer(raw) % ALIGNMENT
-    return raw[start : start + size]
 
 
 def _array(view: View, memory: np.ndarray, at: int) -> np.ndarray:

@@ -19,18 +19,15 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from ...errors import ArgumentError
 from .jit import compile_module, host_machine
+from .limits import available_processors
 from .pool import CONTROL, SPLIT, pool_text
 
-__all__ = [
-    "MAX_THREADS", "available_processors", "divided", "get_num_threads", "grain",
-    "set_num_threads",
-]  # fmt: skip
+__all__ = ["MAX_THREADS", "divided", "get_num_threads", "grain", "set_num_threads"]
 
 MAX_THREADS = 512
 
@@ -143,53 +140,6 @@ def _default_threads() -> int:
             remedy=f"set it to a number from 1 to {MAX_THREADS}, or leave it unset",
         )
     return int(asked)
-
-
-def available_processors() -> int:
-    """Processors that this process may use: its affinity mask, and its group's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
-    else:
-        processors = os.cpu_count() or 1
-    quota = _quota(Path("/sys/fs/cgroup"), _read("/proc/self/cgroup"))
-    return processors if quota is None else max(1, min(processors, int(quota)))
-
-
-def _quota(root: Path, groups: str) -> float | None:
-    """Processors that control groups leave to this process; None where they set no limit.
-
-    `groups` is the text of ``/proc/self/cgroup``. A group's limit binds all groups below it.
-    """
-    found = []
-    for line in groups.splitlines():
-        number, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if number == "0" and not controllers:
-            for folder in _upwards(root, path):
-                limit, period = [*_read(folder / "cpu.max").split(), "", ""][:2]
-                found.append((limit, period))
-        elif "cpu" in controllers.split(","):
-            for mount in (root / controllers, root / "cpu"):
-                for folder in _upwards(mount, path):
-                    limit = _read(folder / "cpu.cfs_quota_us").strip()
-                    found.append((limit, _read(folder / "cpu.cfs_period_us").strip()))
-    limits = [
-        int(limit) / int(period) for limit, period in found
-        if limit.isdecimal() and period.isdecimal() and int(period) > 0
-    ]  # fmt: skip
-    return min(limits, default=None)
-
-
-def _upwards(mount: Path, path: str) -> list[Path]:
-    """The folders of a group and of those above it."""
-    parts = [p for p in path.split("/") if p and p != ".."]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 # -- the pool in emitted code -------------------------------------------------------------

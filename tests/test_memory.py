@@ -1,0 +1,339 @@
+"""Memory: blocks are used again, never while somebody holds them; what is kept is bounded."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accel
+from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemoryError
+from accel.targets.pure import limits, memory
+
+BYTE = np.dtype(np.uint8)
+FLOAT = np.dtype(np.float32)
+MIB = 1 << 20
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def taken(pool: memory.BufferPool, nbytes: int) -> np.ndarray:
+    return pool.empty((nbytes,), BYTE, nbytes)
+
+
+def in_fresh_process(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.strip()
+
+
+# -- the pool -----------------------------------------------------------------------------
+def test_a_block_is_used_again_when_its_array_is_gone() -> None:
+    pool = memory.BufferPool(64 * MIB)
+    first = taken(pool, 3 * MIB)
+    assert first.flags.c_contiguous and first.flags.writeable and address(first) % 64 == 0
+    at = address(first)
+    del first
+    assert pool.used_bytes == 0 and pool.free_bytes >= 3 * MIB
+    again = pool.empty((3, MIB // 4), FLOAT, 3 * MIB)
+    assert address(again) == at and again.shape == (3, MIB // 4) and again.dtype == FLOAT
+    assert pool.free_bytes == 0 and pool.used_bytes == 3 * MIB
+
+
+@pytest.mark.parametrize("keep", [
+    lambda a: a[10:20], lambda a: a.reshape(2, -1).T, memoryview, lambda a: a.view(np.int8),
+    lambda a: np.frombuffer(a, np.uint8)[5:], np.from_dlpack, lambda a: np.asarray(a.base),
+    lambda a: iter(a), lambda a: np.broadcast_to(a[:1], (4, 4)),
+])  # fmt: skip
+def test_a_block_stays_with_whatever_still_refers_to_it(keep: object) -> None:
+    pool = memory.BufferPool(64 * MIB)
+    array = taken(pool, 2 * MIB)
+    at = address(array)
+    held = keep(array)  # type: ignore[operator]
+    del array
+    gc.collect()
+    assert pool.used_bytes == 2 * MIB
+    other = taken(pool, 2 * MIB)
+    assert abs(address(other) - at) >= 2 * MIB
+    del held
+    gc.collect()
+    assert pool.used_bytes == 2 * MIB and pool.free_bytes >= 2 * MIB
+    assert address(taken(pool, 2 * MIB)) == at
+
+
+def test_views_of_the_owner_of_a_block_keep_it_and_give_it_back_once() -> None:
+    pool = memory.BufferPool(64 * MIB)
+    array = taken(pool, MIB)
+    views = [array.base[1:], array.base.reshape(2, -1), np.asarray(array.base)[3:]]
+    views += [views[0][1:], array.base.copy()]
+    del array
+    while views:
+        assert pool.used_bytes == MIB
+        views.pop(0)
+        gc.collect()
+        if len(views) == 1:
+            break
+    assert pool.used_bytes == 0 and pool.free_bytes == MIB
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
+    pool = memory.BufferPool(10 * MIB)
+    arrays = [taken(pool, size * MIB) for size in (4, 3, 2)]
+    while arrays:
+        arrays.pop(0)
+        assert pool.free_bytes <= 10 * MIB
+    assert pool.free_bytes == 9 * MIB
+    held = taken(pool, 5 * MIB)
+    del held
+    assert pool.free_bytes == 10 * MIB and list(pool._free) == [3 * MIB, 2 * MIB, 5 * MIB]
+    held = taken(pool, 40 * MIB)
+    del held
+    assert pool.free_bytes == 10 * MIB
+    pool.clear()
+    assert pool.free_bytes == 0
+
+
+def test_a_pool_of_nothing_keeps_nothing() -> None:
+    pool = memory.BufferPool(0)
+    held = taken(pool, 2 * MIB)
+    held[:] = 1
+    del held
+    assert pool.free_bytes == pool.used_bytes == 0 and pool.peak_bytes == 2 * MIB
+
+
+def test_blocks_are_rounded_up_by_an_eighth_at_most() -> None:
+    for nbytes in (MIB, MIB + 1, 3 * MIB - 1, 5_000_001, 2**27 + 1, 10**9 + 7):
+        assert nbytes <= memory._rounded(nbytes) <= nbytes * 9 // 8 + 1
+
+
+def test_memory_runs_out_only_after_free_blocks_went_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = memory.BufferPool(64 * MIB)
+    held = taken(pool, 8 * MIB)
+    del held
+    real = memory._Block
+    free_when_tried = []
+
+    def scarce(*args: object, **options: object) -> object:
+        free_when_tried.append(pool.free_bytes)
+        if pool.free_bytes:
+            raise OSError(12, "Cannot allocate memory")
+        return real(*args, **options)
+
+    monkeypatch.setattr(memory, "_Block", scarce)
+    held = taken(pool, 20 * MIB)
+    del held
+    assert free_when_tried[0] and free_when_tried[-1] == 0
+    monkeypatch.setattr(memory, "_Block", lambda *args, **options: real(-1, 2**62))
+    with pytest.raises(MemoryError, match="no memory for an array of"):
+        taken(pool, 3 * MIB)
+    assert pool.used_bytes == 0
+
+
+def _work(pool: memory.BufferPool, seed: int, errors: list[str]) -> None:
+    """Random lifetimes; every array holds its own mark, which nobody else may write."""
+    rng = random.Random(seed)
+    alive: list[tuple[np.ndarray, int]] = []
+    for turn in range(400):
+        if alive and rng.random() < 0.5:
+            held, mark = alive.pop(rng.randrange(len(alive)))
+            if not (held == mark).all():
+                errors.append(f"memory of thread {seed} was overwritten")
+            if rng.random() < 0.3:  # a part of it lives on
+                alive.append((held[:: rng.randint(1, 7)], mark))
+            continue
+        nbytes = rng.choice([MIB, MIB + 8, 3 * MIB // 2, 2 * MIB])
+        mark = seed * 1000 + turn
+        array = pool.empty((nbytes // 8,), np.dtype(np.int64), nbytes)
+        array[:] = mark
+        alive.append((array, mark))
+        if len(alive) > 8:
+            alive.pop(0)
+
+
+def test_no_two_arrays_alive_overlap_under_many_threads() -> None:
+    pool = memory.BufferPool(12 * MIB)
+    errors: list[str] = []
+    threads = [threading.Thread(target=_work, args=(pool, seed, errors)) for seed in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not errors and not any(thread.is_alive() for thread in threads)
+    gc.collect()
+    assert pool.used_bytes == 0 and pool.free_bytes <= 12 * MIB
+    assert pool.free_bytes == sum(size * len(blocks) for size, blocks in pool._free.items())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_memory_of_its_own() -> None:
+    out = in_fresh_process("""
+import os, threading, accel, numpy as np
+f = accel.compile(lambda x: x + 1)
+x = np.zeros(500_000, np.float32)
+held, ending = f(x), threading.Event()
+spare = f(x); spare.free()
+def beside():
+    while not ending.is_set(): f(x)
+other = threading.Thread(target=beside); other.start()
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        fine = (held.numpy() == 1).all()
+        for k in range(10): fine &= bool((f(held).numpy() == 2).all())
+        os._exit(0 if fine else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (held.numpy() == 1).all()
+ending.set(); other.join()
+print("done")
+""")
+    assert out == "done"
+
+
+def test_arrays_may_outlive_everything_else() -> None:
+    out = in_fresh_process("""
+import accel, sys, numpy as np
+kept = accel.compile(lambda x: x + 1)(np.zeros(500_000, np.float32)).numpy()
+sys.kept = [kept, kept[::2]]
+sys.kept.append(sys.kept)
+print("done")
+""")
+    assert out == "done"
+
+
+# -- tensors ------------------------------------------------------------------------------
+def test_results_of_compiled_functions_take_turns_in_the_same_memory() -> None:
+    f = accel.compile(lambda x: x * 2 + 1)
+    x = np.ones(1_000_000, np.float32)
+    before = accel.memory_allocated()
+    result = f(x)
+    at = address(result.numpy())
+    assert accel.memory_allocated() - before == 4_000_000
+    del result
+    assert accel.memory_allocated() == before
+    assert {address(f(x).numpy()) for _ in range(5)} == {at}
+    held = [f(x).numpy() for _ in range(3)]
+    assert len({address(a) for a in held}) == 3 and all((a == 3).all() for a in held)
+
+
+def test_the_peak_counts_what_was_alive_at_once() -> None:
+    f = accel.compile(lambda x: accel.exp(x))
+    x = np.ones((1000, 1000), np.float32)
+    accel.reset_peak_memory()
+    before = accel.memory_allocated()
+    held = [f(x) for _ in range(3)]
+    held.clear()
+    assert accel.memory_allocated() == before
+    assert accel.max_memory_allocated() == before + 12_000_000
+    accel.reset_peak_memory()
+    assert accel.max_memory_allocated() == before
+    accel.empty_cache()
+    assert memory.pool().free_bytes == 0
+
+
+def test_large_intermediates_go_back_when_the_call_ends() -> None:
+    f = accel.compile(lambda x: accel.sum(accel.softmax(x @ x, 0) @ x))
+    x = np.ones((600, 600), np.float32)
+    before = accel.memory_allocated()
+    accel.reset_peak_memory()
+    f(x)
+    assert accel.memory_allocated() == before
+    assert accel.max_memory_allocated() - before >= 600 * 600 * 4
+
+
+def test_free_drops_the_value_and_says_so_when_it_is_read() -> None:
+    before = accel.memory_allocated()
+    x = accel.exp(accel.ones((1000, 1000), requires_grad=True)).block_until_ready()
+    y = x * 2
+    x.free()
+    assert x.shape == (1000, 1000) and x.dtype == accel.float32
+    assert float(y[0, 0]) == pytest.approx(2 * np.e)
+    for use in (x.numpy, (x + 1).numpy, lambda: accel.compile(lambda a: a + 1)(x), lambda: repr(x)):
+        with pytest.raises(FreedTensorError, match="after it was freed"):
+            use()
+    x.free()
+    y.free()
+    gc.collect()
+    assert accel.memory_allocated() == before
+
+
+def test_freeing_the_last_reference_keeps_views_alive() -> None:
+    x = accel.exp(accel.zeros((1000, 1000))).block_until_ready()
+    view = x.numpy()[::3]
+    x.free()
+    others = [accel.exp(accel.ones((1000, 1000)) + k).block_until_ready() for k in range(3)]
+    assert (view == 1).all() and len(others) == 3
+
+
+def test_freeing_inside_a_compiled_function_changes_nothing() -> None:
+    @accel.compile
+    def f(x: accel.Tensor) -> accel.Tensor:
+        y = x + 1
+        y.free()
+        return y * 2
+
+    assert f(np.ones(3)).tolist() == [4, 4, 4]
+
+
+def test_memory_of_devices_that_are_not_there() -> None:
+    assert accel.memory_allocated("cpu") == accel.memory_allocated()
+    with pytest.raises((DeviceError, ImportError)):
+        accel.memory_allocated("cuda:99")
+    with pytest.raises((DeviceError, ImportError)):
+        accel.empty_cache("moon")
+
+
+def test_what_cannot_be_allocated_is_an_error_and_no_crash() -> None:
+    with pytest.raises(OutOfMemoryError):
+        (accel.zeros((1 << 20, 1)) + accel.zeros((1, 1 << 26))).block_until_ready()
+
+
+# -- settings -----------------------------------------------------------------------------
+def test_the_environment_bounds_the_pool() -> None:
+    code = """
+import accel, numpy as np
+try:
+    accel.compile(lambda x: x + 1)(np.ones(1_000_000, np.float32))
+    from accel.targets.pure import memory
+    print(memory.pool().free_bytes)
+except ValueError as error: print(error)
+"""
+    assert int(in_fresh_process(code, ACCEL_BUFFER_POOL="")) >= 4_000_000
+    assert in_fresh_process(code, ACCEL_BUFFER_POOL="0") == "0"
+    assert in_fresh_process(code, ACCEL_BUFFER_POOL="1M") == "0"
+    assert "ACCEL_BUFFER_POOL='lots'" in in_fresh_process(code, ACCEL_BUFFER_POOL="lots")
+
+
+def test_sizes_are_written_with_or_without_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in {"": None, "4096": 4096, "64M": 64 * MIB, "2g": 2 << 30}.items():
+        monkeypatch.setenv("ACCEL_SOMETHING", text)
+        assert limits.byte_setting("ACCEL_SOMETHING") == expected
+    for text in ("M", "-1", "1.5G", "64MB"):
+        monkeypatch.setenv("ACCEL_SOMETHING", text)
+        with pytest.raises(ArgumentError, match="ACCEL_SOMETHING"):
+            limits.byte_setting("ACCEL_SOMETHING")
+
+
+def test_the_memory_of_the_control_group_counts(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "memory.max").write_text("max\n")
+    assert limits.memory_limit(tmp_path, "0::/a/b\n") is None
+    (tmp_path / "a" / "memory.max").write_text("536870912\n")
+    assert limits.memory_limit(tmp_path, "0::/a/b\n") == 512 * MIB
+    old = tmp_path / "memory" / "jobs"
+    old.mkdir(parents=True)
+    (old / "memory.limit_in_bytes").write_text("1048576\n")
+    assert limits.memory_limit(tmp_path, "4:memory:/jobs\n0::/\n") == MIB
+    assert 0 < limits.available_memory() <= 2**62
