@@ -6,8 +6,9 @@ callers share them; every call has its own slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,9 @@ class Executable:
         The graph at every stage of the pipeline.
     steps
         What a call runs.
+    native
+        A built-in function that does the same, from one array per graph input as a positional
+        argument to a list of fresh arrays; None where a call is more than one native run.
     """
 
     def __init__(self, stages: Any, compile_run: Callable[[str, Graph], Run]) -> None:
@@ -130,6 +134,7 @@ class Executable:
             seen.add(slot)
         self.regions = tuple(r for s in self.steps for r in s.regions)
         self._counts = _counts(self.steps)
+        self.native: Callable[..., list[Any]] | None = self._native()
 
     def _is_constant(self, slot: int) -> bool:
         return any(s == slot for s, _ in self._constants)
@@ -151,8 +156,24 @@ class Executable:
             steps.append(Step(target, tuple(members), graph, run, read, write, frees))
         return tuple(steps)
 
+    def _native(self) -> Callable[..., list[Any]] | None:
+        """The native form: only the pure target has one, and of one run alone."""
+        if len(self.steps) != 1 or self._copied:
+            return None
+        (step,) = self.steps
+        describe = getattr(step.run, "native", None)
+        run = describe() if describe is not None else None
+        if run is None:
+            return None
+        order = [step.writes.index(slot) for slot in self._outputs]
+        counts = STATISTICS.row(self._counts)
+        fallback = partial(_run_once, step, order, self._counts)
+        return run.function(self._inputs, step.reads, order, counts, STATISTICS.native, fallback)
+
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         """Run: fresh buffers for the outputs, nothing written into the arguments."""
+        if self.native is not None:
+            return self.native(*buffers)
         values: list[Any] = list(buffers) + [None] * (self._size - self._inputs)
         for slot, array in self._constants:
             values[slot] = array
@@ -171,6 +192,15 @@ class Executable:
         for place in self._copied:
             outputs[place] = _copy(outputs[place])
         return outputs
+
+
+def _run_once(
+    step: Step, order: Sequence[int], counts: Mapping[str, int], *buffers: Any
+) -> list[Any]:
+    """An executable of one step, where its arrays are not as a native call expects them."""
+    results = step.run([to_host(buffers[slot]) for slot in step.reads])
+    STATISTICS.add_all(counts)
+    return [results[place] for place in order]
 
 
 def _copy(buffer: Any) -> Any:

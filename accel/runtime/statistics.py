@@ -1,10 +1,12 @@
-"""Counters of what ran where. One lock, one place."""
+"""Counters of what ran where, in one place."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+
+import numpy as np
 
 __all__ = ["STATISTICS", "Snapshot"]
 
@@ -31,11 +33,19 @@ class Snapshot:
 
 
 class Statistics:
-    """The process's counters."""
+    """The process's counters.
+
+    Attributes
+    ----------
+    native
+        Counts of native calls, in the order of `Snapshot`'s fields. They add to it while they
+        hold the interpreter's lock, so Python code may only set it as a whole.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys((f.name for f in fields(Snapshot)), 0)
+        self.native = np.zeros(len(self._counts), np.int64)
 
     def add(self, **counts: int) -> None:
         """Add to the named counters."""
@@ -46,13 +56,19 @@ class Statistics:
             for name, count in counts.items():
                 self._counts[name] += count
 
+    def row(self, counts: Mapping[str, int]) -> np.ndarray:
+        """What a native call that counts `counts` adds to `native`."""
+        return np.array([counts.get(name, 0) for name in self._counts], np.int64)
+
     def snapshot(self) -> Snapshot:
         with self._lock:
-            return Snapshot(**self._counts)
+            native = dict(zip(self._counts, self.native.tolist(), strict=True))
+            return Snapshot(**{name: n + native[name] for name, n in self._counts.items()})
 
     def reset(self) -> None:
         with self._lock:
             self._counts = dict.fromkeys(self._counts, 0)
+            self.native[:] = 0
 
 
 STATISTICS = Statistics()

@@ -8,6 +8,7 @@ steps alternates native calls and NumPy.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -26,9 +27,11 @@ from .cut import Partition
 from .entry import Job, call, pointer
 from .jit import KernelCache
 from .memory import POOLED, aligned, allocator
+from .native_api import available
+from .native_run import NativeRun
 from .reshapes import generate_in_shape
 from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
-from .threads import divided
+from .threads import GATE, divided
 from .views import Buffer, View
 
 __all__ = ["KERNELS", "PureRun"]
@@ -38,6 +41,9 @@ KERNELS = KernelCache(on_disk=True)
 
 #: Arenas that a run keeps for its next calls; large ones go back to the pool of them all.
 _ARENAS_KEPT = 4
+
+#: Work, in multiply-adds, from which on a call lets other Python threads run: some microseconds.
+_UNLOCKED = 4 * GATE
 
 #: NumPy's flags of an array that is C-contiguous and aligned.
 _PLAIN = 0x0001 | 0x0100
@@ -93,6 +99,7 @@ class PureRun:
         self._kept: list[Any] = list(kernels)  # their code stays mapped as long as this run lives
         self._segments: list[Job | ReferenceStep] = []
         self._checks: dict[Job, list[tuple[Node, ...]]] = {}
+        self._work = 0
         pending: list[Record] = []
         for step, own, at in zip(steps, kernels, scratch, strict=True):
             if isinstance(step, ReferenceStep):
@@ -122,6 +129,7 @@ class PureRun:
         job = Job(bases, np.array(rows, np.int64))
         self._segments.append(job)
         self._checks[job] = [record.checks for record in pending]
+        self._work += sum(record.work for record in pending)
         pending.clear()
 
     def _entry(self, record: Record, block: np.ndarray) -> tuple[int, int]:
@@ -161,6 +169,25 @@ class PureRun:
         if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
             self._arenas.append(arena)
         return outputs
+
+    def native(self) -> NativeRun | None:
+        """What native calls need; None where a call is more than one stretch of kernels."""
+        if len(self._segments) != 1 or not isinstance(self._segments[0], Job) or not available():
+            return None
+        new_arena = functools.partial(aligned, self.arena_bytes)
+        inputs, outputs = (
+            [(n.type.shape, n.type.dtype.numpy) for n in nodes]
+            for nodes in (self._graph.inputs, self._graph.outputs)
+        )
+        pooled = [
+            (*what, allocator(*what) if node.type.nbytes >= POOLED else None)
+            for what, node in zip(outputs, self._graph.outputs, strict=True)
+        ]
+        return NativeRun(
+            self._segments[0], inputs, pooled, self._constants,
+            new_arena() if self.arena_bytes < POOLED else None, new_arena,
+            self._work >= _UNLOCKED, self._kept,
+        )  # fmt: skip
 
     def _fail(self, arrays: Sequence[np.ndarray], job: Job, status: int) -> None:
         """Raise the error of a check that failed, as the reference words it."""

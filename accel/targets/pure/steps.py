@@ -53,7 +53,7 @@ class Record:
     """One entry of the native program: the work items ``[0, items)`` of a kernel.
 
     `checks` are the nodes that its status numbers name; `grain` is the number of work items of
-    a part, 0 where one call does all of them.
+    a part, 0 where one call does all of them; `work` says how long it takes, in multiply-adds.
     """
 
     kernel: Kernel
@@ -61,6 +61,7 @@ class Record:
     items: int
     checks: tuple[Node, ...] = ()
     grain: int = 0
+    work: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ class LoopStep:
         places = [place(b) for b in self.kernel.buffers]
         at = scratch if self.scratch else None
         block = pack_arguments(self.nest, places, at, self.grain)
-        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks, self.grain)]
+        work = work_of(self.nest)
+        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks, self.grain, work)]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         """(operand, result) pairs that may share memory: each element of the operand is read
@@ -270,9 +272,10 @@ class ProductStep:
         steps = gemm.schedule(made.spec, made.problem(place), tiles, scratch)
         code = {"multiply": kernels[0], "pack": kernels[-1]}
         return [
-            Record(code[s.kind], tuple(s.arguments), s.items, grain=threads.grain(s.items, s.work))
+            Record(code[s.kind], tuple(s.arguments), s.items, (),
+                   threads.grain(s.items, s.work), s.work)
             for s in steps
-        ]
+        ]  # fmt: skip
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
@@ -308,8 +311,9 @@ class ScanStep:
         if not made.items:
             return []
         block = made.arguments(place(made.x.buffer), place(made.target.buffer))
-        grain = threads.grain(made.items, _SCAN_WORK * math.prod(made.extents))
-        return [Record(kernels[0], block, made.items, grain=grain)]
+        work = _SCAN_WORK * math.prod(made.extents)
+        grain = threads.grain(made.items, work)
+        return [Record(kernels[0], block, made.items, (), grain, work)]
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
