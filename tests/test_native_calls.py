@@ -164,3 +164,15 @@ def test_they_can_be_switched_off() -> None:
         env={**os.environ, "ACCEL_NATIVE_CALLS": "0"}, check=False,
     )  # fmt: skip
     assert ran.stdout.split()[:2] == ["False", "None"] and "3." in ran.stdout, ran.stderr
+
+
+def test_large_results_come_from_the_pool_of_buffers() -> None:
+    x, a, b = arrays(1 << 19)
+    native = executable(chain, x, a, b).native
+    places = set()
+    for _ in range(6):
+        (result,) = native(x, a, b)
+        places.add(result.ctypes.data)
+        np.testing.assert_array_equal(result, np.maximum(x * a + b, 0))
+        del result
+    assert len(places) == 1

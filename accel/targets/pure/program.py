@@ -175,17 +175,13 @@ class PureRun:
         if len(self._segments) != 1 or not isinstance(self._segments[0], Job) or not available():
             return None
         new_arena = functools.partial(aligned, self.arena_bytes)
-        inputs, outputs = (
-            [(n.type.shape, n.type.dtype.numpy) for n in nodes]
-            for nodes in (self._graph.inputs, self._graph.outputs)
-        )
-        pooled = [
-            (*what, allocator(*what) if node.type.nbytes >= POOLED else None)
-            for what, node in zip(outputs, self._graph.outputs, strict=True)
-        ]
+        types = [n.type for n in self._graph.outputs]
         return NativeRun(
-            self._segments[0], inputs, pooled, self._constants,
-            new_arena() if self.arena_bytes < POOLED else None, new_arena,
+            self._segments[0],
+            [(n.type.shape, n.type.dtype.numpy) for n in self._graph.inputs],
+            [(t.shape, t.dtype.numpy, new if t.nbytes >= POOLED else None)
+             for t, new in zip(types, self._outputs, strict=True)],
+            self._constants, new_arena() if self.arena_bytes < POOLED else None, new_arena,
             self._work >= _UNLOCKED, self._kept,
         )  # fmt: skip
 
