@@ -17,6 +17,7 @@ from . import (
     moments,
     movement,
     normalization,
+    pooling,
     random,
     reduce,
     scan,
@@ -27,5 +28,5 @@ from . import (
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
     "contraction", "convolution", "creation", "gather", "indexing", "logic", "loss", "moments",
-    "movement", "normalization", "random", "reduce", "scan", "structure", "unary",
+    "movement", "normalization", "pooling", "random", "reduce", "scan", "structure", "unary",
 ]  # fmt: skip

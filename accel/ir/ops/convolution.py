@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__ = ["as_pairs", "places_of", "reach"]
+__all__ = ["Pairs", "as_counts", "as_pairs", "reach"]
 
 F16, BF16, F32, F64, I32 = (
     dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64, dtypes.int32,
@@ -72,7 +72,7 @@ def as_pairs(padding: Any, count: int, what: str) -> Pairs:
     return tuple(pairs)
 
 
-def _counts(value: Any, count: int, what: str, word: str) -> Shape:
+def as_counts(value: Any, count: int, what: str, word: str) -> Shape:
     """One positive int for each of `count` dimensions; an int stands for all."""
     listed = as_shape(value, what)
     if len(listed) == 1 and not isinstance(value, (tuple, list)):
@@ -155,9 +155,9 @@ def _prepare(name: str, given: str | None) -> Prepare:
         if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
             raise ArgumentError(f"{name}: groups {groups!r}", remedy="give an int of 1 or more")
         full = {
-            "stride": _counts(attrs["stride"], count, name, "stride"),
+            "stride": as_counts(attrs["stride"], count, name, "stride"),
             "padding": as_pairs(attrs["padding"], count, name),
-            "dilation": _counts(attrs["dilation"], count, name, "dilation"),
+            "dilation": as_counts(attrs["dilation"], count, name, "dilation"),
             "groups": groups,
         }
         if given is not None:

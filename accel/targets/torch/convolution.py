@@ -12,7 +12,7 @@ from typing import Any
 from ...ir.node import Node
 from .lowering import Context, Kernel, lowers
 
-__all__: list[str] = []
+__all__ = ["in_float32"]
 
 
 def _settings(node: Node) -> tuple[list[Any], Sequence[tuple[int, int]]]:
@@ -26,7 +26,7 @@ def _settings(node: Node) -> tuple[list[Any], Sequence[tuple[int, int]]]:
     return settings, [(0, 0)] * len(own) if even else padding
 
 
-def _in_float32(context: Context, node: Node, kernel: Kernel) -> Kernel:
+def in_float32(context: Context, node: Node, kernel: Kernel) -> Kernel:
     if not context.on_cpu or node.type.dtype.itemsize != 2:
         return kernel
     wide, narrow = context.torch.float32, context.dtype(node.type.dtype)
@@ -51,7 +51,7 @@ def _convolution(context: Context, node: Node) -> Kernel | None:
             x = torch.nn.functional.pad(x, widths)
         return torch.convolution(x, weight, None, *settings)
 
-    return _in_float32(context, node, run)
+    return in_float32(context, node, run)
 
 
 @lowers("convolution_input_gradient")
@@ -72,7 +72,7 @@ def _input_gradient(context: Context, node: Node) -> Kernel | None:
         )
         return found[inner]
 
-    return _in_float32(context, node, run)
+    return in_float32(context, node, run)
 
 
 @lowers("convolution_weight_gradient")
@@ -92,4 +92,4 @@ def _weight_gradient(context: Context, node: Node) -> Kernel | None:
         )
         return found
 
-    return _in_float32(context, node, run)
+    return in_float32(context, node, run)

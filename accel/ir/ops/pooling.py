@@ -1,0 +1,578 @@
+"""Pooling: the greatest element or the mean of each window of an image.
+
+Images are [N, C, *spatial] with one to three spatial dimensions. The expansions read a window's
+elements as strided views of the image, one a tap, so that pooling is pointwise work; windows of
+many taps are folded one dimension at a time, long ones as a reduction.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...errors import ArgumentError, DTypeError, ShapeError
+from .. import dtypes
+from ..op import REQUIRED, ErrorSample, Op, Sample, register
+from ..types import Shape, TensorType
+from .convolution import Pairs, as_counts, as_pairs, reach
+from .indexing import zeros_like
+from .movement import as_shape
+from .reduce import Prepare, widened
+
+if TYPE_CHECKING:
+    from ..builder import Builder
+    from ..node import Node
+
+__all__: list[str] = []
+
+F16, F32, F64, I32, I64, C64 = (
+    dtypes.float16, dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.complex64,
+)  # fmt: skip
+
+#: Windows of more taps are folded one dimension at a time.
+_TAPS_AT_ONCE = 9
+#: Along one dimension, windows of more taps are folded by a reduction.
+_TAPS_ALONG = 32
+#: The places of maxima in windows of more taps are found by a reduction.
+_TAPS_COMPARED = 64
+
+
+# -- geometry -------------------------------------------------------------------------------
+class Windows(NamedTuple):
+    """Windows over an image of some spatial extents."""
+
+    extents: Shape
+    kernel: Shape
+    stride: Shape
+    padding: Pairs
+    dilation: Shape
+    ceil_mode: bool
+
+    @property
+    def spans(self) -> Shape:
+        """How many places a window reaches over, along each dimension."""
+        return tuple([reach(k, d) for k, d in zip(self.kernel, self.dilation, strict=True)])
+
+    @property
+    def places(self) -> Shape:
+        """How many windows there are along each dimension: with `ceil_mode` also those that
+        begin in the image (or the padding before it) and end behind it."""
+        found = []
+        rows = zip(self.extents, self.spans, self.stride, self.padding, strict=True)
+        for n, span, step, (low, high) in rows:
+            room = n + low + high - span
+            count = (-(-room // step) if self.ceil_mode else room // step) + 1
+            if self.ceil_mode and (count - 1) * step >= n + low:
+                count -= 1
+            found.append(count)
+        return tuple(found)
+
+    @property
+    def padded(self) -> bool:
+        """Whether a window reaches beyond the image."""
+        return any(low or high for low, high in self.margins)
+
+    @property
+    def margins(self) -> Pairs:
+        """How far windows reach beyond the image, before and behind."""
+        rows = zip(self.extents, self.places, self.spans, self.stride, self.padding, strict=True)
+        return tuple([
+            (low, max(low + high, (count - 1) * step + span - n) - low)
+            for n, count, span, step, (low, high) in rows
+        ])  # fmt: skip
+
+    def firsts(self, axis: int) -> np.ndarray:
+        """Where the windows begin along a dimension; negative in the padding."""
+        return np.arange(self.places[axis]) * self.stride[axis] - self.padding[axis][0]
+
+    def along(self, axis: int) -> np.ndarray:
+        """The places of each window's elements along a dimension: [places, kernel]."""
+        return self.firsts(axis)[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
+
+    def tap(self, tap: Shape) -> tuple[Shape, Shape, Shape]:
+        """Start, stop and step of the slice of a padded image that holds one tap of every
+        window."""
+        start = tuple([t * d for t, d in zip(tap, self.dilation, strict=True)])
+        stop = tuple([
+            a + s * (n - 1) + 1 for a, s, n in zip(start, self.stride, self.places, strict=True)
+        ])  # fmt: skip
+        return start, stop, self.stride
+
+    def met(self, tap: Shape) -> Any:
+        """`tap` as an index of a padded array."""
+        return (..., *map(slice, *self.tap(tap)))
+
+
+def _windows(shape: Shape, attrs: Any) -> Windows:
+    dilation = attrs.get("dilation", (1,) * len(attrs["kernel"]))
+    return Windows(shape[2:], attrs["kernel"], attrs["stride"], attrs["padding"], dilation,
+                   attrs["ceil_mode"])  # fmt: skip
+
+
+def _prepare(name: str) -> Prepare:
+    def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
+        x = types[0]
+        count = x.ndim - 2
+        if not 1 <= count <= 3:
+            raise ShapeError(f"{name}: {x}", remedy="give [N, C, *spatial] with 1 to 3 spatial "
+                             "dimensions")  # fmt: skip
+        full = dict(attrs)
+        full["kernel"] = as_counts(attrs["kernel"], count, name, "kernel")
+        stride = attrs["stride"]
+        full["stride"] = (
+            full["kernel"] if stride is None else as_counts(stride, count, name, "stride")
+        )
+        full["padding"] = as_pairs(attrs["padding"], count, name)
+        if "dilation" in attrs:
+            full["dilation"] = as_counts(attrs["dilation"], count, name, "dilation")
+        for flag in ("ceil_mode", "count_include_pad"):
+            if flag in attrs:
+                full[flag] = bool(attrs[flag])
+        if attrs.get("divisor_override") == 0:
+            raise ArgumentError(f"{name}: a divisor of 0", remedy="give another, or None")
+        if "shape" in attrs:
+            full["shape"] = as_shape(attrs["shape"], name)
+        dilation = full.get("dilation", (1,) * count)
+        for k, d, pair in zip(full["kernel"], dilation, full["padding"], strict=True):
+            if max(pair) > reach(k, d) // 2:
+                raise ArgumentError(
+                    f"{name}: padding {max(pair)} for a window that spans {reach(k, d)}",
+                    remedy="pad at most half of the window, or pad the image itself",
+                )
+        return full
+
+    return prepare
+
+
+def _places(name: str, x: TensorType, attrs: Any) -> Shape:
+    windows = _windows(x.shape, attrs)
+    places = windows.places
+    for n, count, span, pair in zip(
+        windows.extents, places, windows.spans, windows.padding, strict=True
+    ):
+        if count < 1 or n < 1:
+            raise ShapeError(
+                f"{name}: a window that spans {span} is larger than an extent of {n} padded to "
+                f"{n + sum(pair)}",
+                remedy="use a smaller window or dilation, or more padding",
+            )
+    return places
+
+
+# -- folding windows ------------------------------------------------------------------------
+def _pad(b: Builder, x: Node, windows: Windows, value: float) -> Node:
+    if not windows.padded:
+        return x
+    low, high = zip(*windows.margins, strict=True)
+    return b.pad(x, low=(0, 0, *low), high=(0, 0, *high), value=value)
+
+
+def _lowest(dtype: dtypes.DType) -> float:
+    """What padding holds: no element is less."""
+    return -math.inf if dtype.kind == "f" else float(np.iinfo(dtype.numpy).min)
+
+
+def _pieces(b: Builder, x: Node, windows: Windows) -> Iterator[tuple[Shape, Node]]:
+    """One tap of every window after the other, of an image that is padded already."""
+    lead = x.type.shape[:2]
+    for tap in itertools.product(*map(range, windows.kernel)):
+        start, stop, step = windows.tap(tap)
+        yield tap, b.slice(x, start=(0, 0, *start), stop=(*lead, *stop), step=(1, 1, *step))
+
+
+def _folded(b: Builder, x: Node, windows: Windows, join: str, reduce: str) -> Node:
+    """Each window of a padded image folded by the op `join`, or `reduce` over an axis."""
+    if math.prod(windows.kernel) <= _TAPS_AT_ONCE:
+        parts = [piece for _, piece in _pieces(b, x, windows)]
+        return functools.reduce(lambda u, v: b.apply(join, u, v), parts)
+    for axis in range(len(windows.kernel)):
+        x = _folded_along(b, x, windows, axis, join, reduce)
+    return x
+
+
+def _folded_along(
+    b: Builder, x: Node, windows: Windows, axis: int, join: str, reduce: str
+) -> Node:
+    k, s, d = windows.kernel[axis], windows.stride[axis], windows.dilation[axis]
+    count, shape, at = windows.places[axis], x.type.shape, axis + 2
+    if k == 1 and s == 1:
+        return x
+    if k <= _TAPS_ALONG:
+        parts = []
+        for t in range(k):
+            start, stop, step = [0] * len(shape), list(shape), [1] * len(shape)
+            start[at], stop[at], step[at] = t * d, t * d + s * (count - 1) + 1, s
+            parts.append(b.slice(x, start=tuple(start), stop=tuple(stop), step=tuple(step)))
+        return functools.reduce(lambda u, v: b.apply(join, u, v), parts)
+    index = np.arange(count)[:, None] * s + np.arange(k) * d
+    return b.apply(reduce, b.take_unchecked(x, b.constant(index), axis=at), axis=at + 1)
+
+
+# -- max_pool -------------------------------------------------------------------------------
+_MAX_ATTRS = {"kernel": REQUIRED, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+
+
+def _padded_taps(x: np.ndarray, windows: Windows, value: Any) -> Iterator[tuple[Shape, Any]]:
+    wide = np.pad(x, [(0, 0), (0, 0), *windows.margins], constant_values=value)
+    for tap in np.ndindex(*windows.kernel):
+        yield tap, wide[windows.met(tap)]
+
+
+def _max_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
+    windows = _windows(x.shape, attrs)
+    lowest = _lowest(dtypes.to_dtype(x.dtype))
+    parts = [part for _, part in _padded_taps(x, windows, lowest)]
+    return functools.reduce(np.maximum, parts)
+
+
+def _max_expand(b: Builder, x: Node, **attrs: Any) -> Node:
+    windows = _windows(x.type.shape, attrs)
+    wide = _pad(b, x, windows, _lowest(x.type.dtype))
+    return _folded(b, wide, windows, "maximum", "amax")
+
+
+def _max_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
+    (x,) = node.inputs
+    if x.type.dtype.kind != "f":
+        return (None,)
+    lead, extents = x.type.shape[:2], x.type.shape[2:]
+    flat = (*lead, math.prod(node.type.shape[2:]))
+    index = b.reshape(b.max_pool_indices(x, **node.attrs), shape=flat)
+    image = zeros_like(b, b.reshape(x, shape=(*lead, math.prod(extents))))
+    spread = b.scatter_add_unchecked(image, index, b.reshape(g, shape=flat), axis=2)
+    return (b.reshape(spread, shape=x.type.shape),)
+
+
+def _exceeds(value: np.ndarray, best: np.ndarray) -> np.ndarray:
+    return (value > best) | (value != value)
+
+
+def _indices_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
+    windows = _windows(x.shape, attrs)
+    numbers = np.arange(math.prod(windows.extents)).reshape(1, 1, *windows.extents)
+    shape = (*x.shape[:2], *windows.places)
+    best, found = np.zeros(shape, x.dtype), np.full(shape, -1)
+    taps = zip(_padded_taps(x, windows, 0), _padded_taps(numbers, windows, -1), strict=True)
+    for (_, value), (_, number) in taps:
+        better = (number >= 0) & ((found < 0) | _exceeds(value, best))
+        best, found = np.where(better, value, best), np.where(better, number, found)
+    return found
+
+
+def _strides(extents: Shape) -> Shape:
+    return tuple([math.prod(extents[i + 1 :]) for i in range(len(extents))])
+
+
+def _on_axis(b: Builder, values: np.ndarray, axis: int, ndim: int, dtype: dtypes.DType) -> Node:
+    shape = [1] * ndim
+    shape[axis] = len(values)
+    return b.reshape(b.constant(values.astype(dtype.numpy)), shape=tuple(shape))
+
+
+def _indices_expand(b: Builder, x: Node, **attrs: Any) -> Node:
+    """Element by element, the places of the greatest so far. A window that begins in the padding
+    starts with its first place in the image, for when all elements are -inf."""
+    windows = _windows(x.type.shape, attrs)
+    if math.prod(windows.kernel) > _TAPS_COMPARED:
+        return _indices_by_reduction(b, x, windows)
+    size, strides = math.prod(windows.extents), _strides(windows.extents)
+    counter = I32 if size < 2**31 else I64
+    ndim, shape = x.type.ndim, (*x.type.shape[:2], *windows.places)
+    base: Any = None
+    first: Any = None
+    for axis, stride in enumerate(strides):
+        legal = np.where(windows.along(axis) >= 0, windows.along(axis), size).min(axis=1)
+        row = b.iota(shape=(windows.places[axis],), axis=0, dtype=counter)
+        row = b.mul(row, windows.stride[axis] * stride)
+        lead = tuple([-1 if i == axis + 2 else 1 for i in range(ndim)])
+        row = b.reshape(row, shape=lead)
+        begin = _on_axis(b, legal * stride, axis + 2, ndim, counter) if windows.padded else row
+        base = row if base is None else b.add(base, row)
+        first = begin if first is None else b.add(first, begin)
+    wide = _pad(b, x, windows, _lowest(x.type.dtype))
+    best: Any = None
+    for tap, piece in _pieces(b, wide, windows):
+        if best is None:
+            best, found = piece, b.broadcast_to(first, shape=shape)
+            continue
+        rows = zip(tap, windows.dilation, windows.padding, strides, strict=True)
+        offset = sum((t * d - low) * stride for t, d, (low, _), stride in rows)
+        better = b.gt(piece, best)
+        if x.type.dtype.kind == "f":
+            better = b.logical_or(better, b.isnan(piece))
+        best = b.where(better, piece, best)
+        found = b.where(better, b.add(base, offset), found)
+    return b.cast(found, I64)
+
+
+def _indices_by_reduction(b: Builder, x: Node, windows: Windows) -> Node:
+    """Windows gathered as rows, their places in the image first, and argmax along them."""
+    size = math.prod(windows.extents)
+    numbers = np.pad(np.arange(size).reshape(windows.extents), windows.margins,
+                     constant_values=size)  # fmt: skip
+    taps = [numbers[windows.met(t)] for t in np.ndindex(*windows.kernel)]
+    table = np.sort(np.stack([t.ravel() for t in taps], axis=1), axis=1)
+    table = np.where(table == size, table[:, :1], table)  # repeats change no maximum
+    rows, taps_count = table.shape
+    flat = b.reshape(x, shape=(*x.type.shape[:2], size))
+    values = b.take_unchecked(flat, b.constant(table), axis=2)
+    chosen = b.argmax(values, axis=3)
+    if x.type.dtype.kind == "f":
+        nans = b.cast(b.isnan(values), I32)
+        last = b.sub(taps_count - 1, b.argmax(b.flip(nans, axis=(3,)), axis=3))
+        chosen = b.where(b.eq(b.amax(nans, axis=3), 1), last, chosen)
+    place = b.add(chosen, b.mul(b.iota(shape=(rows,), axis=0, dtype=I64), taps_count))
+    found = b.take_unchecked(b.constant(table.ravel()), place, axis=0)
+    return b.reshape(found, shape=(*x.type.shape[:2], *windows.places))
+
+
+def _max_samples() -> list[Sample]:
+    cases: list[tuple[Shape, dict[str, Any]]] = [
+        ((2, 3, 8, 8), {"kernel": 2}),
+        ((1, 2, 7, 9), {"kernel": 3, "stride": 2, "padding": 1}),
+        ((1, 2, 9, 8), {"kernel": (3, 2), "stride": 1, "dilation": (2, 3), "padding": (1, 0)}),
+        ((2, 2, 7), {"kernel": 3, "stride": 3, "padding": ((1, 0),), "ceil_mode": True}),
+        ((1, 1, 5, 4, 6), {"kernel": 2, "ceil_mode": True}),
+        ((1, 2, 6, 6), {"kernel": 5, "stride": 1, "padding": 2}),
+        ((2, 1, 40), {"kernel": 34, "stride": 3}),
+        ((1, 2, 9, 9), {"kernel": 9}),
+        ((0, 2, 4, 4), {"kernel": 2}),
+    ]
+    found = [Sample((TensorType(F32, s),), a) for s, a in cases]
+    found += [Sample((TensorType(d, s),), a) for d, (s, a) in zip((F64, F16, I32), cases,
+                                                                  strict=False)]  # fmt: skip
+    special = np.full((1, 1, 4, 6), -np.inf, np.float32)
+    special[0, 0, 0, 1], special[0, 0, 1, 3], special[0, 0, 3, 3] = np.nan, np.inf, np.nan
+    ties = np.zeros((1, 1, 5, 5), np.float32)
+    ties[0, 0, ::2] = -0.0
+    for x in (special, ties):
+        found.append(Sample((x,), {"kernel": 2}))
+        found.append(Sample((x,), {"kernel": 3, "stride": 1, "padding": 1}))
+    return found
+
+
+def _pool_errors(name: str) -> list[ErrorSample]:
+    x = TensorType(F32, (1, 2, 5, 5))
+    return [
+        ErrorSample((TensorType(F32, (5, 5)),), {"kernel": 2}, ShapeError, "spatial"),
+        ErrorSample((x,), {"kernel": 6}, ShapeError, "spans 6"),
+        ErrorSample((x,), {"kernel": (2, 2, 2)}, ArgumentError, "kernel"),
+        ErrorSample((x,), {"kernel": 0}, ArgumentError, "kernel"),
+        ErrorSample((x,), {"kernel": 2, "stride": 0}, ArgumentError, "stride"),
+        ErrorSample((x,), {"kernel": 2, "padding": -1}, ArgumentError, "padding"),
+        ErrorSample((x,), {"kernel": 2, "padding": 2}, ArgumentError, "half"),
+        ErrorSample((TensorType(F32, (1, 2, 0)),), {"kernel": 1}, ShapeError, "extent of 0"),
+        ErrorSample((TensorType(C64, (1, 2, 5)),), {"kernel": 1}, DTypeError),
+    ]
+
+
+def _register_max(name: str, reference: Any, expand: Any, gradient: Any, doc: str) -> None:
+    def infer(x: TensorType, **attrs: Any) -> TensorType:
+        dtype = x.dtype if name == "max_pool" else I64
+        return TensorType(dtype, (*x.shape[:2], *_places(name, x, attrs)), x.device)
+
+    register(Op(
+        name=name, form="composite", category="reduction", arity=(1, 1), kinds="iuf",
+        attrs=_MAX_ATTRS, prepare=_prepare(name), infer=infer, reference=reference,
+        expand=expand, gradient=gradient, discontinuous=name != "max_pool", cost=4.0,
+        samples=_max_samples, error_samples=lambda: _pool_errors(name), doc=doc,
+    ))  # fmt: skip
+
+
+_register_max(
+    "max_pool", _max_reference, _max_expand, _max_gradient,
+    "The greatest element of each window of an image [N, C, *spatial]; padding holds -inf, and "
+    "NaN counts as the greatest.",
+)  # fmt: skip
+_register_max(
+    "max_pool_indices", _indices_reference, _indices_expand, None,
+    "The place of the element that `max_pool` chooses, counted over the flattened spatial "
+    "dimensions: of equal ones the first, of NaN the last.",
+)  # fmt: skip
+
+
+# -- avg_pool -------------------------------------------------------------------------------
+_AVG_ATTRS = {"kernel": REQUIRED, "stride": None, "padding": 0, "ceil_mode": False,
+              "count_include_pad": True, "divisor_override": None}  # fmt: skip
+
+
+def _divisor(windows: Windows, attrs: Any) -> float | np.ndarray:
+    """What each window's sum is divided by: one number, or an array over the places."""
+    if attrs["divisor_override"] is not None:
+        return float(attrs["divisor_override"])
+    result: Any = np.ones(())
+    for axis, (n, (low, high)) in enumerate(zip(windows.extents, windows.padding, strict=True)):
+        before, behind = (low, high) if attrs["count_include_pad"] else (0, 0)
+        at = windows.along(axis)
+        counted = ((at >= -before) & (at < n + behind)).sum(axis=1)
+        result = np.multiply.outer(result, counted)
+    return float(result.flat[0]) if (result == result.flat[0]).all() else result.astype(float)
+
+
+def _divided(b: Builder, x: Node, divisor: float | np.ndarray) -> Node:
+    if isinstance(divisor, float):
+        return b.div(x, divisor)
+    return b.div(x, b.constant(divisor, x.type.dtype))
+
+
+def _avg_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
+    windows = _windows(x.shape, attrs)
+    total = sum(part for _, part in _padded_taps(x, windows, 0))
+    return np.true_divide(total, _divisor(windows, attrs))
+
+
+def _avg_expand(b: Builder, x: Node, **attrs: Any) -> Node:
+    windows = _windows(x.type.shape, attrs)
+    wide = _pad(b, widened(b, x), windows, 0.0)
+    total = _folded(b, wide, windows, "add", "sum")
+    return b.cast(_divided(b, total, _divisor(windows, attrs)), x.type.dtype)
+
+
+def _avg_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
+    return (b.avg_pool_gradient(g, shape=node.inputs[0].type.shape[2:], **node.attrs),)
+
+
+def _back_reference(g: np.ndarray, *, shape: Shape, **attrs: Any) -> np.ndarray:
+    windows = _windows((*g.shape[:2], *shape), attrs)
+    share = np.true_divide(g, _divisor(windows, attrs))
+    sizes = [low + n + high for n, (low, high) in zip(shape, windows.margins, strict=True)]
+    wide = np.zeros((*g.shape[:2], *sizes), share.dtype)
+    for tap in np.ndindex(*windows.kernel):
+        wide[windows.met(tap)] += share
+    rows = zip(shape, windows.margins, strict=True)
+    inner: Any = (..., *[slice(low, low + n) for n, (low, _) in rows])
+    return wide[inner]
+
+
+def _back_expand(b: Builder, g: Node, *, shape: Shape, **attrs: Any) -> Node:
+    windows = _windows((*g.type.shape[:2], *shape), attrs)
+    share = _divided(b, widened(b, g), _divisor(windows, attrs))
+    for axis in range(len(shape)):
+        share = _spread_along(b, share, windows, axis)
+    return b.cast(share, g.type.dtype)
+
+
+def _spread_along(b: Builder, g: Node, windows: Windows, axis: int) -> Node:
+    """Along one dimension, each element of the image gets the sum of its windows' values."""
+    n, k, s = windows.extents[axis], windows.kernel[axis], windows.stride[axis]
+    at, low, count = axis + 2, windows.padding[axis][0], g.type.shape[axis + 2]
+    if k <= s:  # a window each, and nothing between windows
+        spaced = _spaced(b, g, at, k, s)
+        return _fitted(b, spaced, at, -low, n)
+    points = _fitted(b, _spaced(b, g, at, 1, s), at, 0, (count - 1) * s + 1)
+    points = _fitted(b, points, at, k - 1 - low, n + k - 1)
+    sliding = Windows((n + k - 1,), (k,), (1,), ((0, 0),), (1,), False)
+    if k <= _TAPS_ALONG:
+        parts = [_fitted(b, points, at, -t, n) for t in range(k)]
+        return functools.reduce(b.add, parts)
+    index = b.constant(sliding.along(0))
+    return b.sum(b.take_unchecked(points, index, axis=at), axis=at + 1)
+
+
+def _spaced(b: Builder, g: Node, at: int, repeats: int, step: int) -> Node:
+    """Each element `repeats` times along an axis, then zeros up to `step`."""
+    if step == 1:
+        return g
+    shape = g.type.shape
+    head, tail = shape[: at + 1], shape[at + 1 :]
+    rows = b.reshape(g, shape=(*head, 1, *tail))
+    if repeats > 1:
+        rows = b.broadcast_to(rows, shape=(*head, repeats, *tail))
+    if step > repeats:
+        none = (0,) * len(rows.type.shape)
+        high = (*none[: at + 1], step - repeats, *none[at + 2 :])
+        rows = b.pad(rows, low=none, high=high)
+    return b.reshape(rows, shape=(*shape[:at], shape[at] * step, *tail))
+
+
+def _fitted(b: Builder, x: Node, at: int, shift: int, extent: int) -> Node:
+    """`x` moved by `shift` along an axis and cut or padded with zeros to `extent`."""
+    shape = x.type.shape
+    start, stop = max(-shift, 0), min(shape[at], extent - shift)
+    if (start, stop) != (0, shape[at]):
+        lows, highs = [0] * len(shape), list(shape)
+        lows[at], highs[at] = start, stop
+        x = b.slice(x, start=tuple(lows), stop=tuple(highs), step=(1,) * len(shape))
+    before = max(shift, 0)
+    behind = extent - before - (stop - start)
+    if before or behind:
+        none = (0,) * len(shape)
+        x = b.pad(x, low=(*none[:at], before, *none[at + 1 :]),
+                  high=(*none[:at], behind, *none[at + 1 :]))  # fmt: skip
+    return x
+
+
+def _back_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
+    return (b.avg_pool(g, **{k: v for k, v in node.attrs.items() if k != "shape"}),)
+
+
+def _avg_samples() -> list[Sample]:
+    cases: list[tuple[Shape, dict[str, Any]]] = [
+        ((2, 3, 8, 8), {"kernel": 2}),
+        ((1, 2, 7, 9), {"kernel": 3, "stride": 2, "padding": 1}),
+        ((1, 2, 7, 9), {"kernel": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
+        ((2, 2, 7), {"kernel": 3, "stride": 4, "padding": ((1, 0),), "ceil_mode": True}),
+        ((1, 2, 8, 5), {"kernel": (2, 3), "stride": (3, 1), "divisor_override": 5}),
+        ((1, 1, 5, 4, 6), {"kernel": 2, "stride": 2, "ceil_mode": True}),
+        ((1, 2, 6, 6), {"kernel": 5, "stride": 1, "padding": 2}),
+        ((2, 1, 40), {"kernel": 34, "stride": 3}),
+        ((0, 2, 4, 4), {"kernel": 2}),
+    ]
+    found = [Sample((TensorType(F32, s),), a) for s, a in cases]
+    return found + [Sample((TensorType(d, s),), a)
+                    for d, (s, a) in zip((F64, F16), cases, strict=False)]  # fmt: skip
+
+
+def _back_samples() -> list[Sample]:
+    found = []
+    for sample in _avg_samples():
+        (x,) = sample.operands
+        attrs = _prepare("avg_pool")((x,), {**_AVG_ATTRS, **sample.attrs})
+        g = x.with_shape((*x.shape[:2], *_places("avg_pool", x, attrs)))
+        found.append(Sample((g,), {**sample.attrs, "shape": x.shape[2:]}))
+    return found
+
+
+def _back_type(g: TensorType, *, shape: Shape, **attrs: Any) -> TensorType:
+    x = g.with_shape((*g.shape[:2], *shape))
+    if _places("avg_pool_gradient", x, attrs) != g.shape[2:]:
+        raise ShapeError(f"avg_pool_gradient: {g} for an image of extents {list(shape)}",
+                         remedy="give the shape of the pooled image")  # fmt: skip
+    return x
+
+
+def _register_avg(
+    name: str, attrs: Any, infer: Callable[..., TensorType], reference: Any, expand: Any,
+    gradient: Any, samples: Any, error_samples: Any, doc: str,
+) -> None:  # fmt: skip
+    register(Op(
+        name=name, form="composite", category="reduction", arity=(1, 1), kinds="f", attrs=attrs,
+        prepare=_prepare(name), infer=infer, reference=reference, expand=expand,
+        gradient=gradient, ulp=4, cost=4.0, samples=samples, error_samples=error_samples, doc=doc,
+    ))  # fmt: skip
+
+
+_register_avg(
+    "avg_pool", _AVG_ATTRS,
+    lambda x, **attrs: x.with_shape((*x.shape[:2], *_places("avg_pool", x, attrs))),
+    _avg_reference, _avg_expand, _avg_gradient, _avg_samples,
+    lambda: [
+        *_pool_errors("avg_pool"),
+        ErrorSample((TensorType(F32, (1, 1, 3)),), {"kernel": 2, "divisor_override": 0},
+                    ArgumentError, "divisor"),
+    ],
+    "The mean of each window of an image [N, C, *spatial]. Padding holds zeros, which count with "
+    "`count_include_pad`; `divisor_override` replaces the number of elements.",
+)  # fmt: skip
+_register_avg(
+    "avg_pool_gradient", {**_AVG_ATTRS, "shape": REQUIRED}, _back_type, _back_reference,
+    _back_expand, _back_gradient, _back_samples,
+    lambda: [ErrorSample((TensorType(F32, (1, 1, 3)),), {"kernel": 2, "shape": (9,)},
+                         ShapeError, "pooled")],
+    "The gradient of `avg_pool` with respect to its image, whose spatial extents are `shape`.",
+)  # fmt: skip
