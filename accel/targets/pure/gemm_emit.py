@@ -27,7 +27,7 @@ from .gemm_spec import (
 from .gemm_tiles import FRAME, TILES_PARAMS
 from .llvm_text import Function, Lanes, module_text
 
-__all__ = ["KC", "emit_multiply"]
+__all__ = ["KC", "Finish", "emit_multiply", "identity"]
 
 KC = 512
 """Steps of k per block: a panel of B of this height stays in the second-level cache."""
@@ -36,12 +36,17 @@ _A, _B, _PARTIAL, _FIRST = 0, 1, 2, 3  # operand records of the multiply kernel
 
 
 # -- what happens to finished sums ---------------------------------------------------------
-class _Finish:
-    """Applies the epilogue to finished sums and stores the outputs."""
+class Finish:
+    """Applies the epilogue to finished sums and stores the outputs.
 
-    def __init__(self, fn: Function, spec: MatmulSpec, epilogue: Epilogue) -> None:
+    The records of the outputs, and behind them of the extras, begin with that numbered `first`.
+    """
+
+    def __init__(
+        self, fn: Function, spec: MatmulSpec, epilogue: Epilogue, arguments: Arguments, first: int
+    ) -> None:
         self.fn, self.spec, self.epilogue = fn, spec, epilogue
-        self.arguments = Arguments(fn)
+        self.arguments, self.first = arguments, first
         self.starts: list[str] = []
         self.steps: list[str] = []
         self.outputs: list[str] = []
@@ -51,8 +56,8 @@ class _Finish:
         """Set the addresses of the outputs and extras at a matrix of the batch."""
         outputs = len(self.spec.outputs)
         self.starts, self.steps = [], []
-        for record in range(_FIRST, _FIRST + outputs + len(self.spec.extras)):
-            extra = record - _FIRST - outputs
+        for record in range(self.first, self.first + outputs + len(self.spec.extras)):
+            extra = record - self.first - outputs
             if extra >= 0 and self.spec.extras[extra].columns == "constant":
                 self.starts.append(self.arguments.field(record, "offset"))
                 self.steps.append("")
@@ -92,7 +97,7 @@ class _Finish:
         elif columns == "zero":
             value = memory.splat(self.fn.load(memory.element, line, memory.bytes))
         elif columns == "strided":
-            record = _FIRST + len(self.spec.outputs) + index
+            record = self.first + len(self.spec.outputs) + index
             value = self._gather(memory, line, self.arguments.field(record, "column"), column, mask)
         else:
             at = self.fn.gep(line, self.fn.integer("mul", column, memory.bytes))
@@ -122,7 +127,7 @@ class _Finish:
         )  # fmt: skip
 
 
-def _identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
+def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
     return [value]
 
 
@@ -135,7 +140,7 @@ class _Multiply:
         self.plain = epilogue is None
         self.fn = Function(name, KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn)
-        self.finish = _Finish(self.fn, spec, epilogue or _identity)
+        self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
         self.m, self.n, self.k = (self.arguments.header(axis) for axis in ("m", "n", "k"))
 
     def _items(self, body: Callable[[list[str], str, str, str], None]) -> None:

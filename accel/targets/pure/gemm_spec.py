@@ -174,19 +174,19 @@ def smaller(fn: Function, a: str, b: str | int) -> str:
 
 
 class Arguments:
-    """Reads the slots of an argument block inside a kernel."""
+    """Reads the slots of an argument block, whose header is `names`, inside a kernel."""
 
-    def __init__(self, fn: Function) -> None:
-        self.fn = fn
+    def __init__(self, fn: Function, names: Sequence[str] = HEADER) -> None:
+        self.fn, self.names = fn, names
 
     def _slot(self, index: int) -> str:
         return self.fn.load("i64", self.fn.gep("%args", 8 * index), 8)
 
     def header(self, name: str) -> str:
-        return self._slot(HEADER.index(name))
+        return self._slot(self.names.index(name))
 
     def field(self, operand: int, name: str) -> str:
-        return self._slot(len(HEADER) + operand * len(RECORD) + RECORD.index(name))
+        return self._slot(len(self.names) + operand * len(RECORD) + RECORD.index(name))
 
     def pointer(self, operand: int, batch: Sequence[str]) -> str:
         """Where the operand's matrix begins at the batch indices `batch`."""

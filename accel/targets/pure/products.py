@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...ir.dtypes import DType
-from ...ir.node import Node, attr_key
+from ...ir.node import Node
 from . import gemm
-from .clusters import Cluster, Number, Scalar, Source, right_aligned
-from .gemm import Constant, Extra, MatmulSpec, Matrix, Problem
+from .clusters import Cluster
+from .epilogues import Layout, Work
+from .gemm import MatmulSpec, Matrix, Problem
 from .jit import Machine
-from .llvm_text import Lanes
-from .loops import is_literal
-from .lowering import ELEMENTS, Application, Site, lower
+from .lowering import ELEMENTS
 from .views import Buffer, View
 
 __all__ = ["Product", "product"]
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One value of the epilogue. `inputs` are places of earlier ones; place 0 is the sum."""
-
-    kind: str  # "sum", "load", "number" or "apply"
-    dtype: DType
-    inputs: tuple[int, ...] = ()
-    node: Node | None = None
-    extra: int = 0
-    value: bool | int | float = 0
-
-    @property
-    def key(self) -> object:
-        attrs: tuple[object, ...] = ()
-        name = ""
-        if self.node is not None:
-            name = self.node.op.name
-            attrs = tuple((k, attr_key(v)) for k, v in self.node.attrs.items())
-        return (self.kind, self.dtype.name, self.inputs, name, attrs, self.extra,
-                attr_key(self.value))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which axes of the result are rows, columns and batch; None: an extent of 1."""
-
-    shape: tuple[int, ...]
-    row: int | None
-    column: int | None
-    batch: tuple[int, ...]
-
-    def matrix(self, view: View, place: tuple[int, int]) -> Matrix:
-        """A view that broadcasts to the result's shape, as rows and columns."""
-        size = view.buffer.dtype.itemsize
-        fill = len(self.shape) - len(view.shape)
-
-        def stride(axis: int | None) -> int:
-            if axis is None or axis < fill or view.shape[axis - fill] == 1:
-                return 0
-            return view.strides[axis - fill] * size
-
-        batch = tuple([stride(axis) for axis in self.batch])
-        offset = place[1] + view.offset * size
-        return Matrix(place[0], offset, stride(self.row), stride(self.column), batch)
-
-    def extent(self, axis: int | None) -> int:
-        return 1 if axis is None else self.shape[axis]
-
-    def columns(self, view: View) -> str:
-        """The class of an extra operand by its stride along a row."""
-        stride = self.matrix(view, (0, 0)).column
-        if stride == 0:
-            return "zero"
-        return "unit" if stride == view.buffer.dtype.itemsize else "strided"
 
 
 @dataclass(frozen=True)
@@ -88,20 +29,18 @@ class Product:
         The operands as matrices of the layout (a vector is a row or a column).
     targets
         The views written, one an output.
-    extras
-        What the epilogue reads: views and numbers.
+    work
+        The epilogue.
     """
 
     spec: MatmulSpec
     key: object
-    layout: _Layout
+    layout: Layout
     k: int
     a: View
     b: View
     targets: tuple[View, ...]
-    extras: tuple[View | Number, ...]
-    operations: tuple[_Operation, ...]
-    results: tuple[int, ...]
+    work: Work
 
     def problem(self, place: Callable[[Buffer], tuple[int, int]]) -> Problem:
         """The extents and operands, where `place` gives base and offset of a buffer."""
@@ -112,45 +51,16 @@ class Product:
             _operand(self.a, len(batch), size, place(self.a.buffer)),
             _operand(self.b, len(batch), size, place(self.b.buffer)),
             tuple([self._output(t, place(t.buffer)) for t in self.targets]),
-            tuple([
-                Constant(_bits(e)) if isinstance(e, Number)
-                else layout.matrix(e, place(e.buffer)) for e in self.extras
-            ]),
+            self.work.operands(place),
         )  # fmt: skip
 
     def _output(self, target: View, place: tuple[int, int]) -> Matrix:
         matrix = self.layout.matrix(target, place)
         return matrix._replace(column=target.buffer.dtype.itemsize)
 
-    def epilogue(self, lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
-        """Write the pointwise work on the sums; see `gemm`."""
-        site = Site(lanes.fn, lanes.width)
-        values: list[str] = []
-        for operation in self.operations:
-            if operation.kind == "sum":
-                values.append(value)
-            elif operation.kind == "load":
-                values.append(load(operation.extra))
-            elif operation.kind == "number":
-                values.append(site.lanes(operation.dtype).const(operation.value))
-            else:
-                assert operation.node is not None
-                node = operation.node
-                types = [self.operations[i].dtype for i in operation.inputs]
-                application = Application(
-                    [values[i] for i in operation.inputs], types, node.type.dtype, node.attrs
-                )
-                values.append(lower(site, node.op.name, application))
-        return [values[place] for place in self.results]
-
-    @property
-    def plain(self) -> bool:
-        """Whether there is no epilogue."""
-        return self.results == (0,)
-
     def multiply_text(self, name: str) -> str:
         """The LLVM module of the multiply kernel."""
-        return gemm.emit_multiply(self.spec, None if self.plain else self.epilogue, name)
+        return gemm.emit_multiply(self.spec, None if self.work.plain else self.work.write, name)
 
 
 def _operand(view: View, batch: int, size: int, place: tuple[int, int]) -> Matrix:
@@ -160,15 +70,6 @@ def _operand(view: View, batch: int, size: int, place: tuple[int, int]) -> Matri
     ]
     strides = (0,) * (batch - len(outer)) + tuple(outer)
     return Matrix(place[0], place[1] + view.offset * size, row, column, strides)
-
-
-def _bits(number: Number) -> int:
-    if number.dtype.kind == "f":
-        raw = number.dtype.numpy.type(number.value).tobytes().ljust(8, b"\0")
-        return int(struct.unpack("<q", raw)[0])
-    assert not isinstance(number.value, complex)
-    whole = int(number.value) & (2**64 - 1)
-    return whole - 2**64 if whole >> 63 else whole
 
 
 def product(cluster: Cluster, machine: Machine) -> Product:
@@ -183,16 +84,13 @@ def product(cluster: Cluster, machine: Machine) -> Product:
     else:
         a = _row(a) if len(a.shape) == 1 else a
         b = _column(b) if len(b.shape) == 1 else b
-    epilogue = _Epilogue(cluster, layout)
-    results = tuple([epilogue.value[n] for n in cluster.stores])
+    work = Work(cluster, layout)
     spec = MatmulSpec(
         ELEMENTS[node.type.dtype], machine,
-        tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]),
-        tuple(epilogue.kinds),
+        tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]), tuple(work.kinds),
     )  # fmt: skip
-    key = (spec, tuple([o.key for o in epilogue.operations]), results)
-    return Product(spec, key, layout, k, a, b, tuple(cluster.stores.values()),
-                   tuple(epilogue.extras), tuple(epilogue.operations), results)  # fmt: skip
+    targets = tuple(cluster.stores.values())
+    return Product(spec, (spec, work.key), layout, k, a, b, targets, work)
 
 
 def _row(view: View) -> View:
@@ -203,71 +101,13 @@ def _column(view: View) -> View:
     return View(view.buffer, (*view.shape, 1), (*view.strides, 0), view.offset)
 
 
-def _layout(node: Node) -> _Layout:
+def _layout(node: Node) -> Layout:
     """Rows, columns and batch of the result of a matmul node of any rank."""
     shape = node.type.shape
     a, b = (len(n.type.shape) for n in node.inputs)
     last = len(shape) - 1
     if a == 1 and b == 1:
-        return _Layout(shape, None, None, ())
+        return Layout(shape, None, None, ())
     if a == 1 or b == 1:
-        return _Layout(shape, None, last, tuple(range(last)))
-    return _Layout(shape, last - 1, last, tuple(range(last - 1)))
-
-
-class _Epilogue:
-    """Collects the operations of a cluster's pointwise members."""
-
-    def __init__(self, cluster: Cluster, layout: _Layout) -> None:
-        product = cluster.node
-        assert product is not None
-        self.layout = layout
-        self.operations = [_Operation("sum", product.type.dtype)]
-        self.extras: list[View | Number] = []
-        self.kinds: list[Extra] = []
-        self.value: dict[Node, int] = {product: 0}
-        self.known: dict[int, int] = {}
-        order = cluster.graph.index
-        for node in sorted(cluster.axes, key=order.__getitem__):
-            if node is not product:
-                inputs = [
-                    self.value[n] if n in cluster.axes else self.read(cluster.sources[n], n, node)
-                    for n in node.inputs
-                ]
-                self.value[node] = self.apply(node, inputs)
-
-    def add(self, operation: _Operation) -> int:
-        self.operations.append(operation)
-        return len(self.operations) - 1
-
-    def apply(self, node: Node, inputs: Sequence[int]) -> int:
-        return self.add(_Operation("apply", node.type.dtype, tuple(inputs), node))
-
-    def read(self, source: Source, operand: Node | None = None, user: Node | None = None) -> int:
-        """The value of something that the epilogue does not compute."""
-        key = id(source)
-        if key in self.known:
-            return self.known[key]
-        if isinstance(source, Number):
-            assert not isinstance(source.value, complex)
-            if is_literal(source.value):
-                place = self.add(_Operation("number", source.dtype, value=source.value))
-            else:
-                place = self.load(source, "constant", source.dtype)
-        elif isinstance(source, Scalar):
-            place = self.apply(source.node, [self.read(o) for o in source.operands])
-        else:
-            assert isinstance(source, View)
-            view = source
-            if operand is not None and user is not None:
-                fill = right_aligned(operand, user).start
-                view = View(view.buffer, (1,) * fill + view.shape, (0,) * fill + view.strides,
-                            view.offset)  # fmt: skip
-            place = self.load(view, self.layout.columns(view), view.buffer.dtype)
-        self.known[key] = place
-        return place
-
-    def load(self, extra: View | Number, columns: str, dtype: DType) -> int:
-        self.extras.append(extra)
-        self.kinds.append(Extra(ELEMENTS[dtype], columns))
-        return self.add(_Operation("load", dtype, extra=len(self.extras) - 1))
+        return Layout(shape, None, last, tuple(range(last)))
+    return Layout(shape, last - 1, last, tuple(range(last - 1)))

@@ -251,7 +251,7 @@ class ProductStep:
         self.product = made
         self.ops = _summary(cluster)
         self.scratch = gemm.scratch_bytes(made.spec, made.problem(lambda buffer: (0, 0)))
-        views = [made.a, made.b, *[e for e in made.extras if isinstance(e, View)]]
+        views = [made.a, made.b, *[e for e in made.work.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
         self.writes = {t.buffer for t in made.targets}
 
