@@ -74,14 +74,14 @@ class Cluster:
     Attributes
     ----------
     kind
-        ``loop``, ``matmul``, ``copy``, ``scatter``, ``scan`` or ``reference``. Only the first
-        two grow.
+        ``loop``, ``matmul``, ``attention``, ``copy``, ``scatter``, ``scan`` or ``reference``.
+        Only the first two grow.
     position
         Its place in the order of execution; a cluster reads from earlier ones only.
     region, graph
         The region it belongs to, and that region's body.
     node
-        What a cluster of one node computes (matmul, scatter, scan, reference).
+        What a cluster of one node computes (matmul, attention, scatter, scan, reference).
     extents, reduced
         The domain.
     axes
@@ -94,7 +94,7 @@ class Cluster:
         Operands that are read and not computed here.
     tables
         Stored values read elsewhere than at the member's own place: by gathers (under the
-        gather) and by the product (under its operand).
+        gather), by products and by attention (under their operands).
     stores
         Members that are written, and to where.
     copies

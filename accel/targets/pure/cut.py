@@ -48,7 +48,7 @@ class Partition(Growth):
         self._handlers: dict[str, Callable[[Node], Source | Cluster]] = {
             "movement": self._movement, "pointwise": self._pointwise, "reduce": self._reduce,
             "contraction": self._contraction, "indexed": self._indexed,
-            "creation": self._creation, "opaque": self._scan,
+            "creation": self._creation, "opaque": self._scan, "composite": self._attention,
         }  # fmt: skip
 
     # -- regions ----------------------------------------------------------------------------
@@ -256,6 +256,17 @@ class Partition(Growth):
         cluster.axes[node] = tuple(axes)
         cluster.position = self.next_position()
         return cluster
+
+    def _attention(self, node: Node) -> Source | Cluster:
+        """A composite that was not expanded because kernels compute it whole."""
+        cluster = self.new("attention", node)
+        for operand in node.inputs:
+            cluster.tables[operand] = self.stored(operand)
+        self.note_reads(cluster, cluster.tables.values())
+        like = cluster.tables[node.inputs[0]]
+        target = self.target_like(like, node.type.dtype, node.type.shape, cluster)
+        cluster.stores[node] = target
+        return target
 
     def _indexed(self, node: Node) -> Source | Cluster:
         native = all(n.type.dtype in ELEMENTS for n in node.inputs)

@@ -21,6 +21,7 @@ from ...ir.node import Node
 from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_graph, run_node
+from .attention import native_attention
 from .buffers import plan_arena
 from .clusters import Scalar, Source
 from .cut import Partition
@@ -231,8 +232,8 @@ def _partition(run: Graph) -> tuple[Partition, list[Buffer], list[Buffer]]:
 
 
 def primitives(body: Graph) -> Graph:
-    """A region's body in primitive ops."""
-    return simplify(generate_in_shape(simplify(expand(body))))
+    """A region's body in primitive ops, and composites that have kernels of their own."""
+    return simplify(generate_in_shape(simplify(expand(body, keep=native_attention))))
 
 
 def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:

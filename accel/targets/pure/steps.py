@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ...ir.node import Node
 from . import gemm, threads
+from .attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
 from .emit import (
     emit_nest,
@@ -31,8 +32,8 @@ from .products import Product, product
 from .scan import Scan, scan
 from .views import Buffer, View
 
-__all__ = ["KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep", "ScanStep", "Step",
-           "step_of"]
+__all__ = ["AttentionStep", "KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep",
+           "ScanStep", "Step", "step_of"]  # fmt: skip
 
 #: Base index and byte offset of a buffer in the call's table of pointers.
 Place = Callable[[Buffer], tuple[int, int]]
@@ -73,7 +74,7 @@ class KernelInfo:
     region
         The region it belongs to.
     kind
-        ``loop``, ``matmul``, ``copy``, ``scatter``, ``scan`` or ``reference``.
+        ``loop``, ``matmul``, ``attention``, ``copy``, ``scatter``, ``scan`` or ``reference``.
     ops
         The ops it computes, in order.
     body
@@ -141,6 +142,11 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         return ReferenceStep(cluster)
     if cluster.kind == "matmul":
         return ProductStep(cluster, product(cluster, machine))
+    if cluster.kind == "attention":
+        node = cluster.node
+        assert node is not None
+        operands = [cluster.tables[n] for n in node.inputs]
+        return AttentionStep(cluster, attention(node, operands, cluster.stores[node], machine))
     if cluster.kind == "scan":
         node = cluster.node
         assert node is not None
@@ -289,6 +295,39 @@ class ProductStep:
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
 
+class AttentionStep:
+    """Scaled dot-product attention."""
+
+    scratch = 0
+
+    def __init__(self, cluster: Cluster, made: Attention) -> None:
+        self.cluster = cluster
+        self.attention = made
+        self.reads = {v.buffer for v in made.operands}
+        self.writes = {made.target.buffer}
+
+    def sources(self) -> list[Code]:
+        made = self.attention
+        own = (made.spec.element, made.spec.machine)
+        tiles = _TEXTS.get(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own))
+        return [_TEXTS.get(made.key, "attention", made.text), tiles]
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        made, (kernel, tiles) = self.attention, kernels
+        grain = threads.grain(made.items, made.work)
+        return [Record(kernel, made.arguments(place, tiles.address), made.items, grain=grain)]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        name, source = kernels[0].name, kernels[0].ir
+        ops = _summary(self.cluster)
+        return [KernelInfo(self.cluster.region, "attention", ops, self.attention, name, source)]
+
+
 class ScanStep:
     """A running sum or product."""
 
@@ -354,4 +393,4 @@ class ReferenceStep:
         return [KernelInfo(self.cluster.region, "reference", name, text)]
 
 
-Step = LoopStep | ProductStep | ScanStep | ReferenceStep
+Step = LoopStep | ProductStep | AttentionStep | ScanStep | ReferenceStep

@@ -6,6 +6,7 @@ gives the view that holds it, and makes its cluster write it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ...ir.dtypes import DType
 from ...ir.graph import Graph
 from ...ir.node import Node
+from ...ir.types import Shape
 from .clusters import Cluster, Number, Scalar, Source, leaves, varies
 from .lowering import ELEMENTS
 from .views import Buffer, View, moved
@@ -106,6 +108,15 @@ class Stores:
         made = self.buffer(dtype, size)
         made.writers.append(writer)
         return made.whole(shape)
+
+    def target_like(self, like: View, dtype: DType, shape: Shape, writer: Cluster) -> View:
+        """A fresh buffer of `shape`, its axes but the last in memory in the order of `like`'s."""
+        outer = range(len(shape) - 1)
+        fill = len(shape) - len(like.shape)
+        steps = [0] * fill + list(like.strides)
+        order = (*sorted(outer, key=lambda d: -abs(steps[d]) or -math.inf), len(shape) - 1)
+        made = self.target(dtype, tuple([shape[d] for d in order]), writer)
+        return made.permute(tuple([order.index(d) for d in range(len(shape))]))
 
     def as_view(self, source: Source, shape: tuple[int, ...]) -> View:
         """A source in memory, as `shape`."""

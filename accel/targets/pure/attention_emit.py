@@ -1,0 +1,69 @@
+"""Emission of the attention kernel: softmax(scale * Q Kᵀ + mask) V without its L x S weights.
+
+An item is a block of queries. It takes the keys in blocks: the scores of a block, in scratch
+memory on the stack, become exponentials less the largest score so far, and are summed into
+the result, which is rescaled when a larger one turns up. (M. Milakov, N. Gimelshein: Online
+normalizer calculation for softmax, 2018; T. Dao et al.: FlashAttention, NeurIPS 2022.)
+"""
+
+from __future__ import annotations
+
+import math
+
+from .attention_blocks import Rows
+from .attention_scores import Scores
+from .attention_spec import AttentionSpec
+from .gemm_spec import smaller
+
+__all__ = ["emit_attention"]
+
+QUERY, KEY, VALUE, OUT, MASK = range(5)
+
+
+class _Attention(Scores):
+    def prepare(self) -> None:
+        super().prepare()
+        field = self.arguments.field
+        self.query, self.scores = self.scratch(), self.scratch(self.steps)
+        self.result = self.scratch()
+        self.by_key = self.frame(field(KEY, "row"), field(KEY, "column"))
+        self.by_value = self.frame(field(VALUE, "column"), field(VALUE, "row"))
+
+    def item(self, batch: list[str], rows: Rows) -> None:
+        fn, lanes, field = self.fn, self.lanes, self.arguments.field
+        query, key, value, out = (self.arguments.pointer(n, batch) for n in range(4))
+        key_row, value_row = field(KEY, "row"), field(VALUE, "row")
+        self.see(batch, rows, MASK)
+        source = (query, field(QUERY, "row"), field(QUERY, "column"))
+        self.turn(rows, source, self.width, self.query, self.scale)
+        end = self.keys
+        if self.spec.is_causal:
+            end = smaller(fn, end, fn.integer("add", rows.first, rows.count))
+        start = [(lanes.type, lanes.const(-math.inf))] * self.vectors
+        start += [(lanes.type, lanes.const(0.0))] * self.vectors
+        with fn.loop(0, end, self.steps, start) as block:
+            lines = smaller(fn, fn.integer("sub", end, block.index), self.steps)
+            there = fn.gep(key, fn.integer("mul", block.index, key_row))
+            self.product(self.by_key, self.width, (there, key_row), self.query, self.scores, lines)
+            top, total = block.values[: self.vectors], block.values[self.vectors :]
+            top, total, factor = self.soften(self.scores, block.index, lines, top, total)
+            with fn.when(fn.icmp("ne", block.index, 0)):
+                self.rescale(self.result, self.values, factor)
+            self.accumulate(self.by_value, block.index)
+            there = fn.gep(value, fn.integer("mul", block.index, value_row))
+            columns = (there, field(VALUE, "column"))
+            self.product(self.by_value, lines, columns, self.scores, self.result, self.values)
+            block.next = [*top, *total]
+        total = block.values[self.vectors :]
+        blind = [lanes.cmp("oeq", t, 0.0) for t in total]
+        factor = [lanes.div(1.0, t) for t in total]
+
+        def finish(value: str, vector: int) -> str:
+            return lanes.select(blind[vector], 0.0, lanes.mul(value, factor[vector]))
+
+        self.turn_back(rows, (out, field(OUT, "row")), self.values, self.result, finish)
+
+
+def emit_attention(spec: AttentionSpec, name: str = "attention") -> str:
+    """The attention kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``."""
+    return _Attention(spec, name).text()
