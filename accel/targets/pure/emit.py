@@ -372,7 +372,7 @@ class _SweepWriter:
             i = code[place]
             assert isinstance(i, Reduce)
             reducer = make_reducer(self.fn, i.op, code[i.input].dtype, i.dtype)
-            self.reducers.append((reducer, self._total_width(place)))
+            self.reducers.append((reducer, self._total_width(place, reducer.placed)))
         self.inner = self._at(self.schedule.deepest)
         self.numbered = bool(sweep.saves or sweep.reloads) or any(
             r.placed for r, _ in self.reducers
@@ -385,9 +385,12 @@ class _SweepWriter:
             if self.schedule.depth[p] == depth and p not in self.places
         ]  # fmt: skip
 
-    def _total_width(self, place: int) -> int:
-        """Lanes of a reduction's total: in a row those of the tail, or one register."""
+    def _total_width(self, place: int, placed: bool) -> int:
+        """Lanes of a reduction's total: in a row those of the tail, or one register; of places
+        one."""
         if self.schedule.kind == "row":
+            if placed:
+                return 1
             return min(self.emitter.width, self.schedule.native_lanes(self.emitter.machine))
         return self.values.width if self.schedule.is_vector(place) else 1
 

@@ -10,7 +10,7 @@ rows a call computes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
@@ -61,7 +61,10 @@ class Reducer(ABC):
 
     def types(self, width: int, total: bool) -> list[str]:
         """The LLVM types of a state."""
-        return [self._lanes(d, width).type for d in (self.total if total else self.inner)]
+        return [self._lanes(d, width).type for d in self._dtypes(total)]
+
+    def _dtypes(self, total: bool) -> tuple[DType, ...]:
+        return self.total if total else self.inner
 
     def _lanes(self, dtype: DType, width: int) -> Lanes:
         return Lanes(self.fn, ELEMENTS[dtype], width)
@@ -69,6 +72,7 @@ class Reducer(ABC):
     @abstractmethod
     def identity(self, width: int, total: bool) -> State:
         """The state of no elements."""
+
     def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
         """The inner state with `value` (of the source dtype) taken in where `mask` holds;
         `place` are the elements' numbers in the block (int32 lanes)."""
@@ -88,6 +92,7 @@ class Reducer(ABC):
     @abstractmethod
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
         """Both states as one, `a` holding the earlier elements where that matters."""
+
     def widened(self, width: int, state: State, first: str) -> State:
         """An inner state as a total; `first` is the number of the block's first element."""
         del first
@@ -102,19 +107,12 @@ class Reducer(ABC):
             return [self.fn.op(f"insertelement {t} {i}, {e} {v}, i64 0") for i, t, e, v in held]
         while width > to:
             half = width // 2
-            low = self._part(state, width, range(half), total)
-            high = self._part(state, width, range(half, width), total)
+            lanes = [self._lanes(d, width) for d in self._dtypes(total)]
+            pairs = list(zip(lanes, state, strict=True))
+            low = [_lanes_of(n, v, range(half)) for n, v in pairs]
+            high = [_lanes_of(n, v, range(half, width)) for n, v in pairs]
             state, width = self.merge(half, low, high, total), half
         return state
-
-    def _part(self, state: State, width: int, lanes: Sequence[int], total: bool) -> State:
-        types = self.types(width, total)
-        if len(lanes) == 1:
-            return [self.fn.op(f"extractelement {t} {v}, i64 {lanes[0]}")
-                    for t, v in zip(types, state, strict=True)]  # fmt: skip
-        order = ", ".join(f"i32 {k}" for k in lanes)
-        return [self.fn.op(f"shufflevector {t} {v}, {t} poison, <{len(lanes)} x i32> <{order}>")
-                for t, v in zip(types, state, strict=True)]  # fmt: skip
 
     def result(self, width: int, state: State, count: str) -> str:
         """The value of a total over `count` elements (an i64)."""
@@ -160,15 +158,47 @@ class _Logical(Reducer):
 
 
 class _Extremum(Reducer):
-    """amax and amin; NaN wins."""
+    """amax and amin; NaN wins. Within a block floats keep the extreme number and, apart from
+    it, a NaN if there was one: an instruction or two each, where both in one take four."""
+
+    def __init__(self, fn: Function, op: str, source: DType, dtype: DType) -> None:
+        super().__init__(fn, op, source, dtype)
+        if dtype.kind == "f":
+            self.inner = (dtype, dtype)
 
     def identity(self, width: int, total: bool) -> State:
-        return [_worst(self._lanes(self.dtype, width), self.dtype, self.op)]
+        lanes = self._lanes(self.dtype, width)
+        state = [_worst(lanes, self.dtype, self.op), lanes.const(0)]
+        return state[: len(self._dtypes(total))]
+
+    def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
+        lanes = self._lanes(self.dtype, width)
+        value = self.prepared(Site(self.fn, width), value)
+        if mask is not None:
+            value = lanes.select(mask, value, self.identity(width, True)[0])
+        return self.merge(width, state, [value] * len(state), False)
 
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
-        site = Site(self.fn, width)
-        pick = greater if self.op == "amax" else lesser
-        return [pick(site, self.dtype, a[0], b[0])]
+        if len(a) == 1:
+            pick = greater if self.op == "amax" else lesser
+            return [pick(Site(self.fn, width), self.dtype, a[0], b[0])]
+        lanes = self._lanes(self.dtype, width)
+        beats = lanes.cmp(_beats(self.op), b[0], a[0])
+        return [lanes.select(beats, b[0], a[0]), _nan(lanes, b[1], a[1])]
+
+    def widened(self, width: int, state: State, first: str) -> State:
+        del first
+        return state if len(state) == 1 else [_nan(self._lanes(self.dtype, width), *state[::-1])]
+
+
+def _beats(op: str) -> str:
+    """The predicate by which one float beats another; NaN does not."""
+    return "ogt" if op in ("amax", "argmax") else "olt"
+
+
+def _nan(lanes: Lanes, value: str, otherwise: str) -> str:
+    """`value` where it is NaN."""
+    return lanes.select(lanes.cmp("uno", value, value), value, otherwise)
 
 
 def _worst(lanes: Lanes, dtype: DType, op: str) -> str:
@@ -186,7 +216,8 @@ class _Place(Reducer):
 
     The state is (value, place). Place -1 says that nothing has beaten the worst number there
     is; if nothing does, the first element holds it. Within a block the place is counted from
-    its start, in 32 bits.
+    its start, in 32 bits, and floats keep the first NaN's place apart: so a step waits for one
+    comparison only.
     """
 
     blocked = True
@@ -195,52 +226,94 @@ class _Place(Reducer):
     def __init__(self, fn: Function, op: str, source: DType, dtype: DType) -> None:
         super().__init__(fn, op, source, dtype)
         held = dtypes.uint8 if source.kind == "b" else source
-        self.inner = (held, dtypes.int32)
+        # -1 is the greatest of the unsigned places, so that the least of two is the first.
+        self.inner = (held, dtypes.uint32, dtypes.uint32)[: 3 if source.kind == "f" else 2]
         self.total = (held, dtypes.int64)
 
     def identity(self, width: int, total: bool) -> State:
         value = _worst(self._lanes(self.inner[0], width), self.inner[0], self.op)
-        return [value, self._places(width, total).const(-1)]
+        none = self._places(width, total).const(-1)
+        return [value, none] if total else [value, *[none] * (len(self.inner) - 1)]
 
     def _places(self, width: int, total: bool) -> Lanes:
         return self._lanes((self.total if total else self.inner)[1], width)
 
-    def widened(self, width: int, state: State, first: str) -> State:
-        value, place = super().widened(width, state, first)
-        places = self._places(width, True)
-        moved = places.add(place, places.splat(first))
-        return [value, places.select(places.cmp("slt", place, 0), -1, moved)]
-
     def step(self, width: int, state: State, value: str, place: str, mask: str | None) -> State:
-        value = self.prepared(Site(self.fn, width), value)
         numbers, places = self._lanes(self.inner[0], width), self._places(width, False)
-        # Places grow, so that of ties the one in the state comes first.
-        better = self._better(width, state[0], value)
+        value = self.prepared(Site(self.fn, width), value)
         if mask is not None:
-            better = numbers.mask_op("and", better, mask)
-        return [numbers.select(better, value, state[0]), places.select(better, place, state[1])]
+            value = numbers.select(mask, value, self.identity(width, False)[0])
+        # Places grow, so that of ties the one in the state comes first.
+        better = self._better(numbers, value, state[0])
+        found = [numbers.select(better, value, state[0]), places.select(better, place, state[1])]
+        if numbers.is_float:
+            nan = places.select(numbers.cmp("uno", value, value), place, -1)
+            found.append(places.intrinsic("umin", state[2], nan))
+        return found
+
+    def folded(self, state: State, width: int, to: int, total: bool) -> State:
+        """By the value first: then the least place among the lanes that hold it."""
+        if total or width <= to:
+            return super().folded(state, width, to, total)
+        numbers, places = self._lanes(self.inner[0], width), self._places(width, False)
+        best = _halved(numbers, state[0], lambda n, a, b: n.select(self._better(n, b, a), b, a))
+        holds = numbers.cmp("oeq" if numbers.is_float else "eq", state[0], numbers.splat(best))
+        held = places.select(holds, state[1], -1)
+        return [best, *(
+            _halved(places, p, lambda n, a, b: n.intrinsic("umin", a, b))
+            for p in (held, *state[2:])
+        )]  # fmt: skip
+
+    def widened(self, width: int, state: State, first: str) -> State:
+        numbers, places = self._lanes(self.inner[0], width), self._places(width, False)
+        value, place = state[:2]
+        if len(state) == 3:
+            none = places.cmp("eq", state[2], -1)
+            value = numbers.select(none, value, float("nan"))
+            place = places.select(none, place, state[2])
+        none, wide = places.cmp("eq", place, -1), self._places(width, True)
+        moved = wide.add(wide.convert("zext", place, places), wide.splat(first))
+        return [value, wide.select(none, -1, moved)]
 
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
-        numbers, places = self._lanes(self.inner[0], width), self._places(width, total)
-        tie = numbers.cmp("oeq" if numbers.is_float else "eq", a[0], b[0])
+        assert total  # inner states are folded to one lane, or hold one element a lane
+        numbers, places = self._lanes(self.total[0], width), self._places(width, True)
+        better = self._better(numbers, b[0], a[0])
         if numbers.is_float:
-            nans = (numbers.cmp("uno", v[0], v[0]) for v in (a, b))
-            tie = numbers.mask_op("or", tie, numbers.mask_op("and", *nans))
-        before = numbers.mask_op("and", tie, places.cmp("slt", b[1], a[1]))
-        better = numbers.mask_op("or", self._better(width, a[0], b[0]), before)
+            ordered = numbers.cmp("ord", a[0], a[0])
+            nan = numbers.cmp("uno", b[0], b[0])
+            better = numbers.mask_op("or", better, numbers.mask_op("and", nan, ordered))
         return [numbers.select(better, b[0], a[0]), places.select(better, b[1], a[1])]
 
-    def _better(self, width: int, held: str, value: str) -> str:
-        """Where `value` beats the held one whatever their order."""
-        lanes, dtype = self._lanes(self.inner[0], width), self.inner[0]
-        stem = "gt" if self.op == "argmax" else "lt"
-        if dtype.kind != "f":
-            return lanes.cmp(("s" if dtype.kind == "i" else "u") + stem, value, held)
-        beats = lanes.cmp("u" + stem, value, held)  # or either is NaN
-        return lanes.mask_op("and", beats, lanes.cmp("ord", held, held))
+    def _better(self, numbers: Lanes, value: str, held: str) -> str:
+        """Where `value` beats the held one; NaN does not."""
+        if numbers.is_float:
+            return numbers.cmp(_beats(self.op), value, held)
+        sign = "s" if self.inner[0].kind == "i" else "u"
+        return numbers.cmp(sign + _beats(self.op)[1:], value, held)
 
     def result(self, width: int, state: State, count: str) -> str:
         del count
         places = self._lanes(dtypes.int64, width)
         place = places.select(places.cmp("slt", state[1], 0), 0, state[1])
         return cast(Site(self.fn, width), place, dtypes.int64, self.dtype)
+
+
+def _halved(lanes: Lanes, value: str, join: Callable[[Lanes, str, str], str]) -> str:
+    """All lanes joined to one, the lower half with the upper."""
+    while lanes.width > 1:
+        half = Lanes(lanes.fn, lanes.element, lanes.width // 2)
+        low = _lanes_of(lanes, value, range(half.width))
+        high = _lanes_of(lanes, value, range(half.width, lanes.width))
+        lanes, value = half, join(half, low, high)
+    return value
+
+
+def _lanes_of(lanes: Lanes, value: str, chosen: Sequence[int]) -> str:
+    """The chosen lanes of a vector; one alone is a scalar."""
+    if len(chosen) == 1:
+        return lanes.fn.op(f"extractelement {lanes.type} {value}, i64 {chosen[0]}")
+    order = ", ".join(f"i32 {k}" for k in chosen)
+    return lanes.fn.op(
+        f"shufflevector {lanes.type} {value}, {lanes.type} poison, <{len(chosen)} x i32> <{order}>"
+    )
