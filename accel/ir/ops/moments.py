@@ -157,13 +157,19 @@ register(Op(
     doc="The logarithm of the sum of exponentials over axes, without overflow; -inf over none.",
 ))  # fmt: skip
 
+
+def _count_expand(b: Builder, x: Node, *, axis: Shape, keepdims: bool) -> Node:
+    truth = x if x.type.dtype is BOOL else b.ne(x, 0)
+    return b.sum(truth, axis=axis, keepdims=keepdims)
+
+
 register(Op(
     name="count_nonzero", form="composite", category="reduction", arity=(1, 1),
     attrs=REDUCTION, prepare=prepare_reduction("count_nonzero"), infer=infer_as(dtypes.int64),
     reference=lambda x, *, axis, keepdims: np.asarray(
         (x != 0).sum(axis=axis, keepdims=keepdims, dtype=np.int64)
     ),
-    expand=lambda b, x, *, axis, keepdims: b.sum(b.ne(x, 0), axis=axis, keepdims=keepdims),
+    expand=_count_expand,
     exact=True, discontinuous=True, samples=reduction_samples((F32, I32, BOOL, F16)),
     error_samples=reduction_errors, doc="How many elements over the axes are not zero.",
 ))  # fmt: skip

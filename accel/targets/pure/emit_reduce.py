@@ -18,7 +18,7 @@ from .llvm_text import Function, Lanes
 from .lowering import greater, lesser
 from .site import ELEMENTS, Site, cast
 
-__all__ = ["Reducer", "make_reducer"]
+__all__ = ["Reducer", "addend", "make_reducer"]
 
 State = list[str]
 
@@ -120,12 +120,24 @@ class Reducer(ABC):
         return cast(Site(self.fn, width), state[0], self.total[0], self.dtype)
 
 
+def addend(source: DType, dtype: DType) -> DType:
+    """In what a sum of `source` with result `dtype` adds up the elements of a block. Small
+    integers take few bits: a lane has at most 2,048 of them in a block."""
+    if dtype.kind not in "iu" or dtype.itemsize < 8 or source.kind not in "biu":
+        return dtype
+    if source.kind == "b":
+        return dtypes.uint16
+    return (dtypes.int32 if source.kind == "i" else dtypes.uint32) if source.itemsize < 4 else dtype
+
+
 class _Arithmetic(Reducer):
     """Sums, means and products. Float products are taken in float64, for their range."""
 
     def __init__(self, fn: Function, op: str, source: DType, dtype: DType) -> None:
         super().__init__(fn, op, source, dtype)
-        self.blocked = dtype.kind == "f" and op != "prod"
+        if op == "sum":
+            self.inner = (addend(source, dtype),)
+        self.blocked = (dtype.kind == "f" or self.inner != self.total) and op != "prod"
         if dtype is dtypes.float32:
             self.total = (dtypes.float64,)
             self.inner = self.total if op == "prod" else self.inner
@@ -155,6 +167,14 @@ class _Logical(Reducer):
     def merge(self, width: int, a: State, b: State, total: bool) -> State:
         lanes = self._lanes(dtypes.bool_, width)
         return [lanes.mask_op("or" if self.op == "any" else "and", a[0], b[0])]
+
+    def folded(self, state: State, width: int, to: int, total: bool) -> State:
+        if width == 1 or to > 1:
+            return super().folded(state, width, to, total)
+        lanes = self._lanes(dtypes.bool_, width)
+        bits = self.fn.op(f"bitcast {lanes.type} {state[0]} to i{width}")
+        test = "ne" if self.op == "any" else "eq"
+        return [self.fn.op(f"icmp {test} i{width} {bits}, {0 if self.op == 'any' else -1}")]
 
 
 class _Extremum(Reducer):

@@ -27,6 +27,7 @@ import functools
 from dataclasses import dataclass
 
 from . import vecmath
+from .emit_reduce import addend
 from .jit import Machine
 from .nest import (
     Access,
@@ -274,10 +275,12 @@ class Schedule:
                       if self.is_vector(p) or isinstance(i, Reduce)), default=8)  # fmt: skip
         return machine.lanes(widest)
 
-    @staticmethod
-    def _lane_bytes(i: Instruction) -> int:
-        if isinstance(i, Reduce) and "arg" in i.op:
-            return 4
+    def _lane_bytes(self, i: Instruction) -> int:
+        if isinstance(i, Reduce):
+            if "arg" in i.op:
+                return 4
+            if i.op == "sum":
+                return addend(self.nest.instructions[i.input].dtype, i.dtype).itemsize
         return 8 if isinstance(i, (Iota, Gather)) else i.dtype.itemsize
 
     def widths(self, machine: Machine) -> tuple[int, ...]:
@@ -294,7 +297,7 @@ class Schedule:
         registers = 4 if self.work <= 400 else 2 if self.work <= LONG else 1
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
-        wide = min(64, native * registers)
+        wide = min(64 if self.kind == "column" else 256, native * registers)
         if machine.has_masks:
             return (native,) if self.work > LONG else (wide, native)
         return tuple(sorted({wide, native, 1}, reverse=True))
