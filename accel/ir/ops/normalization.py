@@ -40,8 +40,8 @@ def _shifted(b: Builder, x: Node, axis: int) -> tuple[Node, Node, Node]:
 def _softmax_expand(b: Builder, x: Node, *, axis: int) -> Node:
     if x.type.size == 0:
         return x
-    _, power, total = _shifted(b, x, axis)
-    return b.cast(b.div(power, total), x.type.dtype)
+    _, power, total = _shifted(b, x, axis)  # a total is at least 1, or NaN
+    return b.cast(b.mul(power, b.reciprocal(total)), x.type.dtype)
 
 
 def _log_softmax_expand(b: Builder, x: Node, *, axis: int) -> Node:
