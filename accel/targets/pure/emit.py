@@ -15,6 +15,7 @@ values computed once), rows, sweeps with a wide main loop and a masked or scalar
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -146,7 +147,7 @@ class _Emitter:
         self.values.status = status
         self.values.place_tiles(self.width, self.machine.vector_bytes)
         if self.schedule.panelled:
-            self._place_totals()
+            self._place_panel()
         with fn.when(fn.icmp("slt", "%begin", "%end")):
             self.values.prologue(self.widths)
             self._refuse_empty_sizes()
@@ -225,57 +226,102 @@ class _Emitter:
             begin = whole
 
     # -- panels ---------------------------------------------------------------------------
-    def _place_totals(self) -> None:
-        """Room on the stack for the totals of a panel."""
-        writer = _SweepWriter(self, self.schedule.sweeps[0])
-        sizes = [ELEMENT_BYTES[ELEMENTS[d]] for r, _ in writer.reducers for d in r.total]
+    def _place_panel(self) -> None:
+        """Room on the stack for the totals of a panel's sweep, and for what later ones need."""
+        writers = [_SweepWriter(self, sweep) for sweep in self.schedule.sweeps]
+        sizes = [[ELEMENT_BYTES[ELEMENTS[d]] for r, _ in w.reducers for d in r.total] for w in writers]
         self.totals = [
-            (self.fn.op(f"alloca [{PANEL * size} x i8], align 64"), size) for size in sizes
+            (self._room(max(same)), max(same)) for same in itertools.zip_longest(*sizes, fillvalue=1)
         ]
+        code = self.nest.instructions
+        self.kept = {p: (self._room(code[p].dtype.itemsize), code[p].dtype.itemsize)
+                     for p in self.schedule.kept}  # fmt: skip
+
+    def _room(self, size: int) -> str:
+        return self.fn.op(f"alloca [{PANEL * size} x i8], align 64")
 
     def _panel(self, begin: str, end: str) -> None:
-        """Reductions of the lanes from `begin` to `end`, a few rows at a time."""
-        fn, values = self.fn, self.values
-        sweep, dim = self.schedule.sweeps[0], self.schedule.swept[0]
-        extent = values.extent[dim]
+        """The lanes from `begin` to `end`, a few rows at a time."""
+        fn, (dim,) = self.fn, self.schedule.swept
+        extent = self.values.extent[dim]
+        few, panel, done = (fn.label(stem) for stem in ("few", "panel", "added"))
+        fn.cond_br(fn.icmp("sle", extent, PANEL_ROWS), few, panel)
+        fn.block(few)
+        self._strips(begin, end, lambda at: self._row())
+        fn.br(done)
+        fn.block(panel)
+        for number in range(len(self.schedule.sweeps)):
+            self._panel_sweep(number, begin, end)
+        fn.br(done)
+        fn.block(done)
+
+    def _panel_sweep(self, number: int, begin: str, end: str) -> None:
+        """One sweep over the rows of a panel."""
+        fn, sweep, (dim,) = self.fn, self.schedule.sweeps[number], self.schedule.swept
+        extent = self.values.extent[dim]
+
+        def start(at: str) -> _SweepWriter:
+            self._at_depth(1, 0)
+            self._recall(number, fn.integer("sub", at, begin))
+            return _SweepWriter(self, sweep)
 
         def clear(at: str) -> None:
             writer = _SweepWriter(self, sweep)
-            self._keep(writer, [r.identity(w, True) for r, w in writer.reducers], begin, at)
+            totals = [r.identity(w, True) for r, w in writer.reducers]
+            self._hold(writer, totals, fn.integer("sub", at, begin))
 
         def add(at: str) -> None:
-            self._at_depth(1, 0)
-            writer = _SweepWriter(self, sweep)
-            totals = self._kept(writer, begin, at)
-            self._keep(writer, writer.rows(dim, chunk.index, stop, totals), begin, at)
+            writer = start(at)
+            lane = fn.integer("sub", at, begin)
+            totals = writer.rows(dim, chunk.index, stop, self._held(writer, lane))
+            self._hold(writer, totals, lane)
 
         def finish(at: str) -> None:
-            self._at_depth(1, 0)
-            writer = _SweepWriter(self, sweep)
-            writer.finish(self._kept(writer, begin, at), extent)
-            self._at_depth(1, 1)
+            writer = start(at)
+            lane = fn.integer("sub", at, begin)
+            writer.finish(self._held(writer, lane), extent)
+            self._at_depth(1, number + 1)
+            self._keep(number + 1, lane)
 
-        self._strips(begin, end, clear)
-        with fn.loop(0, extent, PANEL_ROWS) as chunk:
-            stop = fn.integer("add", chunk.index, PANEL_ROWS)
-            stop = fn.call("i64", "llvm.smin.i64", ("i64", stop), ("i64", extent))
-            self._strips(begin, end, add)
+        if sweep.body:
+            self._strips(begin, end, clear)
+            with fn.loop(0, extent, PANEL_ROWS) as chunk:
+                stop = fn.integer("add", chunk.index, PANEL_ROWS)
+                stop = fn.call("i64", "llvm.smin.i64", ("i64", stop), ("i64", extent))
+                self._strips(begin, end, add)
         self._strips(begin, end, finish)
 
-    def _slots_of(self, writer: _SweepWriter, begin: str, at: str) -> list[tuple[str, str, int]]:
-        """(type, pointer, alignment) of the totals of the strip at `at`."""
-        lane = self.fn.integer("sub", at, begin)
-        types = [t for r, w in writer.reducers for t in r.types(w, True)]
-        return [(t, self.fn.gep(p, self.fn.integer("mul", lane, size)), size)
-                for t, (p, size) in zip(types, self.totals, strict=True)]  # fmt: skip
+    def _keep(self, phase: int, lane: str) -> None:
+        """Put on the stack what has been computed for `phase` and is needed behind it."""
+        for place, (room, size) in self.kept.items():
+            if self._given(place) == phase:
+                at = self.fn.gep(room, self.fn.integer("mul", lane, size))
+                self.values.save(place, at)
 
-    def _keep(self, writer: _SweepWriter, totals: list[list[str]], begin: str, at: str) -> None:
-        slots = self._slots_of(writer, begin, at)
+    def _recall(self, phase: int, lane: str) -> None:
+        """Name the values that have been kept up to `phase`."""
+        for place, (room, size) in self.kept.items():
+            if self._given(place) <= phase:
+                self.values.reload(place, self.fn.gep(room, self.fn.integer("mul", lane, size)))
+
+    def _given(self, place: int) -> int:
+        """The phase from which on a value can be used."""
+        return self.schedule.phase[place] + isinstance(self.nest.instructions[place], Reduce)
+
+    def _slots_of(self, writer: _SweepWriter, lane: str) -> list[tuple[str, str, int]]:
+        """(type, pointer, alignment) of the totals from a lane of the panel on."""
+        types = [(t, ELEMENT_BYTES[ELEMENTS[d]]) for r, w in writer.reducers
+                 for t, d in zip(r.types(w, True), r.total, strict=True)]  # fmt: skip
+        return [(t, self.fn.gep(room, self.fn.integer("mul", lane, size)), own)
+                for (t, own), (room, size) in zip(types, self.totals, strict=False)]  # fmt: skip
+
+    def _hold(self, writer: _SweepWriter, totals: list[list[str]], lane: str) -> None:
+        slots = self._slots_of(writer, lane)
         for (type_, pointer, size), total in zip(slots, _flat(totals), strict=True):
             self.fn.store(type_, total, pointer, size)
 
-    def _kept(self, writer: _SweepWriter, begin: str, at: str) -> list[list[str]]:
-        slots = self._slots_of(writer, begin, at)
+    def _held(self, writer: _SweepWriter, lane: str) -> list[list[str]]:
+        slots = self._slots_of(writer, lane)
         return writer.unflat([self.fn.load(t, p, size) for t, p, size in slots], True)
 
     # -- tiles ----------------------------------------------------------------------------
@@ -517,10 +563,10 @@ class _SweepWriter:
             values.enter(dim, index)
             values.number = self._linear(dim, index)
             for place in self.sweep.reloads:
-                values.reload(place)
+                values.reload(place, values.stash(place))
             self.emitter.write_all(self.inner)
             for place in self.sweep.saves:
-                values.save(place)
+                values.save(place, values.stash(place))
             yield
 
     def _step(

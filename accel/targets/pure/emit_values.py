@@ -263,17 +263,22 @@ class Values:
         else:
             lanes.store(value, pointer)
 
-    def save(self, place: int) -> None:
-        """Stash a value for later sweeps of the row."""
-        dtype = self.nest.instructions[place].dtype
-        self._write(dtype, self.width, self.get(place, self.width), self._stash(place), None)
+    def save(self, place: int, pointer: str) -> None:
+        """Store a value, to be used elsewhere than here."""
+        dtype, width = self._held(place)
+        self._write(dtype, width, self.get(place, width), pointer, None)
 
-    def reload(self, place: int) -> None:
-        """Read a stashed value."""
-        dtype = self.nest.instructions[place].dtype
-        self.define(place, self.width, self._read(dtype, self.width, self._stash(place), None))
+    def reload(self, place: int, pointer: str) -> None:
+        """Read a value that has been saved."""
+        dtype, width = self._held(place)
+        self.define(place, width, self._read(dtype, width, pointer, None))
 
-    def _stash(self, place: int) -> str:
+    def _held(self, place: int) -> tuple[DType, int]:
+        width = self.width if self.schedule.is_vector(place) else 1
+        return self.nest.instructions[place].dtype, width
+
+    def stash(self, place: int) -> str:
+        """Where the scratch memory holds a value at this point of the sweep."""
         number = self.number
         if self.schedule.kind == "column":
             number = self.fn.integer("mul", number, self.width)

@@ -10,14 +10,15 @@ are decoded from the number of the work item, a row. Three kinds of nest follow:
   strip; such operands are transposed through small *tiles*.
 - ``row``: the last dimension is reduced; lanes run along the sweep and are folded at its end.
 - ``column``: the last dimension is kept; a work item is a block of lanes of it, each lane
-  with an accumulator of its own. Where one sweep over one dimension is all, the block is a
-  *panel* of many registers: a few rows of it are added at a time, so that memory is read in
-  long stretches, and the totals wait on the stack.
+  with an accumulator of its own. Where one dimension is reduced, the block is a *panel* of many
+  registers: a few rows of it are added at a time, so that memory is read in long stretches, and
+  what belongs to a column (totals, results) waits on the stack. Few rows in all need no panel.
 
 Every value has a *depth*: 0, once a call; 1, once a row; 2 + k, in the k-th swept loop. And a
 *phase*: the first sweep in which it can be computed, counted by the reductions it needs. A
 sweep computes what its reductions and stores need; values of earlier sweeps are computed once
-more when that is cheap, else they are *stashed* in scratch memory by the earlier sweep.
+more when that is cheap or in panels, else they are *stashed* in scratch memory by the earlier
+sweep.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ __all__ = ["PANEL", "PANEL_ROWS", "TILE_ROWS", "Schedule", "Sweep", "normalised"
 BLOCK = 2048
 #: Lanes of a panel, and the rows of it that are added at a time.
 PANEL, PANEL_ROWS = 1024, 16
-#: Reductions of a panel at most: their totals share the first-level cache.
-PANEL_TOTALS = 8
+#: Values on the stack a panel at most: they share the first-level cache.
+PANEL_VALUES = 8
 #: Rows of a tile.
 TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
@@ -149,12 +150,26 @@ class Schedule:
     def deepest(self) -> int:
         return 1 + len(self.swept)
 
-    @property
+    @functools.cached_property
     def panelled(self) -> bool:
         """Whether work items are panels: see the module's documentation."""
-        simple = len(self.sweeps) == 1 and len(self.swept) == 1 and not self.stash
+        if self.kind != "column" or len(self.swept) > 1 or self.serial:
+            return False
         totals = sum(isinstance(i, Reduce) for i in self.nest.instructions)
-        return self.kind == "column" and simple and totals <= PANEL_TOTALS and not self.serial
+        return totals + len(self.kept) <= PANEL_VALUES
+
+    @functools.cached_property
+    def kept(self) -> tuple[int, ...]:
+        """The values of a row that sweeps behind the one that gives them need."""
+        code = self.nest.instructions
+        found = set()
+        for user, i in enumerate(code):
+            for place in operands_of(i):
+                given = self.phase[place] + isinstance(code[place], Reduce)
+                late = self.depth[user] > 1 or self.phase[user] > given
+                if given > 0 and late and not self.in_sweep(place):
+                    found.add(place)
+        return tuple(sorted(found))
 
     def column_lanes(self, machine: Machine) -> int:
         """Lanes of a work item of kind ``column``."""
@@ -239,7 +254,7 @@ class Schedule:
                 continue
             known = any(place in b for b in earlier)
             vector = self.last in self.dims[place] and self.depth[place] == self.deepest
-            if known and self.heavy[place] and vector:
+            if known and self.heavy[place] and vector and not self.panelled:
                 reload.add(place)
                 continue
             body.add(place)
