@@ -420,6 +420,7 @@ class _SweepWriter:
             reducer = make_reducer(self.fn, i.op, code[i.input].dtype, i.dtype)
             self.reducers.append((reducer, self._total_width(place, reducer.placed)))
         self.inner = self._at(self.schedule.deepest)
+        self.ahead = False
         self.numbered = bool(sweep.saves or sweep.reloads) or any(
             r.placed for r, _ in self.reducers
         )
@@ -465,6 +466,8 @@ class _SweepWriter:
 
     def rows(self, dim: int, low: str, high: str, totals: list[list[str]]) -> list[list[str]]:
         """Some rows of a panel, added to `totals`."""
+        # Beside long work too few loads are under way to hide the memory's latency.
+        self.ahead = any(self.schedule.heavy[p] for p in self.inner)
         with self.values.scope():
             self.values.spread(self.inner)
             return self._block(dim, low, high, 1, False, totals)
@@ -564,6 +567,8 @@ class _SweepWriter:
             values.number = self._linear(dim, index)
             for place in self.sweep.reloads:
                 values.reload(place, values.stash(place))
+            if self.ahead:
+                values.prefetch(self.inner)
             self.emitter.write_all(self.inner)
             for place in self.sweep.saves:
                 values.save(place, values.stash(place))

@@ -31,6 +31,9 @@ from .site import ELEMENTS, Application, Site, cast
 
 __all__ = ["Values"]
 
+#: Bytes of a line of the caches.
+LINE = 64
+
 
 class Values:
     """Names of values, and the accesses and instructions that make them.
@@ -228,6 +231,17 @@ class Values:
         if self.mask is not None:
             offsets = Lanes(self.fn, "i64", width).select(self.mask, offsets, 0)
         return self.fn.op(f"getelementptr i8, ptr {pointer}, <{width} x i64> {offsets}")
+
+    def prefetch(self, places: Sequence[int]) -> None:
+        """Ask for the elements that the loads among `places` read in the next lanes."""
+        for place in places:
+            i = self.nest.instructions[place]
+            if isinstance(i, Load) and self.nest.accesses[i.access].lane_class == "1":
+                size = self.width * i.dtype.itemsize
+                for line in range(size, 2 * size, LINE):
+                    at = self.fn.gep(self._pointers[i.access], line)
+                    self.fn.call("void", "llvm.prefetch.p0", ("ptr", at),
+                                 ("i32", "0"), ("i32", "3"), ("i32", "1"))  # fmt: skip
 
     def _read(self, dtype: DType, width: int, pointer: str, offsets: str | None) -> str:
         lanes = self._memory(dtype, width)
