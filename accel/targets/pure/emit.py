@@ -229,10 +229,11 @@ class _Emitter:
     def _place_panel(self) -> None:
         """Room on the stack for the totals of a panel's sweep, and for what later ones need."""
         writers = [_SweepWriter(self, sweep) for sweep in self.schedule.sweeps]
-        sizes = [[ELEMENT_BYTES[ELEMENTS[d]] for r, _ in w.reducers for d in r.total] for w in writers]
-        self.totals = [
-            (self._room(max(same)), max(same)) for same in itertools.zip_longest(*sizes, fillvalue=1)
+        sizes = [
+            [ELEMENT_BYTES[ELEMENTS[d]] for r, _ in w.reducers for d in r.total] for w in writers
         ]
+        most = [max(same) for same in itertools.zip_longest(*sizes, fillvalue=1)]
+        self.totals = [(self._room(size), size) for size in most]
         code = self.nest.instructions
         self.kept = {p: (self._room(code[p].dtype.itemsize), code[p].dtype.itemsize)
                      for p in self.schedule.kept}  # fmt: skip
