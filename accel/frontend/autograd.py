@@ -270,13 +270,13 @@ def _lower_flags(roots: Sequence[Value], arguments: Sequence[_Argument]) -> None
     for argument in arguments:
         for alias, original in zip(argument.aliases, argument.originals, strict=False):
             if not original.requires_grad:
-                alias.requires_grad = False
+                alias.set_requires_grad(False)
                 ours.add(alias)
     if not ours:
         return
     for value in topological(roots, lambda v: v in ours or not v.requires_grad):
         if value.inputs and value.owner is None and value.requires_grad:
-            value.requires_grad = any(i.requires_grad for i in value.inputs)
+            value.set_requires_grad(any(i.requires_grad for i in value.inputs))
 
 
 def value_and_grad(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AccelError, ArgumentError
@@ -15,13 +14,14 @@ from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
 from .plans import Plan, PlanCache, describe
-from .values import Lowering, Value, hide_frames, leaked, topological
+from .recipes import forget_recipes, limit_trees
+from .values import ALIAS, Lowering, Step, Value, hide_frames, leaked
 
 if TYPE_CHECKING:
     from ..runtime.executable import Executable
 
-__all__ = ["PLANS", "evaluate", "executable_of", "get_record_limit", "note_recorded",
-           "set_record_limit", "to_host"]  # fmt: skip
+__all__ = ["PLANS", "evaluate", "evaluate_one", "executable_of", "get_record_limit",
+           "note_recorded", "set_record_limit", "to_host"]  # fmt: skip
 
 #: The executables of lazy code.
 PLANS = PlanCache(512)
@@ -40,29 +40,132 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
     if not pending:
         return
     state = state or runtime_state.current()
-    order = topological(pending, _is_computed)
+    if len(pending) == 1:
+        evaluate_one(pending[0], state)
+    else:
+        _evaluate(pending, state)
+
+
+def evaluate_one(value: Value, state: runtime_state.State) -> None:
+    """Compute `value`: at once where its recipe was evaluated before, and all of it is new."""
+    form = value.form
+    if form is None or form[0].opaque or not _is_tree(value, form):
+        _evaluate([value], state)
+        return
+    recipe, leaves = form
+    plan = recipe.plan
+    if plan is not None:
+        run = plan.run  # before the look at `settings`: see `Plan.drop`
+        if plan.settings is state.compile_key:
+            _run_tree(value, plan, run, leaves)
+            return
+    recipe.plan = _evaluate([value], state, leaves)
+
+
+def _run_tree(value: Value, plan: Plan, run: Callable[..., Any], leaves: tuple[Any, ...]) -> None:
+    try:
+        outputs = run(*leaves)
+    except Exception as error:
+        raise hide_frames(_blame(error, plan, walk([value]))) from error.__cause__
+    STATISTICS.add(cache_hits=1)
+    data = outputs[plan.results[0][0]]
+    value.form = (plan.leaf, (data,))
+    value.data = data
+    value.step, value.inputs = None, ()
+
+
+def _is_tree(value: Value, form: Any) -> bool:
+    """Whether the recorded work under `value` is what its recipe says, and nobody else's.
+
+    So all leaves differ, and no inner Value was computed since, is shared or still held.
+    """
+    recipe, leaves = form
+    if recipe.requires_grad or len(set(map(id, leaves))) != len(leaves):
+        return False
+    return not recipe.pending or _is_private(value, _ALONE)
+
+
+def _is_private(value: Value, alone: int) -> bool:
+    """Whether all recorded Values under `value` are referred to just once."""
+    reached = [value]
+    for user in reached:
+        form, inputs = user.form, user.inputs
+        if form is None:
+            return False
+        for place in form[0].pending:
+            if place >= len(inputs):
+                return False  # another thread has just computed it
+            inner = inputs[place]
+            if inner.data is not None or sys.getrefcount(inner) > alone:
+                return False
+            reached.append(inner)
+    return True
+
+
+def _evaluate(
+    pending: list[Value], state: runtime_state.State, leaves: tuple[Any, ...] = ()
+) -> Plan | None:
+    """Compute `pending`, whatever it is made of.
+
+    Returns its plan where that takes just `leaves` and gives just `pending`.
+    """
+    order = walk(pending)
     wanted = _wanted(pending, order)
-    structure, buffers = describe(order, wanted)
-    key = (structure, state.compile_key)
+    described, buffers, sources = describe(order, wanted)
+    key = (described, state.compile_key)
     plan = PLANS.get(key)
     if plan is None:
-        plan, buffers = _plan(order, wanted, key, buffers, state)
+        read = buffers
+        plan, buffers = _plan(order, wanted, sources, state)
+        run = plan.run
+        if _are_same(buffers, read):  # else another thread computed a Value between two looks
+            PLANS.put(key, plan)
     else:
+        run = plan.run
         STATISTICS.add(cache_hits=1)
     try:
-        outputs = plan.executable(buffers)
+        outputs = run(*buffers)
     except Exception as error:
         raise hide_frames(_blame(error, plan, order)) from error.__cause__
     for value, (place, type_) in zip(wanted, plan.results, strict=True):
         value.type = type_
         value.settle(outputs[place])
     _counter.reset()
+    fits = _are_same(buffers, leaves)
+    return plan if fits and len(wanted) == 1 else None
+
+
+def _are_same(buffers: Sequence[Any], others: Sequence[Any]) -> bool:
+    same = [a is b for a, b in zip(buffers, others, strict=False)]
+    return len(buffers) == len(others) and all(same)
+
+
+def walk(roots: Sequence[Value]) -> list[Value]:
+    """`roots` and the recorded Values that they are made of, operands first, left to right."""
+    order: list[Value] = []
+    done: set[Value] = set()
+    stack = list(reversed(roots))
+    while stack:
+        value = stack[-1]
+        if value in done:
+            stack.pop()
+            continue
+        if not _is_computed(value):
+            missing = [i for i in value.inputs if i not in done]
+            if missing:
+                missing.reverse()
+                stack += missing
+                continue
+        done.add(value)
+        order.append(value)
+        stack.pop()
+    return order
 
 
 def _blame(error: Exception, plan: Plan, order: Sequence[Value]) -> Exception:
     """`error` of `plan`, naming the line of `order` that recorded what failed."""
     if isinstance(error, AccelError) and error.loc in plan.lines:
-        error.loc = order[plan.lines.index(error.loc)].loc
+        error.loc = order[plan.lines.index(error.loc)].loc or error.loc
     return error
 
 
@@ -74,28 +177,30 @@ def _wanted(pending: list[Value], order: Sequence[Value]) -> list[Value]:
 
 
 def _plan(
-    order: Sequence[Value], wanted: Sequence[Value], key: Any, buffers: list[Any],
+    order: Sequence[Value], wanted: Sequence[Value], sources: Sequence[Value],
     state: runtime_state.State,
 ) -> tuple[Plan, list[Any]]:  # fmt: skip
     """The plan of a new evaluation, and the buffers to run it on."""
     lowering = Lowering(share=True)
+    for source in sources:
+        lowering.input(source)
     lowering.add(order, _is_computed)
     nodes = [lowering.strong(value) for value in wanted]
     outputs = {node: i for i, node in enumerate(dict.fromkeys(nodes))}
     graph = lowering.builder.graph(lowering.inputs, list(outputs))
     results = tuple([(outputs[n], n.type) for n in nodes])
-    plan = Plan(executable_of(graph, state), results, tuple([v.loc for v in order]))
-    read = [v.data for v in lowering.sources]
-    if len(read) == len(buffers) and all(a is b for a, b in zip(read, buffers, strict=True)):
-        PLANS.put(key, plan)  # else another thread computed a Value between the two looks
-    return plan, read
+    lines = tuple([v.loc for v in order])
+    plan = Plan(executable_of(graph, state), results, lines, state.compile_key)
+    return plan, [v.data for v in lowering.sources]
 
 
 def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
     """The executable of `graph`; with ``ACCEL_DUMP`` set, compiles are written down."""
     # Late, because the compiler brings in every target's machinery.
-    from ..runtime.compiler import compile_graph
+    from ..runtime.compiler import ON_CLEAR, compile_graph
 
+    if forget not in ON_CLEAR:
+        ON_CLEAR.append(forget)
     if "ACCEL_DUMP" in os.environ:
         from ..inspect import enable_dumps
 
@@ -115,9 +220,19 @@ def _is_needed_by_gradient(value: Value) -> bool:
     return value.requires_grad and isinstance(value.op, Op) and value.op.form in _HEAVY
 
 
-def _references(order: Sequence[Value], uses: Counter[Value]) -> list[int]:
+def _references(order: Sequence[Value], uses: Mapping[Value, int]) -> list[int]:
     """How many references each Value has beyond those of `order`'s own Values."""
     return [sys.getrefcount(value) - uses[value] for value in order]
+
+
+def _uses(order: Sequence[Value]) -> dict[Value, int]:
+    """How often `order`'s own Values refer to each; every one is a key, so that all count alike."""
+    uses = dict.fromkeys(order, 0)
+    for value in order:
+        for operand in value.inputs:
+            if operand in uses:  # not what is behind a computed Value
+                uses[operand] += 1
+    return uses
 
 
 def _held(order: Sequence[Value]) -> set[Value]:
@@ -126,11 +241,7 @@ def _held(order: Sequence[Value]) -> set[Value]:
     They will be read again. Reference counts tell it with no book-keeping while recording;
     a wrong answer would cost time, never correctness.
     """
-    uses: Counter[Value] = Counter()
-    for value in order:
-        uses.update(value.inputs)
-    for value in order:
-        uses.setdefault(value, 0)  # every Value is a key, so that all count alike
+    uses = _uses(order)
     counts = _references(order, uses)
     return {
         value for value, count in zip(order, counts, strict=True)
@@ -145,10 +256,26 @@ def _measure_baseline() -> int:
     from ..ir.types import TensorType
 
     order = [Value(TensorType(float32))]
-    return _references(order, Counter({order[0]: 0}))[0]
+    return _references(order, {order[0]: 0})[0]
+
+
+def _measure_alone() -> int:
+    """What `sys.getrefcount` says in `_is_private` of a Value that only its user refers to."""
+    from ..ir.dtypes import float32
+    from ..ir.types import TensorType
+    from .recipes import Recipe
+
+    type_ = TensorType(float32)
+    leaf = Recipe(type_, False)
+    inner = Recipe(type_, False, Step(ALIAS, {}, type_), (leaf,))
+    value = Value(type_, ALIAS, (Value(type_, ALIAS),))
+    value.form = Recipe(type_, False, Step(ALIAS, {}, type_), (inner,)), ()
+    value.inputs[0].form = inner, ()
+    return next(n for n in range(1, 20) if _is_private(value, n))
 
 
 _BASELINE = _measure_baseline()
+_ALONE = _measure_alone()
 
 
 # -- the cap on recorded work ---------------------------------------------------------------
@@ -185,6 +312,7 @@ def set_record_limit(nodes: int | None = None, nbytes: int | None = None) -> Non
             if limit < 1:
                 raise ArgumentError(f"a limit of {limit}", remedy="give a positive number")
             _limits[place] = limit
+    limit_trees(_limits[0], _limits[1])
 
 
 def get_record_limit() -> tuple[int, int]:
@@ -192,12 +320,19 @@ def get_record_limit() -> tuple[int, int]:
     return _limits[0], _limits[1]
 
 
-def note_recorded(value: Value) -> None:
-    """Count `value`, recorded outside of a trace; evaluate it when the limit is reached."""
+def note_recorded(value: Value, steps: int, nbytes: int) -> None:
+    """Count recorded work that ends in `value`; evaluate it when the limit is reached."""
     counter = _counter
-    counter.nodes += 1
-    counter.bytes += value.type.nbytes
+    counter.nodes += steps
+    counter.bytes += nbytes
     if counter.nodes >= _limits[0] or counter.bytes >= _limits[1]:
         counter.reset()
         STATISTICS.add(automatic_evaluations=1)
         evaluate([value])
+
+
+def forget() -> None:
+    """Forget what was learnt of lazy code: recipes and plans."""
+    forget_recipes()
+    PLANS.clear()
+

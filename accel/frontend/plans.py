@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Location
-from ..ir.node import attr_key
 from ..ir.types import TensorType
+from .recipes import Recipe, form_of, leaf_recipe
 from .values import Value
 
 if TYPE_CHECKING:
@@ -23,45 +23,87 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "PlanCache", "describe"]
 
 
-class Plan(NamedTuple):
-    """An executable, and for each wanted Value its place among the outputs and its type.
+class Plan:
+    """How an evaluation is run.
 
-    `lines` are those that recorded the graph, in the order of its description: another program
-    of the same graph has its own.
+    Attributes
+    ----------
+    run
+        From the buffers of the leaves to those of the outputs.
+    settings
+        The compile key that it holds for; None once the plan is dropped.
+    results
+        For each wanted Value its place among the outputs and its type.
+    leaf
+        The recipe of the first wanted Value, once it is computed.
+    lines
+        Those that recorded the graph, in the order of its description: another program of the
+        same graph has its own.
     """
 
-    executable: Executable
-    results: tuple[tuple[int, TensorType], ...]
-    lines: tuple[Location | None, ...]
+    __slots__ = ("leaf", "lines", "results", "run", "settings")
+
+    def __init__(
+        self, executable: Executable, results: tuple[tuple[int, TensorType], ...],
+        lines: tuple[Location | None, ...], settings: Any,
+    ) -> None:  # fmt: skip
+        native = getattr(executable, "native", None)
+        self.run: Callable[..., list[Any]] = native or _positional(executable)
+        self.results = results
+        self.leaf = leaf_recipe(results[0][1], False)
+        self.lines = lines
+        self.settings: Any = settings
+
+    def drop(self) -> None:
+        """Let go of the executable, though recipes may still refer to the plan.
+
+        Whoever has read `run` before `settings`, and found these to be theirs, can still run it.
+        """
+        self.settings = None
+        self.run = _dropped
 
 
-def describe(order: Sequence[Value], wanted: Iterable[Value]) -> tuple[Any, list[Any]]:
-    """A key that is equal for equal graphs, and the buffers of the inputs.
+def _dropped(*buffers: Any) -> list[Any]:
+    raise AssertionError("a dropped plan is run")
 
-    `order` has operands first; equal keys say that the same ops with the same attributes are
-    applied to inputs of the same types, shared alike, and that the same results are wanted.
+
+def _positional(executable: Executable) -> Callable[..., list[Any]]:
+    def run(*buffers: Any) -> list[Any]:
+        return executable(buffers)
+
+    return run
+
+
+def describe(
+    order: Sequence[Value], wanted: Iterable[Value]
+) -> tuple[tuple[int | Recipe | None, ...], list[Any], list[Value]]:
+    """A key that is equal for equal graphs, and the inputs: their buffers, and the Values.
+
+    `order` has operands first; equal keys say that the same steps are applied to inputs of the
+    same types, shared alike, and that the same results are wanted.
     """
     place: dict[Value, int] = {}
-    known: dict[tuple[int, bool], int] = {}
+    known: dict[int, int] = {}
     buffers: list[Any] = []
-    rows: list[Any] = []
-    for value in order:
-        place[value] = len(rows)
-        data = value.data
-        if data is None:
-            attrs = tuple([attr_key(v) for v in value.attrs.values()]) if value.attrs else ()
-            name: Any = value.op.name if value.op is not None else None
-            rows.append((name, tuple([place[i] for i in value.inputs]), attrs))
+    leaves: list[Value] = []
+    key: list[Any] = []
+    for number, value in enumerate(order):
+        place[value] = number
+        step, data = value.step, value.data
+        if data is None and step is not None:
+            key.append(step.number)
+            key += [~place[i] for i in value.inputs]  # negative: steps end where the next begins
             continue
-        type_ = value.type
-        number = known.get((id(data), type_.weak))
-        if number is None:
-            number = known[id(data), type_.weak] = len(buffers)
+        data = value.data  # there by now, if another thread has just computed it
+        seen = known.setdefault(id(data), len(buffers))
+        key.append(form_of(value)[0].leaf)
+        if seen == len(buffers):
             buffers.append(data)
-            rows.append((number, type_.dtype, type_.shape, type_.device, type_.weak))
-        else:
-            rows.append(number)
-    return (tuple(rows), tuple([place[v] for v in wanted])), buffers
+            leaves.append(value)
+        key.append(~seen)
+    key.append(None)
+    key += [place[v] for v in wanted]
+    return tuple(key), buffers, leaves
 
 
 class PlanCache:
@@ -78,9 +120,14 @@ class PlanCache:
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > self._capacity:
-                self._plans.popitem(last=False)
+                self._plans.popitem(last=False)[1].drop()
+
+    def __len__(self) -> int:
+        return len(self._plans)
 
     def clear(self) -> None:
         """Forget all plans; executables are freed with their last user."""
         with self._lock:
+            for plan in self._plans.values():
+                plan.drop()
             self._plans.clear()

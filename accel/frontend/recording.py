@@ -10,19 +10,29 @@ import numpy as np
 from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError, debug_enabled
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..ir.node import attr_key
 from ..ir.op import Op, get_op, resolve
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
 from .entering import unheard
 from .evaluation import note_recorded
+from .recipes import (
+    Recipe,
+    float_varies,
+    form_of,
+    step_recipe,
+    transitions_of,
+)  # fmt: skip
 from .tensor import Tensor, array_value
-from .values import Value, leaked, strong_type, user_location
+from .values import Cast, Step, Value, leaked, strong_type, user_location
 
-__all__ = ["apply", "as_tensor", "as_value", "constant_value", "record"]
+__all__ = ["apply", "as_tensor", "as_value", "constant_value", "record", "recorded"]
 
 _CONSTANT = get_op("constant")
 _CAST = get_op("cast")
 _PYTHON = (bool, int, float, complex)
+_WEAK_FLOAT = TensorType(dtypes.float64, weak=True)
+_new = object.__new__
 
 
 def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
@@ -50,7 +60,7 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
     state = runtime_state.current()
     try:
         if state.tracer is None:
-            return _record(name, operands, attrs, state)
+            return _record_lazily(name, operands, attrs, state)
         return unheard(_record, name, operands, attrs, state)
     except AccelError as error:
         if debug_enabled():
@@ -61,40 +71,171 @@ def record(name: str, /, *operands: Any, **attrs: Any) -> Tensor:
 def _record(
     name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
 ) -> Tensor:
+    """`record` as it is defined, each application looked at anew."""
     op = get_op(name)
     values = [as_value(o, state.tracer) for o in operands]
+    return Tensor._of(apply(op, _together(op, values, state.tracer), attrs, state))
+
+
+def _together(op: Op, values: list[Value], tracer: Any) -> list[Value]:
+    """Operands where all may be numbers: alone these take the default dtypes.
+
+    In a trace they stay weak until they meet an array, but only element by element: a number
+    given a shape is an array.
+    """
     if values and all(v.type.weak for v in values) and op is not _CAST:
-        # Numbers alone take the default dtypes; in a trace they stay weak until they meet an
-        # array, but only element by element: a number given a shape is an array.
-        if state.tracer is None or not op.pointwise:
-            values = [_strong(v, state.tracer) for v in values]
-    return Tensor._of(apply(op, values, attrs, state))
+        if tracer is None or not op.pointwise:
+            return [_strong(v, tracer) for v in values]
+    return values
 
 
+# -- outside of traces: applications that were met before --------------------------------------
+_NUMBERS = frozenset((bool, int, float))
+
+
+def _record_lazily(
+    name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
+) -> Tensor:
+    table = transitions_of(name)
+    inputs: list[Value] = []
+    recipes: list[Recipe] = []
+    key: list[Any] = []
+    leaves: tuple[Any, ...] = ()
+    for operand in operands:
+        kind = type(operand)
+        if kind in _NUMBERS:
+            key += (kind, operand or repr(operand))  # 0.0 is not -0.0
+            continue
+        value = as_value(operand, None)
+        if value.op is _CONSTANT:
+            return _record(name, operands, attrs, state)
+        recipe, buffers = value.form or form_of(value)
+        inputs.append(value)
+        recipes.append(recipe)
+        key.append(recipe)
+        leaves += buffers
+    if attrs:
+        key.append(tuple(attrs))
+        key += [attr_key(v) for v in attrs.values()]
+    try:
+        found = table.get(tuple(key))
+    except TypeError:  # lists and arrays as attributes
+        return _record(name, operands, attrs, state)
+    if found is None:
+        if float in key and float_varies(name, key):
+            return _record_lazily(name, tuple(map(_as_argument, operands)), attrs, state)
+        found = _learn(name, tuple(key), operands, inputs, recipes, attrs)
+    if found.usual:
+        return recorded(found, tuple(inputs), leaves)
+    return _record_unusual(found, tuple(inputs), leaves, state)
+
+
+def _learn(
+    name: str, key: tuple[Any, ...], operands: tuple[Any, ...], inputs: list[Value],
+    recipes: list[Recipe], attrs: dict[str, Any],
+) -> Recipe:  # fmt: skip
+    """The recipe of an application that was not met before."""
+    table = transitions_of(name)
+    on_leaves = tuple([k.leaf if type(k) is Recipe else k for k in key])
+    known = table.get(on_leaves)
+    if known is None:  # checked once for operands of these types
+        op = get_op(name)
+        remaining = iter(inputs)
+        values = [
+            as_value(o, None) if type(o) in _NUMBERS else next(remaining) for o in operands
+        ]
+        step, _, flows = resolve_step(op, _together(op, values, None), attrs)
+        known = step_recipe(step, flows, [r.leaf for r in recipes])
+        known = table.setdefault(on_leaves, known)
+    if on_leaves == key or known.step is None:
+        return known
+    return table.setdefault(key, step_recipe(known.step, known.requires_grad, recipes))
+
+
+def _as_argument(operand: Any) -> Any:
+    """A float as a Tensor, so that another number is no other program."""
+    if type(operand) is not float:
+        return operand
+    return Tensor._of(Value(_WEAK_FLOAT, data=np.array(operand)))
+
+
+def recorded(recipe: Recipe, inputs: tuple[Value, ...], leaves: tuple[Any, ...]) -> Tensor:
+    """A Tensor made as `recipe` says of `inputs`; `leaves` are the buffers beneath."""
+    value = _new(Value)
+    value.data = value.loc = value.owner = value.tracer = None
+    value.inputs = inputs
+    value.step = recipe.step
+    value.type = recipe.type
+    value.requires_grad = recipe.requires_grad
+    value.form = (recipe, leaves)
+    tensor = _new(Tensor)
+    tensor._value = value
+    tensor._grad = None
+    return tensor
+
+
+def _record_unusual(
+    recipe: Recipe, inputs: tuple[Value, ...], leaves: tuple[Any, ...],
+    state: runtime_state.State,
+) -> Tensor:  # fmt: skip
+    if not state.grad_enabled:
+        recipe = recipe.disconnected()
+    tensor = recorded(recipe, inputs, () if recipe.opaque else leaves)
+    if recipe.can_fail:
+        tensor._value.loc = user_location()
+    if recipe.opaque:
+        note_recorded(tensor._value, recipe.steps, recipe.nbytes)
+    return tensor
+
+
+# -- one application, looked at ------------------------------------------------------------------
 def apply(
     op: Op, values: Sequence[Value], attrs: dict[str, Any], state: runtime_state.State
 ) -> Value:
     """The Value of `op` on `values`: promoted, checked, typed."""
+    step, inputs, flows = resolve_step(op, values, attrs)
+    made = Value(step.type, None, inputs, loc=user_location(), tracer=state.tracer, step=step,
+                 requires_grad=flows and state.grad_enabled)  # fmt: skip
+    if state.tracer is None:
+        note_recorded(made, 1, made.type.nbytes)
+    return made
+
+
+def resolve_step(
+    op: Op, values: Sequence[Value], attrs: dict[str, Any]
+) -> tuple[Step, tuple[Value, ...], bool]:
+    """One application of `op`: the step, the Values that are its inputs (numbers are part of
+    the step), and whether gradients flow through it."""
     resolved = resolve(op, [v.type for v in values], attrs)
-    loc = user_location()
     _check_size(op, resolved.type)
-    inputs = []
-    requires_grad = False
+    weak = all(v.type.weak for v in values)  # scalars among themselves stay weak
+    inputs: list[Value] = []
+    takes: list[Any] = []
+    flows = False
     for value, target in zip(values, resolved.operand_dtypes, strict=True):
-        if target is not None:
-            weak = all(v.type.weak for v in values)  # scalars among themselves stay weak
-            value = _cast(value, target, weak, loc, state.tracer)
-        requires_grad = requires_grad or value.requires_grad
+        if value.op is _CONSTANT:
+            takes.append(_number_attrs(value, target, weak))
+            continue
+        takes.append(len(inputs) if target is None else Cast(len(inputs), target, weak))
         inputs.append(value)
-    requires_grad = (
-        requires_grad and state.grad_enabled and resolved.type.dtype.is_inexact
+        flows = flows or (value.requires_grad and (target is None or target.is_inexact))
+    flows = (
+        flows and resolved.type.dtype.is_inexact
         and (op.gradient is not None or op.expand is not None) and op.name != "stop_gradient"
     )  # fmt: skip
-    made = Value(resolved.type, op, tuple(inputs), resolved.attrs, loc, None, requires_grad,
-                 state.tracer)  # fmt: skip
-    if state.tracer is None:
-        note_recorded(made)
-    return made
+    plain = takes == list(range(len(values)))
+    step = Step(op, resolved.attrs, resolved.type, None if plain else tuple(takes))
+    return step, tuple(inputs), flows
+
+
+def _number_attrs(value: Value, target: DType | None, weak: bool) -> Mapping[str, Any]:
+    """The attributes of a constant operand in the dtype that the op takes."""
+    attrs = value.attrs
+    if target is None:
+        return attrs
+    if target.is_integer:
+        _check_fits(attrs["value"], target)
+    return {"value": attrs["value"], "dtype": target, "weak": weak}
 
 
 #: Dimensions that NumPy's arrays can have.
@@ -123,17 +264,6 @@ def _check_fits(number: Any, dtype: DType) -> None:
         )
 
 
-def _cast(value: Value, dtype: DType, weak: bool, loc: Any, tracer: Any) -> Value:
-    if value.op is _CONSTANT:
-        if dtype.is_integer:
-            _check_fits(value.attrs["value"], dtype)
-        return constant_value(value.attrs["value"], dtype, weak, tracer)
-    type_ = TensorType(dtype, value.type.shape, value.type.device, weak)
-    flows = value.requires_grad and dtype.is_inexact
-    attrs = {"dtype": dtype, "weak": weak}
-    return Value(type_, _CAST, (value,), attrs, loc, None, flows, tracer)
-
-
 def constant_value(number: Any, dtype: DType, weak: bool, tracer: Any) -> Value:
     """A number known while recording, as a 0-d Value."""
     attrs: Mapping[str, Any] = {"value": number, "dtype": dtype, "weak": weak}
@@ -144,7 +274,14 @@ def _strong(value: Value, tracer: Any) -> Value:
     """A weak scalar in its default dtype."""
     if not value.type.weak:
         return value
-    return _cast(value, strong_type(value.type).dtype, False, None, tracer)
+    dtype = strong_type(value.type).dtype
+    if value.op is _CONSTANT:
+        if dtype.is_integer:
+            _check_fits(value.attrs["value"], dtype)
+        return constant_value(value.attrs["value"], dtype, False, tracer)
+    type_ = TensorType(dtype, value.type.shape, value.type.device)
+    flows = value.requires_grad and dtype.is_inexact
+    return Value(type_, _CAST, (value,), {"dtype": dtype, "weak": False}, None, None, flows, tracer)
 
 
 def as_value(operand: Any, tracer: Any) -> Value:

@@ -177,7 +177,7 @@ class Specialization:
                 target._grad = None if value is None else Tensor._of(value)
             elif value is not None:
                 if write.leaf:
-                    value.requires_grad = True
+                    value.set_requires_grad(True)
                     value.owner = weakref.ref(target)
                 target._value = value
 

@@ -7,10 +7,11 @@ something is evaluated, differentiated, or a trace ends. Nothing here recurses: 
 
 from __future__ import annotations
 
+import itertools
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import (
     HIDDEN_FOLDERS,
@@ -25,12 +26,13 @@ from ..errors import (
 )  # fmt: skip
 from ..ir import dtypes
 from ..ir.builder import Builder
-from ..ir.node import Node
+from ..ir.dtypes import DType
+from ..ir.node import Node, attr_key
 from ..ir.op import Op
 from ..ir.types import TensorType
 
-__all__ = ["ALIAS", "CALL", "FREED", "HIDDEN_FOLDERS", "Lowering", "Value", "hide_frames", "leaked",
-           "strong_type", "topological", "user_location"]  # fmt: skip
+__all__ = ["ALIAS", "CALL", "FREED", "HIDDEN_FOLDERS", "Cast", "Lowering", "Step", "Value",
+           "hide_frames", "leaked", "strong_type", "topological", "user_location"]  # fmt: skip
 
 
 class _Form:
@@ -54,13 +56,92 @@ FREED = _Form("freed")
 _NO_ATTRS: Mapping[str, Any] = {}
 
 
-class Value:
-    """One value: computed (`data`), recorded (`op` on `inputs`), or a tracer's placeholder.
+class Cast(NamedTuple):
+    """An operand in another dtype, taken from place `place` of the operands."""
+
+    place: int
+    dtype: DType
+    weak: bool
+
+
+class Step:
+    """One application of an op, typed and checked, whatever Values it is applied to.
 
     Attributes
     ----------
-    op
-        The op that makes it, `ALIAS`, `CALL`, `FREED`, or None for a leaf.
+    op, attrs, type
+        What is applied, its canonical attributes, the result's type.
+    takes
+        What the op takes where that is not just the inputs: places among them, `Cast`s of them
+        and the attributes of constants. None: the inputs as they are.
+    """
+
+    __slots__ = ("_number", "attrs", "op", "takes", "type")
+
+    def __init__(
+        self, op: Op | _Form, attrs: Mapping[str, Any], type_: TensorType,
+        takes: tuple[int | Cast | Mapping[str, Any], ...] | None = None,
+    ) -> None:  # fmt: skip
+        self.op = op
+        self.attrs = attrs
+        self.type = type_
+        self.takes = takes
+        self._number: int | None = None
+
+    @property
+    def number(self) -> int:
+        """A number that steps have in common if they do the same to inputs of the same types."""
+        found = self._number
+        if found is None:
+            found = self._number = _number_of(self._structure())
+        return found
+
+    def _structure(self) -> Any:
+        name = self.op.name if isinstance(self.op, Op) else self.op
+        attrs = tuple([attr_key(v) for v in self.attrs.values()])
+        listed: tuple[Any, ...] = self.takes or ()
+        takes = tuple(
+            [tuple([attr_key(v) for v in t.values()]) if isinstance(t, Mapping) else t
+             for t in listed]
+        )  # fmt: skip
+        return name, attrs, takes
+
+    def operands(self, builder: Builder, inputs: list[Node], loc: Location | None) -> list[Node]:
+        """The nodes that the op takes, for the nodes of the inputs."""
+        if self.takes is None:
+            return inputs
+        builder.loc = loc
+        nodes = [_taken(builder, inputs, take) for take in self.takes]
+        builder.loc = None
+        return nodes
+
+
+def _taken(builder: Builder, inputs: list[Node], take: Any) -> Node:
+    if isinstance(take, int):
+        return inputs[take]
+    if isinstance(take, Cast):
+        return builder.cast(inputs[take.place], take.dtype, weak=take.weak)
+    return builder.constant(take["value"], take["dtype"], weak=take["weak"])
+
+
+#: Numbers of structures. They are never given twice, so that forgetting them is always safe.
+_numbers: dict[Any, int] = {}
+_next_number = itertools.count().__next__
+
+
+def _number_of(structure: Any) -> int:
+    if len(_numbers) > 20_000:
+        _numbers.clear()
+    return _numbers.setdefault(structure, _next_number())
+
+
+class Value:
+    """One value: computed (`data`), recorded (`step` on `inputs`), or a tracer's placeholder.
+
+    Attributes
+    ----------
+    step
+        What makes it of `inputs`; None for a leaf.
     data
         The buffer, once computed.
     requires_grad
@@ -69,10 +150,12 @@ class Value:
         A leaf that collects gradients: weak reference to the Tensor whose `.grad` gets them.
     tracer
         The tracer that recorded it; None outside of compiled functions.
+    form
+        Its recipe and the buffers of that recipe's leaves (see `recipes`), where known.
     """
 
-    __slots__ = ("__weakref__", "attrs", "data", "inputs", "loc", "op", "owner",
-                 "requires_grad", "tracer", "type")  # fmt: skip
+    __slots__ = ("__weakref__", "data", "form", "inputs", "loc", "owner", "requires_grad", "step",
+                 "tracer", "type")  # fmt: skip
 
     def __init__(
         self,
@@ -85,16 +168,29 @@ class Value:
         requires_grad: bool = False,
         tracer: Any = None,
         owner: weakref.ref[Any] | None = None,
+        step: Step | None = None,
     ) -> None:
         self.type = type_
-        self.op = op
+        self.step = Step(op, attrs, type_) if op is not None else step
         self.inputs = inputs
-        self.attrs = attrs
         self.loc = loc
         self.data = data
         self.requires_grad = requires_grad
         self.tracer = tracer
         self.owner = owner
+        self.form: Any = None
+
+    @property
+    def op(self) -> Op | _Form | None:
+        """The op that makes it, `ALIAS`, `CALL`, `FREED`, or None for a leaf."""
+        step = self.step
+        return None if step is None else step.op
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The attributes of `op`."""
+        step = self.step
+        return _NO_ATTRS if step is None else step.attrs
 
     def __repr__(self) -> str:
         state = "computed" if self.data is not None else "recorded"
@@ -114,11 +210,17 @@ class Value:
         return Value(self.type, ALIAS, (self,), loc=self.loc, requires_grad=requires_grad,
                      owner=owner, tracer=tracer, data=self.data)  # fmt: skip
 
-    def settle(self, data: Any) -> None:
+    def set_requires_grad(self, flag: bool) -> None:
+        """Change whether gradients flow through it, before anything else was recorded of it."""
+        self.requires_grad = flag
+        self.form = None
+
+    def settle(self, data: Any, form: Any = None) -> None:
         """Keep the computed `data`; the history stays only where gradients need it."""
+        self.form = form
         self.data = data  # first: a concurrent walk that sees no data must still see inputs
         if not self.requires_grad or not any(i.requires_grad for i in self.inputs):
-            self.op, self.inputs, self.attrs = None, (), _NO_ATTRS
+            self.step, self.inputs = None, ()
 
 
 def topological(roots: Iterable[Value], stop: Callable[[Value], bool]) -> list[Value]:
@@ -180,29 +282,30 @@ class Lowering:
 
     def add(self, order: Sequence[Value], known: Callable[[Value], bool]) -> None:
         """Lower `order`, operands first; `known` says which become inputs."""
-        builder, nodes = self.builder, self.nodes
+        nodes = self.nodes
         for value in order:
             if value in nodes:
                 continue
-            op, inputs = value.op, value.inputs
+            step, inputs = value.step, value.inputs
             if known(value):
                 self.input(value)
-            elif op is ALIAS:
-                nodes[value] = nodes[inputs[0]]
-            elif op is CALL:
-                operands = [nodes[i] for i in inputs]
-                outputs = builder.inline(value.attrs["graph"], operands)
-                nodes[value] = outputs[value.attrs["index"]]
-            elif isinstance(op, Op):
-                if op.name == "constant":
-                    attrs = value.attrs
-                    node = builder.constant(attrs["value"], attrs["dtype"], weak=attrs["weak"])
-                else:
-                    operands = [nodes[i] for i in inputs]
-                    node = builder.node(op, tuple(operands), value.attrs, value.type, value.loc)
-                nodes[value] = node
-            else:
+            elif step is None or step.op is FREED:
                 raise leaked(value)
+            elif step.op is ALIAS:
+                nodes[value] = nodes[inputs[0]]
+            else:
+                nodes[value] = self._node(step, [nodes[i] for i in inputs], value.loc)
+
+    def _node(self, step: Step, inputs: list[Node], loc: Location | None) -> Node:
+        builder, op, attrs = self.builder, step.op, step.attrs
+        if op is CALL:
+            return builder.inline(attrs["graph"], inputs)[attrs["index"]]
+        if not isinstance(op, Op):
+            raise AssertionError(f"{op} has no node")
+        if op.name == "constant":
+            return builder.constant(attrs["value"], attrs["dtype"], weak=attrs["weak"])
+        operands = step.operands(builder, inputs, loc)
+        return builder.node(op, tuple(operands), attrs, step.type, loc)
 
     def strong(self, value: Value) -> Node:
         """The node of `value`, a weak scalar in its default dtype."""

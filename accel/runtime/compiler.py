@@ -24,6 +24,9 @@ LOG = logging.getLogger("accel")
 #: Called with each new executable (the dumps of `accel.inspect` enter themselves here).
 ON_COMPILE: list[Callable[[Executable], None]] = []
 
+#: Called when every executable is to be forgotten, by those who keep some.
+ON_CLEAR: list[Callable[[], None]] = []
+
 #: Executables kept; the least recently used go first.
 CAPACITY = 512
 
@@ -67,6 +70,8 @@ def clear_cache() -> None:
     """Forget every executable; their machine code is freed with the last user."""
     with _lock:
         _cache.clear()
+    for forget in ON_CLEAR:
+        forget()
 
 
 def _compile(graph: Graph, state: State) -> Executable:

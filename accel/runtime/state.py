@@ -20,6 +20,9 @@ __all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "current", "override", "set_d
 
 MODES = ("pure", "torch", "auto")
 
+#: Compile keys by themselves: equal ones are the same object.
+_KEYS: dict[Any, Any] = {}
+
 #: Elements of the largest operand or result at and above which `auto` prefers torch.
 #: None: never.
 DEFAULT_THRESHOLDS: Mapping[str, int | None] = MappingProxyType({
@@ -54,7 +57,7 @@ class State:
             )
         key = (self.mode, self.device, self.fallback, tuple(sorted(self.thresholds.items())),
                self.disabled_passes, self.verify)  # fmt: skip
-        object.__setattr__(self, "compile_key", key)
+        object.__setattr__(self, "compile_key", _KEYS.setdefault(key, key))
 
     compile_key: tuple[Any, ...] = field(init=False, repr=False, compare=False, default=())
 
