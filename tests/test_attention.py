@@ -132,6 +132,68 @@ def test_core_agrees_with_the_definition(
     check(q, k, v, mask_of(rng, mask, (*batch, rows, keys), dtype), **attrs)
 
 
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    st.sampled_from(EXTENTS[2:]), st.sampled_from(EXTENTS), st.sampled_from(WIDTHS[1:]),
+    st.sampled_from(WIDTHS[1:]), st.sampled_from(MASKS), st.sampled_from(LAYOUTS),
+    st.sampled_from([(), (2, 3)]), st.sampled_from(["f4", "f4", "f8"]),
+    st.sampled_from(["query", "key", "value", "all"]), st.integers(0, 2**32),
+)  # fmt: skip
+def test_core_gradients_agree_with_the_definition(
+    rows: int, keys: int, width: int, values: int, mask: str | None, layout: str,
+    batch: tuple[int, ...], dtype: str, of: str, seed: int,
+) -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    operands = [made(rng, (*batch, *s), dtype, layout)
+                for s in ((rows, width), (keys, width), (keys, values))]  # fmt: skip
+    g = rng.standard_normal((*batch, rows, values)).astype(dtype)
+    attrs = {"is_causal": True} if mask == "causal" else {}
+    check_gradient(g, operands, mask_of(rng, mask, (*batch, rows, keys), dtype), attrs, of)
+
+
+def check_gradient(
+    g: np.ndarray, operands: list[np.ndarray], mask: np.ndarray | None, attrs: dict[str, Any],
+    of: str,
+) -> None:  # fmt: skip
+    names = [n for n in ("query", "key", "value") if of in (n, "all")]
+    masks = [] if mask is None else [mask]
+
+    @accel.compile
+    def slopes(g: Any, q: Any, k: Any, v: Any, *masks: Any) -> Any:
+        given_ = {"query": q, "key": k, "value": v}
+
+        def attend(*some: Any) -> Any:
+            full = {**given_, **dict(zip(names, some, strict=True))}
+            return functional.scaled_dot_product_attention(*full.values(), *masks, **attrs)
+
+        return accel.vjp(attend, *[given_[n] for n in names])[1](g)
+
+    got = slopes(g, *operands, *masks)
+    got = dict(zip(names, got if isinstance(got, tuple) else (got,), strict=True))
+    q, k, v = (x.astype(np.float64) for x in operands)
+    weights, slack = weights_and_slack(*operands[:2], mask, attrs)
+    wide = g.astype(np.float64)
+    out = weights @ v
+    scale = 1 / max(1, q.shape[-1]) ** 0.5
+    turned = [x.swapaxes(-1, -2) for x in (v, weights)]
+    inner = (wide * out).sum(-1, keepdims=True)
+    ds = weights * (wide @ turned[0] - inner) * scale
+    # The result that D is made of has the weights' error itself.
+    eps = float(np.finfo(g.dtype).eps) * (v.shape[-1] + q.shape[-2] + 8)
+    reach = weights * (np.abs(wide) @ np.abs(turned[0]) + np.abs(wide * out).sum(-1, keepdims=True)
+                       + (np.abs(wide) * (weights @ np.abs(v))).sum(-1, keepdims=True))  # fmt: skip
+    reach = reach * scale * (3 * slack + eps)
+    want = {
+        "query": (ds @ k, reach @ np.abs(k)),
+        "key": (ds.swapaxes(-1, -2) @ q, reach.swapaxes(-1, -2) @ np.abs(q)),
+        "value": (turned[1] @ wide, (weights * (slack + eps)).swapaxes(-1, -2) @ np.abs(wide)),
+    }
+    for name, found in got.items():
+        value, bound = want[name]
+        error = np.abs(found.numpy() - value)
+        assert (error <= bound + np.finfo(g.dtype).tiny).all(), (name, error.max())
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (5, 0, 4, 4), (5, 3, 0, 4), (5, 3, 4, 0)])
 def test_core_empty_operands(shape: tuple[int, int, int, int]) -> None:
     rows, keys, width, values = shape
@@ -175,7 +237,8 @@ def test_core_equal_bits_at_any_number_of_threads() -> None:
         for count in (1, 2, 3, 5):
             accel.set_num_threads(count)
             out = accel.compile(functional.scaled_dot_product_attention)(q, k, v, is_causal=True)
-            found.add(out.numpy().tobytes())
+            slopes = accel.compile(attend_and_back)(q, k, v)
+            found.add(b"".join(x.numpy().tobytes() for x in (out, *slopes)))
     finally:
         accel.set_num_threads(before)
     assert len(found) == 1
@@ -217,16 +280,61 @@ def test_one_kernel_reads_heads_where_they_lie() -> None:
     assert kernels(attend, x) == ["attention"]
 
 
-def test_no_matrix_of_weights_is_in_memory() -> None:
+def attend_and_back(q: Any, k: Any, v: Any) -> Any:
+    out, back = accel.vjp(functional.scaled_dot_product_attention, q, k, v)
+    return back(out)
+
+
+def test_the_gradient_is_two_kernels() -> None:
+    x = np.zeros((2, 40, 16), np.float32)
+    assert kernels(attend_and_back, x, x, x) == ["attention"] * 3
+
+
+@pytest.mark.parametrize("function", [functional.scaled_dot_product_attention, attend_and_back])
+def test_no_matrix_of_weights_is_in_memory(function: Any) -> None:
     from accel.runtime import state
     from accel.runtime.compiler import compile_graph
 
-    length = 512
-    x = np.zeros((4, length, 16), np.float32)
-    traced = accel.compile(functional.scaled_dot_product_attention).graph(x, x, x)
+    length, heads, width = 512, 4, 8
+    x = np.zeros((heads, length, width), np.float32)
+    traced = accel.compile(function).graph(x, x, x)
     with state.override(mode="pure") as settings_:
         runs = [step.run for step in compile_graph(traced, settings_).steps]
-    assert sum(run.arena_bytes for run in runs) < length * length
+    # The result and its statistics at most.
+    assert sum(run.arena_bytes for run in runs) <= heads * length * (width + 4) * 4
+
+
+def test_second_derivatives_go_through_the_expansion() -> None:
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal((5, 3)) for _ in range(3))
+
+    def slope(t: Any) -> Any:
+        first = accel.grad(
+            lambda x: accel.sum(functional.scaled_dot_product_attention(x, k, v) ** 2)
+        )
+        return accel.sum(first(q + t * k) * v)
+
+    step = 1e-5
+    found = accel.grad(slope)(accel.asarray(0.0, dtype=accel.float64)).item()
+    want = (slope(accel.asarray(step)).item() - slope(accel.asarray(-step)).item()) / (2 * step)
+    assert found == pytest.approx(want, rel=1e-6)
+
+
+def test_an_added_mask_has_a_gradient() -> None:
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.standard_normal((5, 3)) for _ in range(3))
+    added = rng.standard_normal((5, 1))[:, [0] * 5] + rng.standard_normal((1, 5))
+
+    def loss(m: Any) -> Any:
+        return accel.sum(functional.scaled_dot_product_attention(q, k, v, m) ** 2)
+
+    found, step = accel.grad(loss)(added).numpy(), 1e-5
+    for i, j in ((0, 0), (3, 2)):
+        there, back = added.copy(), added.copy()
+        there[i, j] += step
+        back[i, j] -= step
+        want = (loss(there).item() - loss(back).item()) / (2 * step)
+        assert found[i, j] == pytest.approx(want, rel=1e-5, abs=1e-9)
 
 
 # -- other instruction sets ---------------------------------------------------------------

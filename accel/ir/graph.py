@@ -63,6 +63,22 @@ class Graph:
                 users[operand].append(node)
         return {node: tuple(found) for node, found in users.items()}
 
+    def joint(self, node: Node) -> tuple[Node, ...]:
+        """The applications of `node`'s op to the same operands that may be computed together
+        with it (see `Op.joint`), in topological order; at least `node` itself."""
+        name = node.op.joint
+        if not name:
+            return (node,)
+
+        def shared(n: Node) -> list[object]:
+            return [attr_key(v) for k, v in n.attrs.items() if k != name]
+
+        users = self.users[node.inputs[0]]
+        return tuple([
+            u for u in users
+            if u.op is node.op and u.inputs == node.inputs and shared(u) == shared(node)
+        ])  # fmt: skip
+
     @cached_property
     def ancestors(self) -> tuple[int, ...]:
         """For each node a big integer whose bit i says that node i is above it.

@@ -124,6 +124,9 @@ class Op:
         Work per element of the result, in units of one addition.
     samples, error_samples
         Functions that return samples.
+    joint
+        The attribute in which applications to the same operands may differ and yet be computed
+        together, with little more work than one of them.
     error
         ``error(values, errors, out, attrs) -> ndarray`` propagates absolute error bounds for
         reductions and contractions; see `accel.testing`. Other forms need none.
@@ -150,6 +153,7 @@ class Op:
     samples: Callable[[], Iterable[Sample]] | None = None
     error_samples: Callable[[], Iterable[ErrorSample]] | None = None
     error: Callable[..., Any] | None = None
+    joint: str = ""
     doc: str = ""
     source: str = ""
 

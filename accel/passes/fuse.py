@@ -121,6 +121,11 @@ class _Fuser:
 
     def place(self, node: Node) -> None:
         """Put `node` into a cluster."""
+        first = self.graph.joint(node)[0]
+        if first is not node:  # it reads what `first` reads, so it may stand beside it
+            self.cluster[node] = _find(self.cluster[first])
+            self.cluster[node].nodes.append(node)
+            return
         reads = {_find(self.cluster[s]) for s in self.read_by(node) if s in self.cluster}
         candidates = sorted(reads, key=lambda c: -c.order)
         base: _Cluster | None = None

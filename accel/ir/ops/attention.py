@@ -353,7 +353,7 @@ register(Op(
 
 register(Op(
     name="scaled_dot_product_attention_gradient", form="composite", category="matmul",
-    arity=(5, 6), promote="none", attrs={**_ATTRS, "of": REQUIRED},
+    arity=(5, 6), promote="none", attrs={**_ATTRS, "of": REQUIRED}, joint="of",
     prepare=lambda types, attrs: _prepared_gradient(types[1], attrs), infer=_infer_gradient,
     reference=_gradient_reference, expand=_gradient_expand, ulp=16, cost=6.0,
     samples=_gradient_samples,

@@ -1,33 +1,43 @@
-"""Attention on the pure target: which nodes have kernels, and what their kernels work on."""
+"""Attention and its gradient on the pure target: which nodes have kernels, on what they work."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
 from ...ir.types import Shape
 from .attention_emit import emit_attention
+from .attention_gradient import STATISTICS, emit_key_gradient, emit_query_gradient
 from .attention_spec import MAX_BATCH, MAX_WIDTH, AttentionSpec, Mask, argument_block
 from .gemm_spec import Matrix
 from .jit import Machine
 from .site import ELEMENTS
 from .views import Buffer, View
 
-__all__ = ["Attention", "attention", "native_attention"]
+__all__ = ["Attention", "Part", "attention", "native_attention"]
 
-_NAMES = ("scaled_dot_product_attention",)
+_FORWARD, _GRADIENT = "scaled_dot_product_attention", "scaled_dot_product_attention_gradient"
 
 #: Fewer queries than this do not fill the lanes; products and a softmax serve them better.
 _FEW_QUERIES = 4
 
+#: Multiply-adds that a score costs besides its products.
+_SCORE_WORK = 8
+
+_EMITTERS: dict[str, Callable[[AttentionSpec, str], str]] = {
+    "attention": emit_attention,
+    "query_gradient": emit_query_gradient,
+    "key_gradient": emit_key_gradient,
+}
+
 
 def native_attention(node: Node) -> bool:
     """Whether attention kernels compute `node`."""
-    if node.op.name not in _NAMES:
+    if node.op.name not in (_FORWARD, _GRADIENT):
         return False
-    query, key, value = node.inputs[:3]
+    query, key, value = _matrices(node)
     batch = [extent for extent in node.type.shape[:-2] if extent != 1]
     return (
         node.type.dtype in ELEMENTS and len(batch) <= MAX_BATCH
@@ -36,9 +46,37 @@ def native_attention(node: Node) -> bool:
     )  # fmt: skip
 
 
+def _matrices(node: Node) -> tuple[Node, ...]:
+    """Query, key and value."""
+    first = 0 if node.op.name == _FORWARD else 1
+    return node.inputs[first : first + 3]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kernel of an attention.
+
+    Attributes
+    ----------
+    kind
+        ``attention``, ``query_gradient`` or ``key_gradient``.
+    views
+        What it reads and writes, in the order of its records.
+    rows
+        What its items cover.
+    work
+        In multiply-adds.
+    """
+
+    kind: str
+    views: tuple[View, ...]
+    rows: int
+    work: int
+
+
 @dataclass(frozen=True)
 class Attention:
-    """An application of attention.
+    """An application of attention, or its gradient.
 
     Attributes
     ----------
@@ -46,56 +84,73 @@ class Attention:
         What the code depends on.
     scale
         Of the scores.
-    operands
-        Views of query, key, value and mask over all batch dimensions.
-    target
-        What is written.
+    query, value
+        Views of these over all batch dimensions.
+    parts
+        The kernels, in order.
+    reads, own
+        The buffers that are read, and those that lie in scratch memory.
     """
 
     spec: AttentionSpec
     scale: float
-    operands: tuple[View, ...]
-    target: View
+    query: View
+    value: View
+    parts: tuple[Part, ...]
+    reads: frozenset[Buffer]
+    own: tuple[Buffer, ...] = ()
 
     @property
-    def key(self) -> object:
-        return ("attention", self.spec)
+    def scratch(self) -> int:
+        """Bytes of scratch memory."""
+        return sum(map(_aligned, self.own))
 
-    @property
-    def items(self) -> int:
-        *batch, rows, _ = self.target.shape
-        return math.prod(batch) * -(-rows // self.spec.tile.columns)
+    def key(self, part: Part) -> object:
+        """What the code of a part depends on."""
+        return (part.kind, self.spec)
 
-    @property
-    def work(self) -> int:
-        """Multiply-adds."""
-        keys, width = self.operands[1].shape[-2:]
-        return self.target.size // max(1, self.target.shape[-1]) * keys * (
-            width + self.target.shape[-1]
-        )
+    def text(self, part: Part, name: str) -> str:
+        """The LLVM module of a part."""
+        return _EMITTERS[part.kind](self.spec, name)
 
-    def arguments(self, place: Callable[[Buffer], tuple[int, int]], tiles: int) -> tuple[int, ...]:
+    def items(self, part: Part) -> int:
+        return math.prod(self.query.shape[:-2]) * self._blocks(part)
+
+    def _blocks(self, part: Part) -> int:
+        return -(-part.rows // self.spec.tile.columns)
+
+    def arguments(
+        self, part: Part, place: Callable[[Buffer], tuple[int, int]], scratch: tuple[int, int],
+        tiles: int,
+    ) -> tuple[int, ...]:  # fmt: skip
         """The argument block, where `place` gives base and offset of a buffer."""
-        query, key, value, *mask = self.operands
-        views = [query, key, value, self.target, *mask]
-        rows, width = query.shape[-2:]
+        base, at = scratch
+        places: dict[Buffer, tuple[int, int]] = {}
+        for buffer in self.own:
+            places[buffer] = (base, at)
+            at += _aligned(buffer)
+        rows, width = self.query.shape[-2:]
+        keys, values = self.value.shape[-2:]
         header = {
-            "rows": rows, "keys": key.shape[-2], "width": width, "values": value.shape[-1],
-            "blocks": -(-rows // self.spec.tile.columns), "scale": self.scale, "tiles": tiles,
+            "rows": rows, "keys": keys, "width": width, "values": values, "scale": self.scale,
+            "blocks": self._blocks(part), "tiles": tiles,
         }  # fmt: skip
-        batch, strides = _folded(query.shape[:-2], [v.strides[:-2] for v in views])
-        matrices = [_matrix(v, s, place(v.buffer)) for v, s in zip(views, strides, strict=True)]
+        batch, strides = _folded(self.query.shape[:-2], [v.strides[:-2] for v in part.views])
+        matrices = [
+            _matrix(v, s, places.get(v.buffer) or place(v.buffer))
+            for v, s in zip(part.views, strides, strict=True)
+        ]
         return argument_block(header, batch, matrices)
 
-    def text(self, name: str) -> str:
-        """The LLVM module of its kernel."""
-        return emit_attention(self.spec, name)
-
     def __str__(self) -> str:
-        *batch, rows, width = self.operands[0].shape
-        keys, values = self.operands[2].shape[-2:]
+        *batch, rows, width = self.query.shape
+        keys, values = self.value.shape[-2:]
         lead = "".join(f"{extent} x " for extent in batch)
         return f"attention {lead}[{rows}, {width}] to [{keys}, {values}]"
+
+
+def _aligned(buffer: Buffer) -> int:
+    return -(-buffer.nbytes // 64) * 64
 
 
 def _matrix(view: View, batch: Sequence[int], place: tuple[int, int]) -> Matrix:
@@ -126,20 +181,62 @@ def _folded(
     return batch, found
 
 
-def attention(node: Node, operands: Sequence[View], target: View, machine: Machine) -> Attention:
-    """The attention that `node` does on what it reads, writing `target`."""
-    query, key, value, *masks = operands
+def attention(
+    operands: Sequence[View], targets: Mapping[Node, View], machine: Machine
+) -> Attention:
+    """Attention, or its gradient for several operands.
+
+    Parameters
+    ----------
+    operands
+        Where the operands of the nodes lie, which are the same for all.
+    targets
+        The nodes that are computed, and where they are written.
+    machine
+        What code is made for.
+    """
+    node = next(iter(targets))
+    wanted = {n.attrs.get("of", "result"): target for n, target in targets.items()}
     batch = node.type.shape[:-2]
-    weights = (query.shape[-2], key.shape[-2])
-    spread = [_over(x, batch, x.shape[-2:]) for x in (query, key, value)]
-    spread += [_over(mask, batch, weights) for mask in masks]
-    mask = _mask(spread[3]) if masks else None
+    first = 0 if node.op.name == _FORWARD else 1
+    query, key, value = (
+        x.broadcast_to((*batch, *x.shape[-2:])) for x in operands[first : first + 3]
+    )
+    masks = [m.broadcast_to((*batch, query.shape[-2], key.shape[-2]))
+             for m in operands[first + 3 + first :]]  # fmt: skip
+    mask = _mask(masks[0]) if masks else None
     spec = AttentionSpec(ELEMENTS[node.type.dtype], machine, node.attrs["is_causal"], mask)
-    return Attention(spec, node.attrs["scale"], tuple(spread), target)
+    reads = frozenset([view.buffer for view in operands])
+    scores = math.prod(batch) * query.shape[-2] * key.shape[-2]
+    width, values = query.shape[-1], value.shape[-1]
+    rows, keys = query.shape[-2], key.shape[-2]
+    if node.op.name == _FORWARD:
+        views = (query, key, value, wanted["result"], *masks)
+        part = Part("attention", views, rows, scores * (width + values + _SCORE_WORK))
+        return Attention(spec, node.attrs["scale"], query, value, (part,), reads)
 
+    own: list[Buffer] = []
 
-def _over(view: View, batch: Shape, matrix: Shape) -> View:
-    return view.broadcast_to((*batch, *matrix))
+    def fresh(shape: Shape) -> View:
+        own.append(Buffer(node.type.dtype, math.prod(shape)))
+        return own[-1].whole(shape)
+
+    kept = fresh((*batch, STATISTICS, rows))
+    of_query, of_key, of_value = (
+        wanted.get(name) or fresh(x.shape)
+        for name, x in (("query", query), ("key", key), ("value", value))
+    )
+    cotangent, result = operands[0], operands[4]
+    parts = [Part(
+        "query_gradient", (query, key, value, cotangent, kept, result, of_query, *masks), rows,
+        scores * (2 * width + values + _SCORE_WORK),
+    )]  # fmt: skip
+    if "key" in wanted or "value" in wanted:
+        parts.append(Part(
+            "key_gradient", (query, key, value, cotangent, kept, of_key, of_value, *masks), keys,
+            scores * (2 * width + 2 * values + _SCORE_WORK),
+        ))  # fmt: skip
+    return Attention(spec, node.attrs["scale"], query, value, tuple(parts), reads, tuple(own))
 
 
 def _mask(view: View) -> Mask:

@@ -93,6 +93,12 @@ class Blocks:
             first = fn.integer("mul", fn.integer("urem", item.index, blocks), height)
             yield batch, Rows(first, smaller(fn, fn.integer("sub", self.extent(), first), height))
 
+    def matrix(self, operand: int, batch: Sequence[str]) -> tuple[str, str, str]:
+        """Where an operand's matrix begins, and its row and column stride."""
+        field = self.arguments.field
+        pointer = self.arguments.pointer(operand, batch)
+        return pointer, field(operand, "row"), field(operand, "column")
+
     # -- scratch memory -----------------------------------------------------------------------
     def scratch(self, lines: int = MAX_WIDTH) -> str:
         """Memory for `lines` lines of an element for each lane."""

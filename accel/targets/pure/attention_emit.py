@@ -8,8 +8,6 @@ normalizer calculation for softmax, 2018; T. Dao et al.: FlashAttention, NeurIPS
 
 from __future__ import annotations
 
-import math
-
 from .attention_blocks import Rows
 from .attention_scores import Scores
 from .attention_spec import AttentionSpec
@@ -30,18 +28,15 @@ class _Attention(Scores):
         self.by_value = self.frame(field(VALUE, "column"), field(VALUE, "row"))
 
     def item(self, batch: list[str], rows: Rows) -> None:
-        fn, lanes, field = self.fn, self.lanes, self.arguments.field
-        query, key, value, out = (self.arguments.pointer(n, batch) for n in range(4))
-        key_row, value_row = field(KEY, "row"), field(VALUE, "row")
+        fn, lanes = self.fn, self.lanes
         self.see(batch, rows, MASK)
-        source = (query, field(QUERY, "row"), field(QUERY, "column"))
-        self.turn(rows, source, self.width, self.query, self.scale)
+        self.turn(rows, self.matrix(QUERY, batch), self.width, self.query, self.scale)
+        key, key_row, _ = self.matrix(KEY, batch)
+        value, value_row, value_column = self.matrix(VALUE, batch)
         end = self.keys
         if self.spec.is_causal:
             end = smaller(fn, end, fn.integer("add", rows.first, rows.count))
-        start = [(lanes.type, lanes.const(-math.inf))] * self.vectors
-        start += [(lanes.type, lanes.const(0.0))] * self.vectors
-        with fn.loop(0, end, self.steps, start) as block:
+        with fn.loop(0, end, self.steps, self.nothing_seen()) as block:
             lines = smaller(fn, fn.integer("sub", end, block.index), self.steps)
             there = fn.gep(key, fn.integer("mul", block.index, key_row))
             self.product(self.by_key, self.width, (there, key_row), self.query, self.scores, lines)
@@ -50,8 +45,7 @@ class _Attention(Scores):
             with fn.when(fn.icmp("ne", block.index, 0)):
                 self.rescale(self.result, self.values, factor)
             self.accumulate(self.by_value, block.index)
-            there = fn.gep(value, fn.integer("mul", block.index, value_row))
-            columns = (there, field(VALUE, "column"))
+            columns = (fn.gep(value, fn.integer("mul", block.index, value_row)), value_column)
             self.product(self.by_value, lines, columns, self.scores, self.result, self.values)
             block.next = [*top, *total]
         total = block.values[self.vectors :]
@@ -61,7 +55,8 @@ class _Attention(Scores):
         def finish(value: str, vector: int) -> str:
             return lanes.select(blind[vector], 0.0, lanes.mul(value, factor[vector]))
 
-        self.turn_back(rows, (out, field(OUT, "row")), self.values, self.result, finish)
+        out, out_row, _ = self.matrix(OUT, batch)
+        self.turn_back(rows, (out, out_row), self.values, self.result, finish)
 
 
 def emit_attention(spec: AttentionSpec, name: str = "attention") -> str:

@@ -19,12 +19,10 @@ class Scores(Blocks):
     def see(self, batch: list[str], rows: Rows, operand: int) -> None:
         """Take the mask, operand number `operand`, at an item."""
         self.seen = rows
-        mask = self.spec.mask
+        fn, mask = self.fn, self.spec.mask
         if mask is None:
             return
-        fn, field = self.fn, self.arguments.field
-        pointer = self.arguments.pointer(operand, batch)
-        row, column = field(operand, "row"), field(operand, "column")
+        pointer, row, column = self.matrix(operand, batch)
         along, self.mask_step = (column, row) if self.of_keys else (row, column)
         kind = self._along(mask)
         if kind == "strided":
@@ -86,6 +84,18 @@ class Scores(Blocks):
         return memory.masked_load(place, self.there[vector])
 
     # -- the running softmax ------------------------------------------------------------------
+    def nothing_seen(self) -> list[tuple[str, str]]:
+        """The largest score and the sum of exponentials before the first block, as loops carry
+        them."""
+        lanes = self.lanes
+        largest = [(lanes.type, lanes.const(-math.inf))] * self.vectors
+        return largest + [(lanes.type, lanes.const(0.0))] * self.vectors
+
+    def origin(self, largest: str) -> str:
+        """The score whose exponential is 1: not -inf, for -inf less -inf would be NaN."""
+        lanes = self.lanes
+        return lanes.select(lanes.cmp("oeq", largest, -math.inf), 0.0, largest)
+
     def soften(
         self, scores: str, first: str, lines: str, top: list[str], total: list[str]
     ) -> tuple[list[str], list[str], list[str]]:
@@ -103,8 +113,7 @@ class Scores(Blocks):
                 self.store_line(values, scores, line.index)
             line.next = [self.larger(t, v) for t, v in zip(line.values, values, strict=True)]
         largest = line.values
-        # Of lanes that saw nothing yet -inf less -inf would be NaN.
-        origin = [lanes.select(lanes.cmp("oeq", t, -math.inf), 0.0, t) for t in largest]
+        origin = [self.origin(t) for t in largest]
         factor = [self.exp(lanes.sub(t, o)) for t, o in zip(top, origin, strict=True)]
         sums = [(lanes.type, lanes.const(0.0))] * self.vectors
         with fn.loop(0, lines, 1, sums) as line:

@@ -34,6 +34,9 @@ _SCALAR_WORK = 32
 _GATHERS = ("take_unchecked", "gather_unchecked")
 _SCATTERS = ("index_add_unchecked", "scatter_add_unchecked", "scatter_unchecked")
 
+#: The operand whose order of axes in memory a result of attention takes.
+_LIKE = {None: 0, "query": 1, "key": 2, "value": 3}
+
 
 def native_reduction(node: Node) -> bool:
     """Whether the reduction has native code for its dtypes."""
@@ -258,15 +261,19 @@ class Partition(Growth):
         return cluster
 
     def _attention(self, node: Node) -> Source | Cluster:
-        """A composite that was not expanded because kernels compute it whole."""
+        """A composite that was not expanded because kernels compute it whole; those of the
+        gradient compute it for all operands."""
+        if node in self.views:
+            return self.views[node]
         cluster = self.new("attention", node)
         for operand in node.inputs:
             cluster.tables[operand] = self.stored(operand)
         self.note_reads(cluster, cluster.tables.values())
-        like = cluster.tables[node.inputs[0]]
-        target = self.target_like(like, node.type.dtype, node.type.shape, cluster)
-        cluster.stores[node] = target
-        return target
+        for wanted in self.graph.joint(node):
+            like = cluster.tables[node.inputs[_LIKE[wanted.attrs.get("of")]]]
+            target = self.target_like(like, wanted.type.dtype, wanted.type.shape, cluster)
+            cluster.stores[wanted] = self.views[wanted] = target
+        return self.views[node]
 
     def _indexed(self, node: Node) -> Source | Cluster:
         native = all(n.type.dtype in ELEMENTS for n in node.inputs)

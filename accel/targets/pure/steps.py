@@ -6,6 +6,7 @@ places are planned and code is compiled it gives the records of the native progr
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections import OrderedDict
@@ -146,7 +147,7 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         node = cluster.node
         assert node is not None
         operands = [cluster.tables[n] for n in node.inputs]
-        return AttentionStep(cluster, attention(node, operands, cluster.stores[node], machine))
+        return AttentionStep(cluster, attention(operands, cluster.stores, machine))
     if cluster.kind == "scan":
         node = cluster.node
         assert node is not None
@@ -296,36 +297,42 @@ class ProductStep:
 
 
 class AttentionStep:
-    """Scaled dot-product attention."""
-
-    scratch = 0
+    """Scaled dot-product attention, or its gradient."""
 
     def __init__(self, cluster: Cluster, made: Attention) -> None:
         self.cluster = cluster
         self.attention = made
-        self.reads = {v.buffer for v in made.operands}
-        self.writes = {made.target.buffer}
+        self.scratch = made.scratch
+        self.reads = set(made.reads)
+        self.writes = {view.buffer for view in cluster.stores.values()}
 
     def sources(self) -> list[Code]:
         made = self.attention
         own = (made.spec.element, made.spec.machine)
+        found = [
+            _TEXTS.get(made.key(part), part.kind, functools.partial(made.text, part))
+            for part in made.parts
+        ]
         tiles = _TEXTS.get(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own))
-        return [_TEXTS.get(made.key, "attention", made.text), tiles]
+        return [*found, tiles]
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
     ) -> list[Record]:
-        made, (kernel, tiles) = self.attention, kernels
-        grain = threads.grain(made.items, made.work)
-        return [Record(kernel, made.arguments(place, tiles.address), made.items, grain=grain)]
+        made, tiles = self.attention, kernels[-1].address
+        found = []
+        for part, kernel in zip(made.parts, kernels, strict=False):
+            block, items = made.arguments(part, place, scratch, tiles), made.items(part)
+            found.append(Record(kernel, block, items, grain=threads.grain(items, part.work)))
+        return found
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
 
     def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
-        name, source = kernels[0].name, kernels[0].ir
-        ops = _summary(self.cluster)
-        return [KernelInfo(self.cluster.region, "attention", ops, self.attention, name, source)]
+        region, made = self.cluster.region, self.attention
+        pairs = zip(made.parts, kernels, strict=False)
+        return [KernelInfo(region, "attention", p.kind, made, k.name, k.ir) for p, k in pairs]
 
 
 class ScanStep:
