@@ -119,12 +119,19 @@ def widened(x: np.ndarray) -> np.ndarray:
         return x.astype(np.float64)
 
 
-def errors(y: np.ndarray, expected: np.ndarray, low: np.ndarray | float = 0.0) -> np.ndarray:
-    """Distances from expected + low in units in the last place of y's type, finite ones."""
+def errors(
+    y: np.ndarray, expected: np.ndarray, low: np.ndarray | float = 0.0,
+    unit: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Distances from expected + low in units in the last place of y's type, finite ones.
+
+    The units are those of `unit` if that is given, else of the result.
+    """
     with np.errstate(all="ignore"):
         rounded = expected.astype(y.dtype)
     finite = np.isfinite(y) & np.isfinite(rounded)
-    spacing = np.spacing(np.maximum(np.abs(rounded[finite]), np.finfo(y.dtype).tiny))
+    size = np.abs((rounded if unit is None else unit)[finite])
+    spacing = np.spacing(np.maximum(size, np.finfo(y.dtype).tiny))
     low = np.broadcast_to(low, y.shape)[finite]
     distance = (y[finite].astype(np.float64) - expected[finite]) - low
     return np.abs(distance) / spacing.astype(np.float64)
@@ -150,9 +157,20 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
     x = np.concatenate([x, np.array(SPECIAL, np.float32)])
     y = compiled(name, "float", 16)(x)
     expected = reference(name, widened(x))
-    assert errors(y, expected).max() <= vecmath.ULP[name][0]
+    unit = x if name == "gelu" else None
+    assert errors(y, expected, unit=unit).max() <= vecmath.ULP[name][0]
     with np.errstate(all="ignore"):
         assert_same_kind(y, expected.astype(np.float32), x)
+
+
+def test_erf_and_gelu_saturate_exactly() -> None:
+    x = np.concatenate([np.linspace(3.9, 60, 20_000), [1e30]]).astype(np.float32)
+    for sign in (1, -1):
+        assert np.abs(compiled("erf", "float", 16)(sign * x)).max() <= 1.0
+    far = x[x >= 5.8]
+    np.testing.assert_array_equal(compiled("erf", "float", 16)(-far), -np.ones_like(far))
+    np.testing.assert_array_equal(compiled("gelu", "float", 16)(far), far)
+    np.testing.assert_array_equal(compiled("gelu", "float", 16)(-far), -np.zeros_like(far))
 
 
 @pytest.mark.parametrize("name", ["pow", "atan2", "hypot"])

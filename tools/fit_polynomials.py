@@ -32,7 +32,7 @@ class Fit:
     low: float
     high: float
     weight: float
-    bits: tuple[int | None, int | None] = (27, 56)
+    bits: tuple[float | None, float | None] = (27, 56)
 
 
 def near_zero(function: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
@@ -81,9 +81,15 @@ FITS = [
     Fit("log2_tail", "log2((1+s)/(1-s))/s less two terms, over t**2, t = s*s",
         near_zero(log2_tail), 0, 0.02945, 3.1e-4, (None, 66)),
     Fit("erf", "erf(x)/x - 1, t = x*x",
-        near_zero(lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1), 0, 0.88, 1.0),
-    Fit("minus_log_erfc", "-log(erfc(a))", lambda a: -mp.log(mp.erfc(a)),
-        0.9, 4.0, 0.25, (27, None)),
+        near_zero(lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1), 0, 0.88, 1.0, (None, 56)),
+    Fit("erf_near", "erf(x)/x - 1, t = x*x",
+        near_zero(lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1), 0, 1.97, 1.5, (27, None)),
+    Fit("erf_far", "erfc(2.675 + u)", lambda u: mp.erfc(u + 2.675), -1.275, 1.375, 1.0,
+        (25, None)),
+    Fit("normal_near", "erf(x/sqrt 2)/x, t = x*x",
+        near_zero(lambda t: mp.erf(mp.sqrt(t / 2)) / mp.sqrt(t)), 0, 4.4, 2.1, (25, None)),
+    Fit("normal_far", "erfc((3.85 + u)/sqrt 2)", lambda u: mp.erfc((u + 3.85) / mp.sqrt(2)),
+        -1.75, 1.9, 1.0, (25.5, None)),
 ]  # fmt: skip
 
 
@@ -120,7 +126,7 @@ def fit_erfcx(degree: int, spread: int, high: float) -> tuple[list[mp.mpf], list
     return numerator, denominator, float(max(errors))
 
 
-def fit(item: Fit, bits: int) -> tuple[list[mp.mpf], float]:
+def fit(item: Fit, bits: float) -> tuple[list[mp.mpf], float]:
     """Coefficients, constant term first, and the largest error on the interval."""
     goal = mp.mpf(2) ** -bits / item.weight
     for terms in range(2, 40):
@@ -201,9 +207,7 @@ def main() -> None:
         for item in FITS:
             if item.bits[precision] is not None:
                 print(entry(item, precision))
-        if precision == 0:
-            print(erfcx_entries("gelu", 0, 4, 2, 10.45))
-        else:
+        if precision == 1:
             print(erfcx_entries("gelu", 1, 10, 3, 27.6))
             print(erfcx_entries("erfcx", 1, 10, 3, 27.6))
             print(erfcx_entries("erfcx_short", 1, 4, 2, 10.45))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..llvm_text import Lanes
 from .common import at_most, is_single, paired, pick, polynomial, scale
-from .exponential import bounded_exp, exp_parts, lowered, raised_exp
+from .exponential import exp_parts, lowered, raised_exp
 
 __all__ = ["erf", "erfc", "gelu"]
 
@@ -41,24 +41,48 @@ def erfc(lanes: Lanes, x: str) -> str:
     return lanes.select(lanes.cmp("olt", x, 0.0), lanes.sub(2.0, tail), tail)
 
 
-def _erf_tail_single(lanes: Lanes, a: str) -> str:
-    """1 - erf(a) for a >= 0.9, whose error only counts absolutely."""
-    g = polynomial(lanes, "minus_log_erfc", at_most(lanes, a, 4.0))
-    return bounded_exp(lanes, lanes.neg(g))
+def _far(lanes: Lanes, a: str, name: str, centre: float, end: float) -> str:
+    """1 - q(a), where the fitted q is a function that vanishes: exactly 1 from `end` on."""
+    q = polynomial(lanes, name, lanes.sub(at_most(lanes, a, end), centre))
+    return lanes.sub(1.0, q)
+
+
+def _erf_single(lanes: Lanes, x: str) -> str:
+    """x + x p(x*x), or 1 - erfc(|x|), whose error only counts absolutely."""
+    a = lanes.abs(x)
+    far = lanes.copysign(_far(lanes, a, "erf_far", 2.675, 4.05), x)
+    near = lanes.fma(x, polynomial(lanes, "erf_near", lanes.mul(x, x)), x)
+    return lanes.select(lanes.cmp("olt", a, 1.4), near, far)
+
+
+def _gelu_single(lanes: Lanes, x: str) -> str:
+    """x/2 (1 + erf(x/sqrt 2)): the sum cancels in the negative tail."""
+    a = lanes.abs(x)
+    far = lanes.copysign(_far(lanes, a, "normal_far", 3.85, 5.75), x)
+    near = lanes.mul(x, polynomial(lanes, "normal_near", lanes.mul(x, x)))
+    twice = lanes.add(lanes.select(lanes.cmp("olt", a, 2.1), near, far), 1.0)
+    return lanes.mul(lanes.mul(x, 0.5), twice)
 
 
 def erf(lanes: Lanes, x: str) -> str:
     """The error function."""
+    if is_single(lanes):
+        return _erf_single(lanes, x)
     a = lanes.abs(x)
-    tail = _erf_tail_single(lanes, a) if is_single(lanes) else _complement(lanes, a)
-    big = lanes.copysign(lanes.sub(1.0, tail), x)
+    big = lanes.copysign(lanes.sub(1.0, _complement(lanes, a)), x)
     small = lanes.fma(x, polynomial(lanes, "erf", lanes.mul(x, x)), x)
     return lanes.select(lanes.cmp("olt", a, 0.92), small, big)
 
 
 def gelu(lanes: Lanes, x: str) -> str:
-    """x times the normal distribution function, with its digits also in the negative tail."""
-    a = at_most(lanes, lanes.abs(x), pick(lanes, 14.846575, 38.818835))  # -a*a/2 = LOWEST
+    """x times the normal distribution function.
+
+    In single precision the error goes by |x|: 1 + erf(x/sqrt 2) cancels in the negative tail,
+    as it does in every library's float32 gelu. In double precision the tail keeps its digits.
+    """
+    if is_single(lanes):
+        return _gelu_single(lanes, x)
+    a = at_most(lanes, lanes.abs(x), 38.818835)  # -a*a/2 = LOWEST
     square = lanes.mul(a, a)
     excess = lanes.fma(lanes.neg(a), a, square)
     raised = raised_exp(lanes, lanes.mul(square, -0.5), excess, 0.5)
@@ -66,5 +90,5 @@ def gelu(lanes: Lanes, x: str) -> str:
     denominator = paired(lanes, "gelu_denominator", a, square)
     tail = lanes.mul(raised, lanes.div(numerator, denominator))
     negative = lanes.cmp("olt", x, 0.0)
-    rest = lanes.fma(tail, pick(lanes, -(2.0**-32), -(2.0**-64)), 1.0)
+    rest = lanes.fma(tail, -(2.0**-64), 1.0)
     return lowered(lanes, lanes.mul(x, lanes.select(negative, tail, rest)), negative)
