@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,7 +355,20 @@ def test_pad_in_both_forms() -> None:
     with pytest.raises(errors.ArgumentError, match="pairs"):
         accel.pad(x, (1, 2, 3))
     with pytest.raises(errors.ArgumentError, match="mode"):
-        accel.pad(x, (1, 1), mode="wrap")
+        accel.pad(x, (1, 1), mode="mirror")
+
+
+@pytest.mark.parametrize("mode, theirs", [
+    ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap"), ("wrap", "wrap"),
+])  # fmt: skip
+def test_pad_by_the_elements_themselves(mode: str, theirs: Any) -> None:
+    x = accel.asarray(X)
+    widths = ((1, 0), (2, 1))
+    close(accel.pad(x, widths, mode=mode), np.pad(X, widths, mode=theirs))
+    close(accel.pad(x, (-1, 2), mode=mode), np.pad(X[:, 1:], ((0, 0), (0, 2)), mode=theirs))
+    if mode != "replicate":
+        with pytest.raises(errors.ShapeError, match="at most"):
+            accel.pad(x, (X.shape[1] + 1, 0), mode=mode)
 
 
 def test_joins() -> None:

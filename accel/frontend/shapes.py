@@ -412,26 +412,59 @@ def pad(
         torch's flat widths, pairs (before, behind) from the last axis on; negative ones crop.
         Or NumPy's pairs, one for each axis, also named `pad_width`.
     mode
-        "constant".
+        What is put around: "constant"; "reflect", the elements mirrored at the end, which is
+        not repeated; "replicate" (NumPy's "edge"), the last element; "circular" (NumPy's
+        "wrap"), the elements from the other end.
     value, constant_values
-        What is put around.
+        What is put around in mode "constant".
 
     Examples
     --------
     >>> import accel
     >>> accel.pad(accel.asarray([1, 2]), (1, 2)).tolist()
     [0, 1, 2, 0, 0]
+    >>> accel.pad(accel.asarray([1, 2, 3]), (2, 1), mode="reflect").tolist()
+    [3, 2, 1, 2, 3, 2]
     """
-    if mode != "constant":
-        raise ArgumentError(f"pad: mode {mode!r}", remedy="use mode='constant'")
+    if mode != "constant" and mode not in _EDGES:
+        remedy = "use 'constant', 'reflect', 'replicate' or 'circular'"
+        raise ArgumentError(f"pad: mode {mode!r}", remedy=remedy)
     x = as_tensor(x)
     pairs = _pairs(x.ndim, pad if pad_width is None else pad_width)
     value = value if constant_values is None else constant_values
     if any(n < 0 for pair in pairs for n in pair):
         x = cut(x, [(max(-low, 0), n - max(-high, 0), 1)
                      for (low, high), n in zip(pairs, x.shape, strict=True)])  # fmt: skip
+    if mode != "constant":
+        for axis, (before, behind) in enumerate(pairs):
+            if before > 0 or behind > 0:
+                x = _continued(x, axis, max(before, 0), max(behind, 0), _EDGES[mode])
+        return x
     low, high = ([max(p[i], 0) for p in pairs] for i in (0, 1))
     return record("pad", x, low=low, high=high, value=value)
+
+
+#: Modes of padding by the elements themselves, in NumPy's and torch's names.
+_EDGES = {"reflect": "reflect", "replicate": "replicate", "edge": "replicate",
+          "circular": "circular", "wrap": "circular"}  # fmt: skip
+
+
+def _continued(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tensor:
+    """`x` with its own elements before and behind it along an axis."""
+    n = x.shape[axis]
+    most = {"reflect": n - 1, "replicate": before + behind if n else 0, "circular": n}[mode]
+    if max(before, behind) > most:
+        raise ShapeError(f"pad: widths {before} and {behind} of an extent of {n} in mode {mode!r}",
+                         remedy=f"use widths of at most {most}")  # fmt: skip
+    if mode == "replicate":
+        parts = [cut_axis(x, axis, 0, 1)] * before + [x] + [cut_axis(x, axis, n - 1, n)] * behind
+    elif mode == "circular":
+        parts = [cut_axis(x, axis, n - before, n), x, cut_axis(x, axis, 0, behind)]
+    else:
+        first = record("flip", cut_axis(x, axis, 1, before + 1), axis=axis)
+        last = record("flip", cut_axis(x, axis, n - 1 - behind, n - 1), axis=axis)
+        parts = [first, x, last]
+    return record("cat", *[part for part in parts if part.shape[axis]], axis=axis)
 
 
 def _pairs(ndim: int, widths: Any) -> list[tuple[int, int]]:

@@ -37,15 +37,27 @@ from ..frontend.functions import (
 from ..frontend.norms import log_softmax, softmax
 from ..frontend.recording import as_tensor, record
 from ..frontend.tensor import Tensor
+from .functions import convolution as _convolution
+from .functions import images as _images
+from .functions import normalization as _normalization
+from .functions import pooling as _pooling
+from .functions.convolution import *
+from .functions.images import *
+from .functions.normalization import *
+from .functions.pooling import *
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cosine_similarity",
-    "cross_entropy", "dropout", "elu", "embedding", "gelu", "glu", "hardsigmoid",
+    "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding",
+    "gelu", "glu", "hardsigmoid",
     "hardswish", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm",
     "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish", "mse_loss", "nll_loss", "one_hot",
     "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid",
     "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
+__all__ += [
+    *_convolution.__all__, *_images.__all__, *_normalization.__all__, *_pooling.__all__,
+]
 
 
 # Layers -------------------------------------------------------------------------------------
@@ -179,6 +191,40 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
         return x * 0.0
     kept = accel.rand(*x.shape) >= p
     return record("where", kept, x * (1.0 / (1.0 - p)), 0.0)
+
+
+@public
+def dropout1d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero whole channels of (N, C, L) with probability `p` and scale the others."""
+    return _channel_dropout("dropout1d", x, p, training)
+
+
+@public
+def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero whole channels of (N, C, H, W) with probability `p` and scale the others.
+
+    Notes
+    -----
+    J. Tompson et al.: Efficient object localization using convolutional networks. CVPR 2015.
+    """
+    return _channel_dropout("dropout2d", x, p, training)
+
+
+@public
+def dropout3d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero whole channels of (N, C, D, H, W) with probability `p` and scale the others."""
+    return _channel_dropout("dropout3d", x, p, training)
+
+
+def _channel_dropout(name: str, x: Any, p: float, training: bool) -> Tensor:
+    check_probability(name, p)
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"{name}: an input of shape {tuple(x.shape)}", remedy="give [N, C, ...]")
+    if not training or p == 0:
+        return x
+    ones = accel.ones((*x.shape[:2], *[1] * (x.ndim - 2)), dtype=x.dtype)
+    return record("where", dropout(ones, p) > 0, x * (1.0 / (1.0 - p)) if p < 1 else x, 0.0)
 
 
 def check_probability(op: str, p: float) -> None:

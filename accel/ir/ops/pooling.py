@@ -268,46 +268,50 @@ def _strides(extents: Shape) -> Shape:
     return tuple([math.prod(extents[i + 1 :]) for i in range(len(extents))])
 
 
-def _on_axis(b: Builder, values: np.ndarray, axis: int, ndim: int, dtype: dtypes.DType) -> Node:
-    shape = [1] * ndim
-    shape[axis] = len(values)
-    return b.reshape(b.constant(values.astype(dtype.numpy)), shape=tuple(shape))
+def _grid(b: Builder, rows: Sequence[np.ndarray], dtype: dtypes.DType) -> Node:
+    """The sums of one number for each spatial dimension, as [*spatial]."""
+    count = len(rows)
+    total: Any = None
+    for axis, row in enumerate(rows):
+        step = int(row[1] - row[0]) if len(row) > 1 else 0
+        if (row == row[0] + step * np.arange(len(row))).all():
+            node = b.iota(shape=(len(row),), axis=0, dtype=dtype)
+            node = b.add(b.mul(node, step), int(row[0]))
+        else:
+            node = b.constant(row.astype(dtype.numpy))
+        node = b.reshape(node, shape=tuple([-1 if i == axis else 1 for i in range(count)]))
+        total = node if total is None else b.add(total, node)
+    return total
 
 
 def _indices_expand(b: Builder, x: Node, **attrs: Any) -> Node:
-    """Element by element, the places of the greatest so far. A window that begins in the padding
-    starts with its first place in the image, for when all elements are -inf."""
+    """Tap by tap, how far from its window's first element the greatest so far is. A window that
+    begins in the padding starts with its first element in the image: all may be -inf."""
     windows = _windows(x.type.shape, attrs)
     if math.prod(windows.kernel) > _TAPS_COMPARED:
         return _indices_by_reduction(b, x, windows)
     size, strides = math.prod(windows.extents), _strides(windows.extents)
     counter = I32 if size < 2**31 else I64
-    ndim, shape = x.type.ndim, (*x.type.shape[:2], *windows.places)
-    base: Any = None
-    first: Any = None
-    for axis, stride in enumerate(strides):
-        legal = np.where(windows.along(axis) >= 0, windows.along(axis), size).min(axis=1)
-        row = b.iota(shape=(windows.places[axis],), axis=0, dtype=counter)
-        row = b.mul(row, windows.stride[axis] * stride)
-        lead = tuple([-1 if i == axis + 2 else 1 for i in range(ndim)])
-        row = b.reshape(row, shape=lead)
-        begin = _on_axis(b, legal * stride, axis + 2, ndim, counter) if windows.padded else row
-        base = row if base is None else b.add(base, row)
-        first = begin if first is None else b.add(first, begin)
+    axes = range(len(strides))
+    begins = [windows.firsts(i) * strides[i] for i in axes]
     wide = _pad(b, x, windows, _lowest(x.type.dtype))
     best: Any = None
+    found: Any = b.constant(0, counter)
+    if windows.padded:
+        legal = [np.where(windows.along(i) >= 0, windows.along(i), size).min(axis=1) for i in axes]
+        found = _grid(b, [row * strides[i] - begins[i] for i, row in enumerate(legal)], counter)
     for tap, piece in _pieces(b, wide, windows):
         if best is None:
-            best, found = piece, b.broadcast_to(first, shape=shape)
+            best = piece
             continue
-        rows = zip(tap, windows.dilation, windows.padding, strides, strict=True)
-        offset = sum((t * d - low) * stride for t, d, (low, _), stride in rows)
+        steps = zip(tap, windows.dilation, strides, strict=True)
+        offset = b.constant(sum(t * d * stride for t, d, stride in steps), counter)
         better = b.gt(piece, best)
         if x.type.dtype.kind == "f":
             better = b.logical_or(better, b.isnan(piece))
-        best = b.where(better, piece, best)
-        found = b.where(better, b.add(base, offset), found)
-    return b.cast(found, I64)
+        best, found = b.where(better, piece, best), b.where(better, offset, found)
+    found = b.add(found, _grid(b, begins, counter))
+    return b.cast(b.broadcast_to(found, shape=(*x.type.shape[:2], *windows.places)), I64)
 
 
 def _indices_by_reduction(b: Builder, x: Node, windows: Windows) -> Node:

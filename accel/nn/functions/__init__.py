@@ -1,0 +1,1 @@
+"""Neural functions by subject; `accel.nn.functional` names them all."""

@@ -1,0 +1,328 @@
+"""Images taken apart and put together: interpolation, patches, pixels moved to channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import ArgumentError, ShapeError
+from ...frontend import public as accel
+from ...frontend.arguments import public
+from ...frontend.recording import as_tensor, record
+from ...frontend.tensor import Tensor
+from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from .spatial import batched, numbers
+
+__all__ = ["channel_shuffle", "fold", "interpolate", "pixel_shuffle", "pixel_unshuffle", "unfold"]
+
+
+# -- interpolate ----------------------------------------------------------------------------
+@public
+def interpolate(
+    x: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:  # fmt: skip
+    """An image at other extents.
+
+    Parameters
+    ----------
+    x
+        Shape (N, C, *spatial) with one to three spatial dimensions.
+    size, scale_factor
+        The new extents, or the factor to the old ones; one number, or one a dimension. Exactly
+        one of them.
+    mode
+        ``"nearest"``, ``"nearest-exact"``, ``"linear"`` (one spatial dimension), ``"bilinear"``
+        (two), ``"trilinear"`` (three), ``"bicubic"`` (two; a = -0.75) or ``"area"``.
+    align_corners
+        Whether the centres of the corner elements stay where they are, for the linear modes and
+        bicubic.
+    recompute_scale_factor
+        Whether the factor is taken from the rounded extents and not as it was given.
+    antialias
+        Is not supported.
+
+    Raises
+    ------
+    ArgumentError
+        For a mode that does not suit the number of dimensions.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([[[1.0, 3.0]]])
+    >>> accel.nn.functional.interpolate(x, size=4, mode="linear").tolist()
+    [[[1.0, 1.5, 2.5, 3.0]]]
+    """
+    x = as_tensor(x)
+    count = x.ndim - 2
+    if not 1 <= count <= 3:
+        raise ShapeError(f"interpolate: an input of shape {list(x.shape)}",
+                         remedy="give [N, C, *spatial] with 1 to 3 spatial dimensions")  # fmt: skip
+    if antialias:
+        raise ArgumentError("interpolate: antialias=True",
+                            remedy="smooth the image with a convolution first")  # fmt: skip
+    if align_corners is not None and mode not in _SMOOTH:
+        raise ArgumentError(f"interpolate: align_corners with mode {mode!r}",
+                            remedy="leave it out")  # fmt: skip
+    sizes, factors = _target(x, count, size, scale_factor, bool(recompute_scale_factor))
+    if mode == "area":
+        pools = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)
+        return pools[count - 1](x, sizes)
+    if mode not in _MODES or _MODES[mode] not in (0, count):
+        fitting = [repr(m) for m, n in _MODES.items() if n in (0, count)]
+        raise ArgumentError(f"interpolate: mode {mode!r} for {count} spatial dimensions",
+                            remedy="use " + " or ".join([*fitting, "'area'"]))  # fmt: skip
+    for axis, (m, factor) in enumerate(zip(sizes, factors, strict=True), 2):
+        x = _resampled(x, axis, m, factor, mode, bool(align_corners))
+    return x
+
+
+#: Modes, and for how many spatial dimensions they are (0: any).
+_MODES = {"nearest": 0, "nearest-exact": 0, "linear": 1, "bilinear": 2, "trilinear": 3,
+          "bicubic": 2}  # fmt: skip
+_SMOOTH = ("linear", "bilinear", "trilinear", "bicubic")
+
+
+def _target(
+    x: Tensor, count: int, size: Any, scale_factor: Any, recompute: bool
+) -> tuple[tuple[int, ...], list[float | None]]:
+    """The new extents, and the factors to use where they were given (None: by the extents)."""
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError("interpolate: size and scale_factor",
+                            remedy="give exactly one of them")  # fmt: skip
+    if size is not None:
+        sizes = numbers("interpolate", "size", size, count)
+        factors: list[float | None] = [None] * count
+    else:
+        given = numbers("interpolate", "scale_factor", scale_factor, count)
+        sizes = tuple([math.floor(n * f) for n, f in zip(x.shape[2:], given, strict=True)])
+        factors = [None] * count if recompute else [float(f) for f in given]
+    if any(n < 1 for n in (*sizes, *x.shape[2:])):
+        raise ArgumentError(f"interpolate: from extents {list(x.shape[2:])} to {list(sizes)}",
+                            remedy="give extents of 1 or more")  # fmt: skip
+    return sizes, factors
+
+
+def _resampled(
+    x: Tensor, axis: int, m: int, factor: float | None, mode: str, align_corners: bool
+) -> Tensor:
+    """`x` with `m` elements along an axis: a weighted sum of one, two or four of the old."""
+    n = x.shape[axis]
+    if n == m and factor in (None, 1.0):
+        return x
+    real = accel.float64 if x.dtype.name == "float64" else accel.float32
+    number = accel.arange(m, dtype=real)
+    step = n / m if factor is None else 1 / factor
+    if mode in ("nearest", "nearest-exact"):
+        shift = 0.5 if mode == "nearest-exact" else 0.0
+        return _taken(x, accel.floor((number + shift) * step), axis)
+    if align_corners:
+        source = number * ((n - 1) / (m - 1) if m > 1 else 0.0)
+    else:
+        source = (number + 0.5) * step - 0.5
+    if mode == "bicubic":
+        first = accel.floor(source)
+        weights = _cubic_weights(source - first)
+        places = [first + shift for shift in (-1, 0, 1, 2)]
+    else:
+        source = accel.maximum(source, 0.0)
+        first = accel.floor(source)
+        part = accel.minimum(source - first, 1.0)
+        weights, places = [1 - part, part], [first, first + 1]
+    tail = (m,) + (1,) * (x.ndim - 1 - axis)
+    parts = [
+        _taken(x, place, axis) * weight.reshape(*tail)
+        for place, weight in zip(places, weights, strict=True)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total.astype(x.dtype)
+
+
+def _taken(x: Tensor, place: Tensor, axis: int) -> Tensor:
+    index = accel.clamp(place, 0, x.shape[axis] - 1).astype(accel.int64)
+    return record("take_unchecked", x, index, axis=axis)
+
+
+def _cubic_weights(t: Tensor, a: float = -0.75) -> list[Tensor]:
+    """R. Keys: Cubic convolution interpolation for digital image processing. 1981."""
+
+    def near(d: Tensor) -> Tensor:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Tensor) -> Tensor:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+# -- patches --------------------------------------------------------------------------------
+def _patches(
+    name: str, extents: Sequence[int], kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> tuple[Tensor, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Where patches lie in a flattened padded image, as [taps, patches]; kernel, padding and
+    the padded extents."""
+    kernel = numbers(name, "kernel_size", kernel_size, 2)
+    pads = numbers(name, "padding", padding, 2)
+    rows = list(zip(extents, kernel, numbers(name, "dilation", dilation, 2), pads,
+                    numbers(name, "stride", stride, 2), strict=True))  # fmt: skip
+    if any(k < 1 or d < 1 or p < 0 or s < 1 for _, k, d, p, s in rows):
+        raise ArgumentError(f"{name}: kernel, dilation, padding or stride is too small",
+                            remedy="give 1 or more, and a padding of 0 or more")  # fmt: skip
+    axes = []
+    for n, k, d, p, s in rows:
+        count = (n + 2 * p - d * (k - 1) - 1) // s + 1
+        if count < 1:
+            raise ShapeError(
+                f"{name}: a patch that spans {d * (k - 1) + 1} of an extent of {n} padded to "
+                f"{n + 2 * p}",
+                remedy="use a smaller kernel",
+            )
+        axes.append(accel.arange(k).unsqueeze(1) * d + accel.arange(count) * s)
+    padded = tuple([n + 2 * p for n, _, _, p, _ in rows])
+    (kh, oh), (kw, ow) = (a.shape for a in axes)
+    place = axes[0].reshape(kh, 1, oh, 1) * padded[1] + axes[1].reshape(1, kw, 1, ow)
+    return place.reshape(kh * kw, oh * ow), kernel, pads, padded
+
+
+@public
+def unfold(
+    x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """The patches under a sliding kernel as columns.
+
+    Parameters
+    ----------
+    x
+        Shape (N, C, H, W), or (C, H, W).
+    kernel_size, dilation, padding, stride
+        As for `conv2d`.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, C * elements of the kernel, number of patches).
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.nn.functional.unfold(accel.ones((1, 2, 4, 4)), 3).shape
+    (1, 18, 4)
+    """
+
+    def apply(image: Tensor) -> Tensor:
+        n, channels, *extents = image.shape
+        place, kernel, (ph, pw), padded = _patches(
+            "unfold", extents, kernel_size, dilation, padding, stride
+        )
+        wide = accel.pad(image, (pw, pw, ph, ph)) if ph or pw else image
+        flat = wide.reshape(n, channels, padded[0] * padded[1])
+        columns = record("take_unchecked", flat, place, axis=2)
+        return columns.reshape(n, channels * math.prod(kernel), place.shape[1])
+
+    return batched("unfold", 2, x, apply)
+
+
+@public
+def fold(
+    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:  # fmt: skip
+    """Add the columns of `unfold` up to an image; where patches overlap, their elements add.
+
+    Parameters
+    ----------
+    x
+        Shape (N, C * elements of the kernel, number of patches), or without N.
+    output_size
+        Extents of the image.
+
+    Raises
+    ------
+    ShapeError
+        When the columns are not those of such an image.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.nn.functional.fold(accel.ones((1, 4, 1)), 2, 2).shape
+    (1, 1, 2, 2)
+    """
+    extents = numbers("fold", "output_size", output_size, 2)
+
+    def apply(columns: Tensor) -> Tensor:
+        place, kernel, (ph, pw), (height, width) = _patches(
+            "fold", extents, kernel_size, dilation, padding, stride
+        )
+        n, rows, count = columns.shape
+        taps = math.prod(kernel)
+        if rows % taps or count != place.shape[1]:
+            raise ShapeError(
+                f"fold: columns of shape {list(columns.shape)} for {place.shape[1]} patches of "
+                f"{taps} elements",
+                remedy="give what unfold makes of such an image",
+            )
+        flat = columns.reshape(n, rows // taps, taps * count)
+        image = accel.zeros((n, rows // taps, height * width), dtype=columns.dtype)
+        image = record("index_add_unchecked", image, place.reshape(-1), flat, axis=2)
+        image = image.reshape(n, rows // taps, height, width)
+        return image[:, :, ph : height - ph, pw : width - pw]
+
+    return batched("fold", 1, x, apply)
+
+
+# -- pixels and channels --------------------------------------------------------------------
+@public
+def pixel_shuffle(x: Any, upscale_factor: int) -> Tensor:
+    """Channels moved into space: (..., C r², H, W) to (..., C, H r, W r).
+
+    Raises
+    ------
+    ShapeError
+        When r² does not divide the channels.
+
+    Notes
+    -----
+    W. Shi et al.: Real-time single image and video super-resolution. CVPR 2016.
+    """
+    x, r = as_tensor(x), _factor("pixel_shuffle", upscale_factor)
+    if x.ndim < 3 or x.shape[-3] % (r * r):
+        raise ShapeError(f"pixel_shuffle: an input of shape {list(x.shape)} by {r}",
+                         remedy="the square of the factor must divide the channels")  # fmt: skip
+    *lead, channels, h, w = x.shape
+    parts = x.reshape(-1, channels // (r * r), r, r, h, w)
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(*lead, channels // (r * r), h * r, w * r)
+
+
+@public
+def pixel_unshuffle(x: Any, downscale_factor: int) -> Tensor:
+    """Space moved into channels: the inverse of `pixel_shuffle`."""
+    x, r = as_tensor(x), _factor("pixel_unshuffle", downscale_factor)
+    if x.ndim < 3 or x.shape[-2] % r or x.shape[-1] % r:
+        raise ShapeError(f"pixel_unshuffle: an input of shape {list(x.shape)} by {r}",
+                         remedy="the factor must divide height and width")  # fmt: skip
+    *lead, channels, h, w = x.shape
+    parts = x.reshape(-1, channels, h // r, r, w // r, r)
+    return parts.permute(0, 1, 3, 5, 2, 4).reshape(*lead, channels * r * r, h // r, w // r)
+
+
+@public
+def channel_shuffle(x: Any, groups: int) -> Tensor:
+    """Channels of (N, C, ...) dealt out from `groups` groups in turn."""
+    x, groups = as_tensor(x), _factor("channel_shuffle", groups)
+    if x.ndim < 3 or x.shape[1] % groups:
+        raise ShapeError(f"channel_shuffle: {groups} groups of shape {list(x.shape)}",
+                         remedy="the groups must divide the channels")  # fmt: skip
+    n, channels, *rest = x.shape
+    parts = x.reshape(n, groups, channels // groups, math.prod(rest))
+    return parts.permute(0, 2, 1, 3).reshape(n, channels, *rest)
+
+
+def _factor(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name}: a factor of {value!r}", remedy="give an int of 1 or more")
+    return value
