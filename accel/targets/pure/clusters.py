@@ -74,14 +74,14 @@ class Cluster:
     Attributes
     ----------
     kind
-        ``loop``, ``matmul``, ``attention``, ``copy``, ``scatter``, ``scan`` or ``reference``.
-        Only the first two grow.
+        ``loop``, ``matmul``, ``conv``, ``attention``, ``copy``, ``scatter``, ``scan`` or
+        ``reference``. Only the first three grow.
     position
         Its place in the order of execution; a cluster reads from earlier ones only.
     region, graph
         The region it belongs to, and that region's body.
     node
-        What a cluster of one node computes (matmul, attention, scatter, scan, reference).
+        What a cluster of one node computes (matmul, conv, attention, scatter, scan, reference).
     extents, reduced
         The domain.
     axes

@@ -4,7 +4,7 @@ Nodes are visited once, in topological order. What a node becomes:
 
 - pointwise ops, reductions and gathers join a loop cluster (see `clusters` and `growth` for
   the rules);
-- a matrix product is a cluster that takes pointwise work on its result;
+- a matrix product or convolution is a cluster that takes pointwise work on its result;
 - movement of a value inside a cluster is another map of its axes; movement of a stored value
   is a view; where neither is possible the value is copied by a kernel;
 - constants, iota and cheap scalar work are repeated in each kernel that reads them;
@@ -20,6 +20,7 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.node import Literal, Node
 from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, moved_ramp
+from .convolutions import NATIVE as WINDOWS
 from .growth import Growth
 from .loops import loop_kernel
 from .lowering import ELEMENTS, supported
@@ -73,7 +74,7 @@ class Partition(Growth):
     def ordered(self) -> list[Cluster]:
         """The clusters that do something, in the order of execution."""
         alive = [c for c in self.clusters if c.into is None]
-        alive = [c for c in alive if c.kind not in ("loop", "matmul") or c.stores]
+        alive = [c for c in alive if c.kind not in ("loop", "matmul", "conv") or c.stores]
         alive.sort(key=lambda c: c.position)
         self._share_columns(alive)
         return sorted([c for c in alive if c.into is None], key=lambda c: c.position)
@@ -244,9 +245,10 @@ class Partition(Growth):
     # -- kernels that stand alone -----------------------------------------------------------
     def _contraction(self, node: Node) -> Source | Cluster:
         dtype = node.type.dtype
-        if dtype not in ELEMENTS or dtype.kind == "b" or node.op.name != "matmul":
+        kind = "conv" if node.op.name in WINDOWS else node.op.name
+        if dtype not in ELEMENTS or dtype.kind == "b" or kind not in ("matmul", "conv"):
             return self._reference(node)
-        cluster = self.new("matmul", node)
+        cluster = self.new(kind, node)
         axes: list[int | None] = []
         for extent in node.type.shape:
             axes.append(None if extent == 1 else len(cluster.extents))

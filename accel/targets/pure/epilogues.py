@@ -47,7 +47,7 @@ class Layout:
     shape: tuple[int, ...]
     row: int | None
     column: int | None
-    batch: tuple[int, ...]
+    batch: tuple[int | None, ...]
 
     def matrix(self, view: View, place: tuple[int, int]) -> Matrix:
         """A view that broadcasts to the result's shape, as rows and columns."""

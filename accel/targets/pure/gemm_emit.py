@@ -40,13 +40,15 @@ class Finish:
     """Applies the epilogue to finished sums and stores the outputs.
 
     The records of the outputs, and behind them of the extras, begin with that numbered `first`.
+    Columns of the outputs are consecutive unless they are `scattered`.
     """
 
     def __init__(
-        self, fn: Function, spec: MatmulSpec, epilogue: Epilogue, arguments: Arguments, first: int
-    ) -> None:
+        self, fn: Function, spec: MatmulSpec, epilogue: Epilogue, arguments: Arguments, first: int,
+        scattered: bool = False,
+    ) -> None:  # fmt: skip
         self.fn, self.spec, self.epilogue = fn, spec, epilogue
-        self.arguments, self.first = arguments, first
+        self.arguments, self.first, self.scattered = arguments, first, scattered
         self.starts: list[str] = []
         self.steps: list[str] = []
         self.outputs: list[str] = []
@@ -77,10 +79,16 @@ class Finish:
     def write(self, lanes: Lanes, value: str, column: str, mask: str | None) -> None:
         """Finish the sums `value` of the columns from `column` on, those in `mask` only."""
         results = self.epilogue(lanes, value, lambda i: self._extra(lanes, i, column, mask))
-        for element, line, result in zip(self.spec.outputs, self.outputs, results, strict=True):
+        for place, (element, line, result) in enumerate(
+            zip(self.spec.outputs, self.outputs, results, strict=True)
+        ):
             target = lanes.like(element)
             if element == "i1":
                 result, target = lanes.like("i8").convert("zext", result, target), lanes.like("i8")
+            if self.scattered:
+                stride = self.arguments.field(self.first + place, "column")
+                self._scatter(target, result, line, stride, column, mask)
+                continue
             at = self.fn.gep(line, self.fn.integer("mul", column, target.bytes))
             if mask is None:
                 target.store(result, at)
@@ -115,16 +123,32 @@ class Finish:
         first = self.fn.gep(line, self.fn.integer("mul", column, stride))
         if memory.width == 1:
             return memory.load(first)
-        width = memory.width
+        return self.fn.call(
+            memory.type, f"llvm.masked.gather.{memory.suffix}.v{memory.width}p0",
+            self._apart(memory.width, first, stride), ("i32", str(memory.bytes)),
+            (memory.mask_type, mask or "splat (i1 true)"), (memory.type, memory.const(0)),
+        )  # fmt: skip
+
+    def _scatter(
+        self, memory: Lanes, value: str, line: str, stride: str, column: str, mask: str | None
+    ) -> None:
+        first = self.fn.gep(line, self.fn.integer("mul", column, stride))
+        if memory.width == 1:
+            memory.store(value, first)
+            return
+        self.fn.call(
+            "void", f"llvm.masked.scatter.{memory.suffix}.v{memory.width}p0",
+            (memory.type, value), self._apart(memory.width, first, stride),
+            ("i32", str(memory.bytes)), (memory.mask_type, mask or "splat (i1 true)"),
+        )  # fmt: skip
+
+    def _apart(self, width: int, first: str, stride: str) -> tuple[str, str]:
+        """The addresses of `width` lanes, `stride` bytes apart."""
         longs = Lanes(self.fn, "i64", width)
         steps = "<" + ", ".join(f"i64 {i}" for i in range(width)) + ">"
         offsets = longs.mul(longs.splat(stride), steps)
         pointers = self.fn.op(f"getelementptr i8, ptr {first}, {longs.type} {offsets}")
-        return self.fn.call(
-            memory.type, f"llvm.masked.gather.{memory.suffix}.v{width}p0",
-            (f"<{width} x ptr>", pointers), ("i32", str(memory.bytes)),
-            (memory.mask_type, mask or "splat (i1 true)"), (memory.type, memory.const(0)),
-        )  # fmt: skip
+        return f"<{width} x ptr>", pointers
 
 
 def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:

@@ -71,7 +71,7 @@ class Growth(Stores):
     def candidates(self, node: Node) -> list[Cluster]:
         """The clusters that compute operands of `node`, latest first."""
         found = {s.final for n in node.inputs if isinstance(s := self.known[n], Cluster)}
-        growing = [c for c in found if c.kind in ("loop", "matmul")]
+        growing = [c for c in found if c.kind in ("loop", "matmul", "conv")]
         return sorted(growing, key=lambda c: -c.position)
 
     def join(self, node: Node, cluster: Cluster) -> bool:
@@ -88,7 +88,7 @@ class Growth(Stores):
         kept = total - cluster.reduced
         if dims != total and not (cluster.reduced and dims == kept):
             return False
-        if cluster.kind == "matmul":
+        if cluster.kind in ("matmul", "conv"):
             if not self.follows_product(node, cluster, axes, extents):
                 return False
         elif len(extents) > len(cluster.extents) and cluster.axes:
@@ -113,7 +113,7 @@ class Growth(Stores):
     def follows_product(
         self, node: Node, cluster: Cluster, axes: Axes, extents: list[int]
     ) -> bool:
-        """Whether `node` is pointwise work on the product of a matmul cluster, same shape."""
+        """Whether `node` is pointwise work on a matmul or conv cluster's product, same shape."""
         product = cluster.node
         assert product is not None
         ramps = any(isinstance(self.known[n], Ramp) for n in node.inputs)

@@ -45,7 +45,7 @@ class Product:
     def problem(self, place: Callable[[Buffer], tuple[int, int]]) -> Problem:
         """The extents and operands, where `place` gives base and offset of a buffer."""
         layout, size = self.layout, self.a.buffer.dtype.itemsize
-        batch = tuple([layout.shape[axis] for axis in layout.batch])
+        batch = tuple([layout.extent(axis) for axis in layout.batch])
         return Problem(
             layout.extent(layout.row), layout.extent(layout.column), self.k, batch,
             _operand(self.a, len(batch), size, place(self.a.buffer)),

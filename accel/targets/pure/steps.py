@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
-from . import gemm, threads
+from . import conv, gemm, threads
 from .attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
+from .convolutions import Convolution, convolution
 from .emit import (
     emit_nest,
     item_multiple,
@@ -33,8 +34,8 @@ from .products import Product, product
 from .scan import Scan, scan
 from .views import Buffer, View
 
-__all__ = ["AttentionStep", "KernelInfo", "LoopStep", "ProductStep", "Record", "ReferenceStep",
-           "ScanStep", "Step", "step_of"]  # fmt: skip
+__all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "ProductStep", "Record",
+           "ReferenceStep", "ScanStep", "Step", "step_of"]  # fmt: skip
 
 #: Base index and byte offset of a buffer in the call's table of pointers.
 Place = Callable[[Buffer], tuple[int, int]]
@@ -75,7 +76,8 @@ class KernelInfo:
     region
         The region it belongs to.
     kind
-        ``loop``, ``matmul``, ``attention``, ``copy``, ``scatter``, ``scan`` or ``reference``.
+        ``loop``, ``matmul``, ``conv``, ``attention``, ``copy``, ``scatter``, ``scan`` or
+        ``reference``.
     ops
         The ops it computes, in order.
     body
@@ -148,6 +150,8 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         assert node is not None
         operands = [cluster.tables[n] for n in node.inputs]
         return AttentionStep(cluster, attention(operands, cluster.stores, machine))
+    if cluster.kind == "conv":
+        return ConvolutionStep(cluster, convolution(cluster, machine))
     if cluster.kind == "scan":
         node = cluster.node
         assert node is not None
@@ -290,8 +294,50 @@ class ProductStep:
     def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
         made, layout = self.product, self.product.layout
         m, n = layout.extent(layout.row), layout.extent(layout.column)
-        batch = "".join(f"{layout.shape[axis]} x " for axis in layout.batch)
+        batch = "".join(f"{layout.extent(axis)} x " for axis in layout.batch)
         text = f"product {batch}[{m}, {made.k}] @ [{made.k}, {n}]: {self.ops}"
+        c = self.cluster
+        return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
+
+
+class ConvolutionStep:
+    """A convolution, or its gradient with respect to the image, with its epilogue."""
+
+    def __init__(self, cluster: Cluster, made: Convolution) -> None:
+        self.cluster = cluster
+        self.made = made
+        self.ops = _summary(cluster)
+        windows = made.windows(lambda buffer: (0, 0))
+        self.scratch = max([conv.plan(made.spec, w).scratch for w in windows], default=0)
+        views = [made.x, made.weight, *[e for e in made.work.extras if isinstance(e, View)]]
+        self.reads = {v.buffer for v in views}
+        self.writes = {t.buffer for t in made.targets}
+
+    def sources(self) -> list[Code]:
+        made, own = self.made, (self.made.spec.element, self.made.spec.machine)
+        return [
+            _TEXTS.get(made.key, _symbol(self.ops), made.text),
+            # these name their function themselves
+            _TEXTS.get(("window tiles", own), "tiles", lambda name: conv.emit_tiles(*own)),
+            _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
+        ]
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        main, tiles, pack = kernels
+        steps = [
+            conv.schedule(self.made.spec, windows, tiles.address, pack.address, scratch)
+            for windows in self.made.windows(place)
+        ]
+        return [Record(main, s.arguments, s.items, grain=s.grain) for own in steps for s in own]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        node = self.made.node
+        text = f"{self.ops}: {node.inputs[0].type} with {node.inputs[1].type} -> {node.type}"
         c = self.cluster
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
@@ -400,4 +446,4 @@ class ReferenceStep:
         return [KernelInfo(self.cluster.region, "reference", name, text)]
 
 
-Step = LoopStep | ProductStep | AttentionStep | ScanStep | ReferenceStep
+Step = LoopStep | ProductStep | ConvolutionStep | AttentionStep | ScanStep | ReferenceStep

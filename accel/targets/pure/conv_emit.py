@@ -1,0 +1,249 @@
+"""Emission of the convolution kernel as LLVM IR: items, packing, tiles, epilogue.
+
+For each item, a block of places and output channels, the kernel copies what the block sees of
+the source into scratch space, where every tap is a constant distance away (or reads the source
+as it lies, if it is so already), lets the tile library sum a few channels over the block's
+places into a small buffer, and writes that with the epilogue to the outputs.
+
+The rows of a block follow each other in the packed source at a pitch that includes what the
+taps see beyond a row. Tiles run over all of it, so that short rows fill vectors too; what they
+sum between two rows means nothing and is left in the buffer.
+"""
+
+from __future__ import annotations
+
+from ...errors import InternalCompilerError
+from . import conv_pack, conv_tiles
+from .conv_spec import HEADER
+from .gemm_emit import Finish, identity
+from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
+from .llvm_text import Function, Lanes, module_text
+
+__all__ = ["emit_windows"]
+
+_WEIGHT, _SOURCE, _SCRATCH, _FIRST = 0, 1, 2, 3  # operand records
+
+
+class _Windows:
+    """Writes the convolution kernel."""
+
+    def __init__(
+        self, spec: MatmulSpec, epilogue: Epilogue | None, name: str, scattered: bool
+    ) -> None:
+        self.spec = spec
+        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        self.arguments = Arguments(self.fn, HEADER)
+        self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST, scattered)
+        self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
+
+    def header(self, name: str) -> str:
+        return self.arguments.header(name)
+
+    def write(self) -> str:
+        fn = self.fn
+        self.tile_frame = fn.op(f"alloca [{len(conv_tiles.FRAME)} x i64], align 8")
+        self.pack_frame = fn.op(f"alloca [{len(conv_pack.FRAME)} x i64], align 8")
+        packed = fn.op("alloca i64, align 8")
+        fn.store("i64", "-1", packed, 8)
+        part = fn.integer("udiv", "%begin", self.header("grain"))
+        slot = fn.integer("mul", part, self.header("slot"))
+        self.slab = fn.gep(self.arguments.pointer(_SCRATCH, []), slot)
+        self.sums = fn.gep(self.slab, self.header("slab"))
+        self._tile_frame()
+        with fn.loop("%begin", "%end") as item:
+            self._place(item.index)
+            with fn.when(fn.icmp("ne", self.header("packed"), 0)):
+                with fn.when(fn.icmp("ne", fn.load("i64", packed, 8), self.block)):
+                    self._pack()
+                    fn.store("i64", self.block, packed, 8)
+            self._sum()
+        fn.do("ret i64 0")
+        return module_text([fn])
+
+    def _tile_frame(self) -> None:
+        table = self.fn.gep("%args", self.header("at_steps"))
+        values = {
+            "table": self.fn.op(f"ptrtoint ptr {table} to i64"),
+            **{name: self.header(name) for name in ("inner", "outer", "a_step", "b_step")},
+            "c_row": self.header("sums_row"), "accumulate": "0",
+        }  # fmt: skip
+        self._fill(self.tile_frame, conv_tiles.FRAME, values)
+
+    def _fill(self, frame: str, names: tuple[str, ...], values: dict[str, str]) -> None:
+        for name, value in values.items():
+            self.fn.store("i64", value, self.fn.gep(frame, 8 * names.index(name)), 8)
+
+    # -- places -----------------------------------------------------------------------------
+    def _place(self, item: str) -> None:
+        """What the item is: set the attributes that say which block of what."""
+        fn = self.fn
+        m_blocks = self.header("m_blocks")
+        self.block = rest = fn.integer("udiv", item, m_blocks)
+        digits = [fn.integer("urem", item, m_blocks)]
+        for name in ("column_blocks", "row_blocks", "planes", "groups"):
+            count = self.header(name)
+            digits.append(fn.integer("urem", rest, count))
+            rest = fn.integer("udiv", rest, count)
+        block, column, row, self.plane, self.group = digits
+        self.image = rest
+        self.first, self.count = self._block(block, "m", "block_m")
+        self.column, self.columns = self._block(column, "columns", "block_columns")
+        self.row, self.rows = self._block(row, "rows", "block_rows")
+
+    def _block(self, index: str, whole: str, size: str) -> tuple[str, str]:
+        """First place and number of places of a block."""
+        fn, height = self.fn, self.header(size)
+        first = fn.integer("mul", index, height)
+        return first, smaller(fn, fn.integer("sub", self.header(whole), first), height)
+
+    def _source(self) -> str:
+        """Where the first channel of the image's group begins."""
+        fn = self.fn
+        channel = fn.integer("mul", self.group, self.header("channels"))
+        return self.arguments.pointer(_SOURCE, [self.image, channel])
+
+    # -- packing ----------------------------------------------------------------------------
+    def _table(self, name: str, index: str) -> str:
+        """An entry of a table of the argument block."""
+        at = self.fn.gep("%args", self.header(f"at_{name}"))
+        return self.fn.load("i64", self.fn.gep(at, index, "i64"), 8)
+
+    def _pack(self) -> None:
+        fn, field = self.fn, self.arguments.field
+        function = fn.op(f"inttoptr i64 {self.header('pack')} to ptr")
+        source = self._source()
+        column_stride, step = field(_SOURCE, "column"), self.header("stride2")
+        phase_bytes = self.header("phase")
+        row = fn.integer("mul", self.row, self.header("stride1"))
+        column = fn.integer("mul", self.column, step)
+        plane = fn.integer("mul", self.plane, self.header("stride0"))
+        self._fill(self.pack_frame, conv_pack.FRAME, {
+            "rows": self.header("height"), "width": self.header("width"),
+            "row_step": self.header("stride1"), "row_stride": field(_SOURCE, "row"),
+            "column_step": fn.integer("mul", column_stride, step),
+        })  # fmt: skip
+        across, down = self.header("phases2"), self.header("phases1")
+        deep, plane_stride = self.header("taps0"), field(_SOURCE, "batch2")
+        with fn.loop(0, across) as phase:
+            first = fn.integer("add", column, self._table("phases2", phase.index))
+            begin, end = self._inside(first, step)
+            self._fill(self.pack_frame, conv_pack.FRAME, {
+                "begin": begin, "end": end, "column": fn.integer("mul", first, column_stride),
+            })  # fmt: skip
+            start = fn.gep(self.slab, fn.integer("mul", phase.index, phase_bytes))
+            wide = fn.integer("mul", across, phase_bytes)
+            with fn.loop(0, self.header("channels")) as channel:
+                line = fn.integer("mul", channel.index, field(_SOURCE, "batch1"))
+                source_c = fn.gep(source, line)
+                target_c = fn.gep(start, fn.integer("mul", channel.index, self.header("channel")))
+                with fn.loop(0, deep, 1, [("ptr", target_c)]) as tap:
+                    at = fn.integer("add", plane, self._table("taps0", tap.index))
+                    exists = fn.icmp("ult", at, self.header("source0"))
+                    height = fn.op(f"select i1 {exists}, i64 {self.header('source1')}, i64 0")
+                    self._fill(self.pack_frame, conv_pack.FRAME, {"source_rows": height})
+                    source_p = fn.gep(source_c, fn.integer("mul", at, plane_stride))
+                    with fn.loop(0, down, 1, [("ptr", tap.values[0])]) as turn:
+                        first_row = fn.integer("add", row, self._table("phases1", turn.index))
+                        self._fill(self.pack_frame, conv_pack.FRAME, {"first_row": first_row})
+                        target = turn.values[0]
+                        fn.do(
+                            f"call void {function}(ptr {self.pack_frame}, ptr {target}, "
+                            f"ptr {source_p})"
+                        )
+                        turn.next = [fn.gep(target, wide)]
+                    tap.next = [turn.values[0]]
+
+
+    def _inside(self, first: str, step: str) -> tuple[str, str]:
+        """The columns of a phase that lie in the source, for a first column of `first`."""
+        fn, width = self.fn, self.header("width")
+
+        def places(distance: str) -> str:
+            """How many steps from `first` on are short of a distance."""
+            up = fn.integer("add", distance, fn.integer("sub", step, 1))
+            steps = fn.integer("sdiv", up, step)
+            return smaller(
+                fn, fn.call("i64", "llvm.smax.i64", ("i64", steps), ("i64", "0")), width
+            )  # fmt: skip
+
+        begin = places(fn.integer("sub", 0, first))
+        end = places(fn.integer("sub", self.header("source2"), first))
+        return begin, fn.call("i64", "llvm.smax.i64", ("i64", begin), ("i64", end))
+
+    # -- sums -------------------------------------------------------------------------------
+    def _sum(self) -> None:
+        """All output channels of the item, a few at a time."""
+        fn, field = self.fn, self.arguments.field
+        pitch = self.header("pitch")
+        places = fn.integer("add", fn.integer("mul", fn.integer("sub", self.rows, 1), pitch),
+                            self.columns)  # fmt: skip
+        width = self.lanes.width
+        rounded = fn.integer("and", fn.integer("add", places, width - 1), -width)
+        packed = fn.icmp("ne", self.header("packed"), 0)
+        places = fn.op(f"select i1 {packed}, i64 {rounded}, i64 {places}")
+        shift = fn.integer("add", fn.integer("mul", self.row, field(_SOURCE, "row")),
+                           fn.integer("mul", self.column, field(_SOURCE, "column")))  # fmt: skip
+        plane = fn.integer("mul", self.plane, field(_SOURCE, "batch2"))
+        direct = fn.gep(self._source(), fn.integer("add", shift, plane))
+        b = fn.op(f"select i1 {packed}, ptr {self.slab}, ptr {direct}")
+        weight = self.arguments.pointer(_WEIGHT, [self.group])
+        lines = fn.gep("%args", self.header("at_lines"))
+        tiles = fn.op(f"inttoptr i64 {self.header('tiles')} to ptr")
+        base = fn.integer("mul", self.group, self.header("m"))
+        end = fn.integer("add", self.first, self.count)
+        with fn.loop(self.first, end, conv_tiles.ROWS) as some:
+            m = smaller(fn, fn.integer("sub", end, some.index), conv_tiles.ROWS)
+            a = fn.gep(weight, fn.integer("mul", some.index, field(_WEIGHT, "row")))
+            values = (self.tile_frame, lines, a, b, self.sums, m, places)
+            pairs = zip(conv_tiles.TILES_PARAMS, values, strict=True)
+            fn.do(f"call void {tiles}({', '.join(f'{t} {v}' for (t, _), v in pairs)})")
+            with fn.loop(0, m) as line:
+                channel = fn.integer("add", fn.integer("add", base, some.index), line.index)
+                self.finish.at_matrix([self.image, channel, self.plane])
+                sums = fn.gep(
+                    self.sums, fn.integer("mul", line.index, self.header("sums_row"))
+                )  # fmt: skip
+                self._finish_rows(sums, pitch)
+
+    def _finish_rows(self, sums: str, pitch: str) -> None:
+        """The epilogue over the rows of a block of one output channel."""
+        fn = self.fn
+        one, masks = Lanes(fn, self.spec.element, 1), self.spec.machine.has_masks
+        wide = self.lanes
+        whole = self.columns if masks else fn.integer("and", self.columns, -wide.width)
+        with fn.loop(0, self.rows, 1, [("ptr", sums)]) as row:
+            (line,) = row.values
+            self.finish.at_row(fn.integer("add", self.row, row.index))
+            with fn.loop(0, whole, wide.width) as j:
+                mask = wide.lane_mask(j.index, self.columns) if masks else None
+                self._write(wide, line, j.index, mask)
+            if not masks:
+                with fn.loop(whole, self.columns) as j:
+                    self._write(one, line, j.index, None)
+            row.next = [fn.gep(line, pitch, self.spec.element)]
+
+    def _write(self, lanes: Lanes, line: str, j: str, mask: str | None) -> None:
+        value = lanes.load(self.fn.gep(line, j, self.spec.element))
+        self.finish.write(lanes, value, self.fn.integer("add", self.column, j), mask)
+
+
+def emit_windows(
+    spec: MatmulSpec, epilogue: Epilogue | None = None, name: str = "convolution",
+    scattered: bool = False,
+) -> str:  # fmt: skip
+    """The convolution kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``.
+
+    It writes columns of the outputs apart from each other if they are `scattered`.
+
+    Raises
+    ------
+    InternalCompilerError
+        If there is no epilogue but extras or outputs that only one could use.
+    """
+    if epilogue is None and (spec.outputs != (spec.element,) or spec.extras):
+        raise InternalCompilerError(
+            f"a convolution of {spec.element} without epilogue cannot yield {spec.outputs} "
+            f"from {len(spec.extras)} extra operands",
+            remedy="give emit_windows the epilogue that computes them",
+        )
+    return _Windows(spec, epilogue, name, scattered).write()

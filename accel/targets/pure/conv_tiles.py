@@ -1,0 +1,194 @@
+"""The tile library of convolutions: products whose operands are found through tables.
+
+``tiles(frame, lines, a, b, c, m, n)`` computes
+
+    c[i, j] = sum over steps of a[lines[i] + step.a] * b[step.b + j]
+
+for at most `ROWS` rows i and any number of consecutive columns j. A step is an entry (a, b) of
+byte offsets in a table of `inner` steps, which is walked `outer` times, `a_step` and `b_step`
+bytes on each time. So one register tile serves every kernel size, stride, dilation and
+layout: what a convolution means is in the tables.
+
+Whole vectors are read and written. If n is no multiple of a vector the last one begins
+earlier and repeats columns, so that nothing behind the operands is touched; n must not be
+less than a vector.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from .gemm_spec import smaller
+from .jit import Machine
+from .llvm_text import ELEMENT_BYTES, Function, Lanes, module_text
+
+__all__ = ["FRAME", "ROWS", "TILES_PARAMS", "emit_tiles"]
+
+ROWS = 8
+"""Rows of c that a call computes at most."""
+
+FRAME = ("table", "inner", "outer", "a_step", "b_step", "c_row", "accumulate")
+"""The slots of a frame, 64-bit integers."""
+
+_TILE_PARAMS = [("ptr", name) for name in ("frame", "lines", "a", "b", "c")]
+TILES_PARAMS = [*_TILE_PARAMS, ("i64", "m"), ("i64", "n")]
+
+
+def _frame_slot(fn: Function, name: str) -> str:
+    return fn.load("i64", fn.gep("%frame", 8 * FRAME.index(name)), 8)
+
+
+def _vectors(rows: int, machine: Machine) -> tuple[int, ...]:
+    """Numbers of vectors for which there is a tile of `rows` rows, most first.
+
+    Each tile holds its sums, a row of b and an element of a in registers.
+    """
+    many = machine.vector_bytes == 64 or not machine.triple.startswith("x86")
+    if many:
+        return {8: (3, 2, 1), 4: (4, 2, 1), 2: (4, 2, 1), 1: (8, 4, 1)}[rows]
+    return {4: (2, 1), 2: (4, 1), 1: (6, 2, 1)}[rows]
+
+
+def _heights(machine: Machine) -> tuple[int, ...]:
+    """Rows of the tiles, most first."""
+    many = machine.vector_bytes == 64 or not machine.triple.startswith("x86")
+    return (8, 4, 2, 1) if many else (4, 2, 1)
+
+
+class _Tile:
+    """Writes one register tile."""
+
+    def __init__(self, element: str, machine: Machine, rows: int, vectors: int) -> None:
+        self.fn = Function(
+            f"tile_{rows}x{vectors}", _TILE_PARAMS, "void", "noinline nounwind", "internal"
+        )
+        self.lanes = Lanes(self.fn, element, machine.lanes(ELEMENT_BYTES[element]))
+        self.rows, self.vectors, self.fused = rows, vectors, machine.has_fma
+        self.stride = self.lanes.width * self.lanes.bytes
+
+    def write(self) -> Function:
+        fn, lanes = self.fn, self.lanes
+        table, inner, outer, a_step, b_step, c_row = (
+            _frame_slot(fn, name) for name in FRAME[:-1]
+        )
+        table = fn.op(f"inttoptr i64 {table} to ptr")
+        lines = [
+            fn.gep("%a", fn.load("i64", fn.gep("%lines", 8 * i), 8)) for i in range(self.rows)
+        ]
+        places = [
+            fn.gep(fn.gep("%c", fn.integer("mul", c_row, i)), v * self.stride)
+            for i in range(self.rows) for v in range(self.vectors)
+        ]  # fmt: skip
+        sums = [(lanes.type, start) for start in self._starts(places)]
+        with fn.loop(0, outer, 1, [("i64", "0"), ("i64", "0"), *sums]) as turn:
+            a, b, *held = turn.values
+            carried = [("ptr", table), *((lanes.type, value) for value in held)]
+            with fn.loop(0, inner, 1, carried) as step:
+                step.next = self._step(step.values, lines, a, b)
+            turn.next = [
+                fn.integer("add", a, a_step), fn.integer("add", b, b_step), *step.values[1:]
+            ]  # fmt: skip
+        for place, value in zip(places, turn.values[2:], strict=True):
+            lanes.store(value, place)
+        fn.do("ret void")
+        return fn
+
+    def _starts(self, places: list[str]) -> list[str]:
+        """What c holds if the frame says ``accumulate``, else zero."""
+        fn, lanes = self.fn, self.lanes
+        held, start, before = fn.label("held"), fn.label("start"), fn.block_name
+        fn.cond_br(fn.icmp("ne", _frame_slot(fn, "accumulate"), 0), held, start)
+        fn.block(held)
+        values = [lanes.load(place) for place in places]
+        fn.br(start)
+        fn.block(start)
+        return [fn.phi(lanes.type, (lanes.const(0), before), (v, held)) for v in values]
+
+    def _step(self, values: list[str], lines: list[str], a: str, b: str) -> list[str]:
+        """One step: `values` are the entry of the table and the sums."""
+        fn, lanes = self.fn, self.lanes
+        entry, *sums = values
+        left = fn.integer("add", a, fn.load("i64", entry, 8))
+        right = fn.gep("%b", fn.integer("add", b, fn.load("i64", fn.gep(entry, 8), 8)))
+        columns = [lanes.load(fn.gep(right, v * self.stride)) for v in range(self.vectors)]
+        found = []
+        for i, line in enumerate(lines):
+            factor = lanes.splat(fn.load(lanes.element, fn.gep(line, left), lanes.bytes))
+            for v, column in enumerate(columns):
+                held = sums[i * self.vectors + v]
+                if self.fused:
+                    found.append(lanes.fma(factor, column, held))
+                else:
+                    found.append(lanes.add(held, lanes.mul(factor, column)))
+        return [fn.gep(entry, 16), *found]
+
+
+class _Library:
+    """Writes the tiles and the choice among them."""
+
+    def __init__(self, element: str, machine: Machine) -> None:
+        self.element, self.machine = element, machine
+        self.size = ELEMENT_BYTES[element]
+        self.width = machine.lanes(self.size)
+        self.fn = Function("tiles", TILES_PARAMS)
+        self.functions: list[Function] = []
+
+    def write(self) -> str:
+        fn = self.fn
+        first, *rest = _heights(self.machine)
+        whole = fn.integer("and", "%m", -first)
+        with fn.loop(0, whole, first) as row:
+            self._lines(first, row.index)
+        for rows in rest:
+            with fn.when(fn.icmp("ne", fn.integer("and", "%m", rows), 0)):
+                self._lines(rows, fn.integer("and", "%m", -2 * rows))
+        fn.do("ret void")
+        return module_text([*self.functions, fn])
+
+    def _lines(self, rows: int, row: str) -> None:
+        """`rows` rows from `row` on, all columns."""
+        fn = self.fn
+        counts = _vectors(rows, self.machine)
+        tiles = {}
+        for vectors in counts:
+            tile = _Tile(self.element, self.machine, rows, vectors).write()
+            self.functions.append(tile)
+            tiles[vectors] = "@" + tile.name
+        lines = fn.gep("%lines", fn.integer("mul", row, 8))
+        c = fn.gep("%c", fn.integer("mul", row, _frame_slot(fn, "c_row")))
+        whole = fn.integer("udiv", "%n", self.width)
+        wide = counts[0] * self.width
+        full = fn.integer("mul", fn.integer("udiv", whole, counts[0]), wide)
+        if counts[:2] == (3, 2):  # 2 + 2 keeps more sums in flight than 3 + 1
+            alone = fn.icmp("eq", self._vectors_behind(full), 1)
+            less = fn.call("i64", "llvm.smax.i64", ("i64", fn.integer("sub", full, wide)),
+                           ("i64", "0"))  # fmt: skip
+            full = fn.op(f"select i1 {alone}, i64 {less}, i64 {full}")
+        with fn.loop(0, full, wide) as column:
+            self._call(tiles[counts[0]], lines, c, column.index)
+        most = smaller(fn, self._vectors_behind(full), whole)
+        step, name = str(self.width * counts[-1]), tiles[counts[-1]]
+        for count in reversed(counts[1:-1]):
+            fits = fn.icmp("sge", most, count)
+            step = fn.op(f"select i1 {fits}, i64 {count * self.width}, i64 {step}")
+            name = fn.op(f"select i1 {fits}, ptr {tiles[count]}, ptr {name}")
+        latest = fn.integer("sub", "%n", step)
+        with fn.loop(full, "%n", step) as column:
+            self._call(name, lines, c, smaller(fn, column.index, latest))
+
+    def _vectors_behind(self, column: str) -> str:
+        """Vectors, the last perhaps not full, from `column` on."""
+        left = self.fn.integer("sub", "%n", column)
+        return self.fn.integer("udiv", self.fn.integer("add", left, self.width - 1), self.width)
+
+    def _call(self, name: str, lines: str, c: str, column: str) -> None:
+        fn = self.fn
+        shift = fn.integer("mul", column, self.size)
+        b, c = fn.gep("%b", shift), fn.gep(c, shift)
+        fn.do(f"call void {name}(ptr %frame, ptr {lines}, ptr %a, ptr {b}, ptr {c})")
+
+
+@functools.cache
+def emit_tiles(element: str, machine: Machine) -> str:
+    """The tile library of an element type; its exported function is ``tiles``."""
+    return _Library(element, machine).write()

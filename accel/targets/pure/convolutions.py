@@ -1,0 +1,170 @@
+"""From convolution clusters to windows with an epilogue."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ...ir.node import Node
+from . import conv
+from .clusters import Cluster
+from .conv import Axis, Windows
+from .epilogues import Layout, Work
+from .gemm_spec import MatmulSpec, Matrix
+from .jit import Machine
+from .lowering import ELEMENTS
+from .views import Buffer, View
+
+__all__ = ["NATIVE", "Convolution", "convolution"]
+
+#: The ops that become windows.
+NATIVE = ("convolution", "convolution_input_gradient")
+
+#: Base index and byte offset of a buffer.
+Place = Callable[[Buffer], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, or its gradient with respect to the image, and the pointwise work on it.
+
+    Attributes
+    ----------
+    spec, key
+        What the code depends on; equal keys mean equal code.
+    node
+        The op.
+    scattered
+        Whether columns of the result are written apart from each other.
+    x, weight
+        The operands: an image, or the gradient of a result, and the weight.
+    targets
+        The views written, one an output.
+    work
+        The epilogue.
+    """
+
+    spec: MatmulSpec
+    key: object
+    node: Node
+    scattered: bool
+    x: View
+    weight: View
+    targets: tuple[View, ...]
+    work: Work
+
+    def text(self, name: str) -> str:
+        """The LLVM module of the kernel."""
+        work = None if self.work.plain else self.work.write
+        return conv.emit_windows(self.spec, work, name, self.scattered)
+
+    def windows(self, place: Place) -> list[Windows]:
+        """What to compute, where `place` gives base and offset of a buffer."""
+        whole = self._windows(place)
+        if self.node.op.name == "convolution":
+            return [conv.merged(whole)]
+        return [w for w in _remainders(whole, _strides(self.node)) if w.size]
+
+    def _windows(self, place: Place) -> Windows:
+        """The convolution, or the gradient with axes as if its stride were 1."""
+        groups = self.node.attrs["groups"]
+        forward = self.node.op.name == "convolution"
+        weight = _matrix(self.weight, place)
+        outputs, inputs = weight.batch[:2]
+        o, c = self.weight.shape[0] // groups, self.weight.shape[1]
+        across = weight._replace(
+            row=outputs if forward else inputs,
+            batch=(o * outputs, inputs if forward else outputs),
+        )
+        targets = tuple([self._target(t, place) for t in self.targets])
+        return Windows(
+            self.x.shape[0], groups, o if forward else c, c if forward else o,
+            self._axes(forward, (weight.batch[2], weight.row, weight.column)), across,
+            _matrix(self.x, place), targets, self.work.operands(place),
+        )  # fmt: skip
+
+    def _axes(self, forward: bool, weight: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
+        attrs = self.node.attrs
+        rank = len(self.x.shape) - 2
+        found = [Axis(1, 1)] * (3 - rank)
+        results, sources = self.node.type.shape[2:], self.x.shape[2:]
+        kernel = self.weight.shape[2:]
+        for i in range(rank):
+            step, apart, low = attrs["stride"][i], attrs["dilation"][i], attrs["padding"][i][0]
+            bytes_ = weight[3 - rank + i]
+            if forward:
+                taps = tuple([(t * apart - low, t * bytes_) for t in range(kernel[i])])
+            else:
+                taps = tuple([(low - t * apart, t * bytes_) for t in range(kernel[i])])
+            found.append(Axis(results[i], sources[i], step if forward else 1, taps))
+        return found[0], found[1], found[2]
+
+    def _target(self, target: View, place: Place) -> Matrix:
+        found = self.work.layout.matrix(target, place(target.buffer))
+        return found._replace(column=target.buffer.dtype.itemsize)
+
+
+def _remainders(windows: Windows, strides: Sequence[int]) -> Iterator[Windows]:
+    """A gradient's windows, one for each remainder of the image's places by the strides: its
+    places are `strides` apart, and the taps are those that fall on a source element there."""
+    for firsts in itertools.product(*[range(s) for s in strides]):
+        axes = []
+        for axis, first, step in zip(windows.axes, firsts, strides, strict=True):
+            taps = [((first + t) // step, w) for t, w in axis.taps if (first + t) % step == 0]
+            extent = max(0, -(-(axis.extent - first) // step))
+            axes.append(Axis(extent, axis.source, 1, tuple(taps)))
+
+        def every(operand, firsts=firsts):  # type: ignore[no-untyped-def]
+            return _every(operand, firsts, strides) if isinstance(operand, Matrix) else operand
+
+        yield replace(
+            windows, axes=(axes[0], axes[1], axes[2]),
+            outputs=tuple([every(o) for o in windows.outputs]),
+            extras=tuple([every(o) for o in windows.extras]),
+        )  # fmt: skip
+
+
+def _every(operand: Matrix, firsts: Sequence[int], strides: Sequence[int]) -> Matrix:
+    """Every `strides`-th place of an operand from `firsts` on."""
+    image, channel, plane = operand.batch
+    own = (plane, operand.row, operand.column)
+    offset = operand.offset + sum(f * s for f, s in zip(firsts, own, strict=True))
+    plane, row, column = [n * s for n, s in zip(strides, own, strict=True)]
+    return Matrix(operand.base, offset, row, column, (image, channel, plane))
+
+
+def _strides(node: Node) -> tuple[int, ...]:
+    strides = node.attrs["stride"]
+    return (1,) * (3 - len(strides)) + tuple(strides)
+
+
+def _layout(shape: Sequence[int]) -> Layout:
+    """Planes, rows and columns of a shape [N, C, *spatial]."""
+    last = len(shape) - 1
+    planes, rows, columns = [axis if axis > 1 else None for axis in range(last - 2, last + 1)]
+    return Layout(tuple(shape), rows, columns, (0, 1, planes))
+
+
+def _matrix(view: View, place: Place) -> Matrix:
+    """An operand [_, _, *spatial] whose batch axes are the first two and the planes."""
+    return _layout(view.shape).matrix(view, place(view.buffer))
+
+
+def convolution(cluster: Cluster, machine: Machine) -> Convolution:
+    """The convolution that a cluster describes."""
+    node = cluster.node
+    assert node is not None
+    x, weight = [cluster.tables[n] for n in node.inputs]
+    work = Work(cluster, _layout(node.type.shape))
+    scattered = node.op.name != "convolution" and node.attrs["stride"][-1] > 1
+    kinds = work.kinds
+    if scattered:
+        kinds = [k._replace(columns="strided") if k.columns == "unit" else k for k in kinds]
+    spec = MatmulSpec(
+        ELEMENTS[node.type.dtype], machine,
+        tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]), tuple(kinds),
+    )  # fmt: skip
+    targets = tuple(cluster.stores.values())
+    key = ("convolution", spec, work.key, scattered)
+    return Convolution(spec, key, node, scattered, x, weight, targets, work)

@@ -1,0 +1,301 @@
+"""The native convolutions against the reference, on every x86 level.
+
+The tests named test_core_* also run in one subprocess per instruction-set level.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import accel
+from accel.ir import dtypes
+from accel.ir.builder import Builder
+from accel.ir.graph import Graph
+from accel.ir.node import Node
+from accel.ir.op import get_op
+from accel.ir.types import TensorType
+from accel.targets.pure import PureRun, compile_run, jit
+
+Array = np.ndarray
+FORWARD, INPUT, WEIGHT = (
+    "convolution", "convolution_input_gradient", "convolution_weight_gradient",
+)  # fmt: skip
+
+
+# -- helpers --------------------------------------------------------------------------------
+def run_of(body: Callable[..., Node], *arrays: Array) -> PureRun:
+    """`body(builder, *inputs)` compiled as the only region of a run."""
+    b = Builder()
+    types = [TensorType(dtypes.to_dtype(a.dtype), a.shape) for a in arrays]
+    inputs = [b.input(f"x{i}", t) for i, t in enumerate(types)]
+    graph = b.graph(inputs, [body(b, *inputs)])
+    b = Builder()
+    outer = tuple([b.input(n.attrs["name"], n.type) for n in graph.inputs])
+    attrs = {"body": graph, "name": "r0", "target": "pure", "reason": ""}
+    region = b.node(get_op("region"), outer, attrs)
+    whole: Graph = b.graph(outer, [b.node(get_op("output"), (region,), {"index": 0})])
+    return compile_run(whole)
+
+
+def rounded(want: Array, name: str, arrays: Sequence[Array], attrs: dict[str, Any]) -> Array:
+    """The op's declared bound of the error of the result."""
+    zeros = [np.zeros(a.shape) for a in arrays]
+    bound = get_op(name).error(arrays, zeros, want.astype(arrays[0].dtype), attrs)
+    return np.asarray(bound)
+
+
+def check(name: str, arrays: Sequence[Array], attrs: dict[str, Any]) -> PureRun:
+    """The native result agrees with the reference in float64 within the op's bound."""
+    run = run_of(lambda b, x, y: getattr(b, name)(x, y, **attrs), *arrays)
+    assert not run.reference_ops
+    (got,) = run(arrays)
+    node_attrs = run_attrs(name, arrays, attrs)
+    want = get_op(name).reference(*[a.astype(np.float64) for a in arrays], **node_attrs)
+    assert got.dtype == arrays[0].dtype and got.shape == want.shape
+    bound = rounded(want, name, arrays, node_attrs)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - want)
+    agree = (error <= bound) | (got == want) | (np.isnan(got) & np.isnan(want))
+    assert agree.all(), (error / bound)[~agree]
+    return run
+
+
+def run_attrs(name: str, arrays: Sequence[Array], attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes in canonical form."""
+    b = Builder()
+    inputs = [
+        b.input(f"x{i}", TensorType(dtypes.to_dtype(a.dtype), a.shape))
+        for i, a in enumerate(arrays)
+    ]
+    return dict(getattr(b, name)(*inputs, **attrs).attrs)
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def operands(
+    name: str, x: Array, weight: Array, attrs: dict[str, Any]
+) -> tuple[list[Array], dict[str, Any]]:
+    """The operands and attributes of one of the three ops for an image and a weight."""
+    if name == FORWARD:
+        return [x, weight], attrs
+    shape = get_op(FORWARD).reference(
+        x.astype(np.float64), weight.astype(np.float64), **run_attrs(FORWARD, [x, weight], attrs)
+    ).shape
+    g = normal(*shape, seed=2, dtype=x.dtype)
+    if name == INPUT:
+        return [g, weight], {**attrs, "shape": x.shape[2:]}
+    return [x, g], {**attrs, "kernel": weight.shape[2:]}
+
+
+OPS = (FORWARD, INPUT)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Array, Array, dict[str, Any]]:
+    """An image, a weight and attributes that fit."""
+    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inputs = draw(st.sampled_from([0, 1, 2, 3, 5, 16]))
+    outputs = draw(st.sampled_from([0, 1, 2, 3, 7, 8, 9, 17]))
+    batch = draw(st.sampled_from([0, 1, 1, 2, 3]))
+    kernel, stride, dilation, padding, extents = [], [], [], [], []
+    for _ in range(rank):
+        kernel.append(draw(st.sampled_from([1, 2, 3, 5])))
+        stride.append(draw(st.sampled_from([1, 1, 2, 3])))
+        dilation.append(draw(st.sampled_from([1, 1, 2])))
+        padding.append((draw(st.integers(0, 2)), draw(st.integers(0, 3))))
+        least = max(1, dilation[-1] * (kernel[-1] - 1) + 1 - sum(padding[-1]))
+        sizes = [1, 4, 7, 9, 16, 33] if rank > 1 else [20, 100, 700]
+        extents.append(max(least, draw(st.sampled_from(sizes))))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    seed = draw(st.integers(0, 9))
+    x = normal(batch, groups * inputs, *extents, seed=seed, dtype=dtype)
+    weight = normal(groups * outputs, inputs, *kernel, seed=seed + 1, dtype=dtype)
+    attrs = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation),
+             "groups": groups}  # fmt: skip
+    return x, weight, attrs
+
+
+# -- the result -----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", OPS)
+@settings(max_examples=60, deadline=None)
+@given(case=cases())
+def test_core_every_attribute(name: str, case: tuple[Array, Array, dict[str, Any]]) -> None:
+    arrays, attrs = operands(name, *case)
+    check(name, arrays, attrs)
+
+
+LARGE = [
+    ((1, 64, 20, 20), (70, 64, 3, 3), {"padding": 1}),
+    ((1, 3, 70, 66), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((2, 24, 31, 29), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
+    ((2, 24, 31, 29), (24, 1, 3, 3), {"padding": 1, "groups": 24, "stride": 2}),
+    ((2, 40, 9, 9), (48, 40, 1, 1), {}),
+    ((1, 40, 9, 9), (48, 40, 1, 1), {"stride": 2}),
+    ((1, 300, 7, 7), (30, 300, 3, 3), {"padding": 1}),
+    ((1, 3, 5000), (9, 3, 9), {"padding": 4}),
+    ((1, 200, 3000), (9, 200, 3), {"padding": 1, "dilation": 4}),
+    ((1, 5, 6, 33, 35), (9, 5, 3, 3, 3), {"padding": 1, "stride": (1, 2, 1)}),
+    ((1, 33, 32, 32), (16, 33, 1, 1), {}),
+    ((1, 2, 1, 1500), (3, 2, 1, 5), {"padding": ((0, 0), (2, 2))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("shape, kernel, attrs", LARGE, ids=lambda v: str(v)[:40])
+def test_core_large(name: str, shape: Any, kernel: Any, attrs: dict[str, Any]) -> None:
+    check(name, *operands(name, normal(*shape), normal(*kernel, seed=1), attrs))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_core_nan_and_infinity(name: str) -> None:
+    """They reach exactly the elements that they reach in the reference."""
+    x, weight = normal(2, 3, 18, 17), normal(9, 3, 3, 3, seed=1)
+    arrays, attrs = operands(name, x, weight, {"padding": 1, "stride": (1, 2)})
+    for value in (np.nan, np.inf, -np.inf):
+        for which in (0, 1) if name == FORWARD else (0,):
+            spoiled = [a.copy() for a in arrays]
+            spoiled[which].reshape(-1)[[0, 40, -1]] = value
+            check(name, spoiled, attrs)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_operands_of_any_strides(name: str) -> None:
+    """Transposed, sliced, flipped and broadcast operands."""
+    x, weight = normal(2, 6, 20, 19), normal(5, 6, 3, 3, seed=1)
+    arrays, attrs = operands(name, x, weight, {"padding": 1, "stride": (2, 1)})
+    plain = run_of(lambda b, x, y: getattr(b, name)(x, y, **attrs), *arrays)(arrays)[0]
+
+    def body(b: Builder, x: Node, y: Node) -> Node:
+        x = b.permute(x, axes=(0, 3, 1, 2))
+        y = b.flip(b.permute(y, axes=(3, 2, 1, 0)), axis=(0,))
+        return getattr(b, name)(x, y, **attrs)
+
+    moved = [
+        np.ascontiguousarray(arrays[0].transpose(0, 2, 3, 1)),
+        np.ascontiguousarray(arrays[1][::-1].transpose(3, 2, 1, 0)),
+    ]
+    run = run_of(body, *moved)
+    assert len(run.kernels) == 1
+    np.testing.assert_array_equal(run(moved)[0], plain)
+
+
+# -- what is written with it ----------------------------------------------------------------
+@pytest.mark.parametrize("attrs", [{"padding": 1}, {"padding": 1, "stride": 2}], ids=str)
+@pytest.mark.parametrize("name", OPS)
+def test_core_epilogue_is_one_kernel(name: str, attrs: dict[str, Any]) -> None:
+    """Bias, a norm's scale and shift, a residual and relu are written in the store."""
+    x, weight = normal(2, 6, 21, 18), normal(6, 6, 3, 3, seed=1)
+    arrays, attrs = operands(name, x, weight, attrs)
+    want = run_of(lambda b, x, y: getattr(b, name)(x, y, **attrs), *arrays)(arrays)[0]
+    scale, shift = normal(6, 1, 1, seed=3), normal(6, 1, 1, seed=4)
+    residual = normal(*want.shape, seed=5)
+
+    def body(b: Builder, x: Node, y: Node, scale: Node, shift: Node, residual: Node) -> Node:
+        z = b.add(b.mul(getattr(b, name)(x, y, **attrs), scale), shift)
+        return b.mul(b.relu(b.add(z, residual)), 0.5)
+
+    everything = [*arrays, scale, shift, residual]
+    run = run_of(body, *everything)
+    assert [k.kind for k in run.kernels] == ["conv"]
+    expected = np.maximum(want * scale + shift + residual, np.float32(0)) * np.float32(0.5)
+    np.testing.assert_array_equal(run(everything)[0], expected)
+
+
+def test_a_result_of_another_dtype() -> None:
+    x, weight = normal(1, 3, 9, 20), normal(4, 3, 3, 3, seed=1)
+    run = run_of(lambda b, x, y: b.gt(b.convolution(x, y), 0.0), x, weight)
+    plain = run_of(lambda b, x, y: b.convolution(x, y), x, weight)([x, weight])[0]
+    assert [k.kind for k in run.kernels] == ["conv"]
+    np.testing.assert_array_equal(run([x, weight])[0], plain > 0)
+
+
+# -- threads and memory ---------------------------------------------------------------------
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("shape, kernel, attrs", LARGE[:6], ids=lambda v: str(v)[:40])
+def test_the_same_bits_at_every_thread_count(
+    name: str, shape: Any, kernel: Any, attrs: dict[str, Any]
+) -> None:
+    arrays, attrs = operands(name, normal(*shape), normal(*kernel, seed=1), attrs)
+    run = run_of(lambda b, x, y: getattr(b, name)(x, y, **attrs), *arrays)
+    before = accel.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            accel.set_num_threads(count)
+            results.append(run(arrays)[0])
+    finally:
+        accel.set_num_threads(before)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_nothing_is_read_outside() -> None:
+    """Operands at the very end of memory that may be touched."""
+    page = mmap.PAGESIZE
+    x, weight = normal(1, 4, 11, 13), normal(5, 4, 3, 3, seed=1)
+    for attrs in ({}, {"padding": 1}, {"stride": 2, "padding": 1}):
+        run = run_of(lambda b, x, y, attrs=attrs: b.convolution(x, y, **attrs), x, weight)
+        want = run([x, weight])[0]
+        ends = Guarded(page, x), Guarded(page, weight)
+        np.testing.assert_array_equal(run([e.array for e in ends])[0], want)
+
+
+class Guarded:
+    """A copy of an array that ends where the process may read no further."""
+
+    def __init__(self, page: int, x: Array) -> None:
+        pages = -(-x.nbytes // page) + 1
+        self.memory = mmap.mmap(-1, pages * page)
+        whole = np.frombuffer(self.memory, np.uint8)
+        end = whole.ctypes.data + (pages - 1) * page
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        assert libc.mprotect(end, page, 0) == 0
+        start = (pages - 1) * page - x.nbytes
+        self.array = whole[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+        self.array[...] = x
+
+
+# -- compiling ------------------------------------------------------------------------------
+def test_another_shape_needs_no_other_code() -> None:
+    """Kernel size, stride, padding and groups are in the tables."""
+    weight = normal(8, 4, 3, 3)
+    first = run_of(lambda b, x, y: b.convolution(x, y), normal(1, 4, 9, 9), weight)
+    others: list[Any] = [
+        ((2, 4, 30, 17), (5, 4, 5, 2), {"stride": 2}), ((1, 4, 9, 9), (4, 2, 1, 1), {"groups": 2}),
+    ]  # fmt: skip
+    for shape, kernel, attrs in others:
+        run = run_of(
+            lambda b, x, y, attrs=attrs: b.convolution(x, y, **attrs), normal(*shape),
+            normal(*kernel),
+        )  # fmt: skip
+        assert run.kernels[0].name == first.kernels[0].name
+
+
+def test_forced_levels() -> None:
+    for level in ("avx2", "sse2"):
+        try:
+            jit.machine_for_level(level)
+        except Exception:  # a processor without it, or of another kind
+            continue
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+             "-k", "test_core", __file__],
+            env={**os.environ, "ACCEL_CPU_FEATURES": level}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, level + result.stdout[-3000:] + result.stderr[-2000:]
+        assert " passed" in result.stdout
