@@ -24,6 +24,7 @@ from .convolutions import NATIVE as WINDOWS
 from .growth import Growth
 from .loops import loop_kernel
 from .lowering import ELEMENTS, supported
+from .nest import Access, Nest
 from .scan import Scan
 from .views import View, moved
 
@@ -32,11 +33,22 @@ __all__ = ["Partition"]
 #: Scalar work up to this many ops is repeated rather than stored.
 _SCALAR_WORK = 32
 
+#: Elements from which on an operand is worth straightening, and consecutive ones that are so
+#: few that they come with their neighbours.
+_WORTH_COPYING = 4096
+_FEW = 8
+
 _GATHERS = ("take_unchecked", "gather_unchecked")
 _SCATTERS = ("index_add_unchecked", "scatter_add_unchecked", "scatter_unchecked")
 
 #: The operand whose order of axes in memory a result of attention takes.
 _LIKE = {None: 0, "query": 1, "key": 2, "value": 3}
+
+
+def _crosses(nest: Nest, access: Access) -> bool:
+    """Whether an access walks consecutive elements along another dimension than the last."""
+    along = [e for e, s in zip(nest.extents[:-1], access.strides, strict=False) if abs(s) == 1]
+    return access.lane_class == "s" and max(along, default=0) > _FEW
 
 
 def native_reduction(node: Node) -> bool:
@@ -77,7 +89,29 @@ class Partition(Growth):
         alive = [c for c in alive if c.kind not in ("loop", "matmul", "conv") or c.stores]
         alive.sort(key=lambda c: c.position)
         self._share_columns(alive)
-        return sorted([c for c in alive if c.into is None], key=lambda c: c.position)
+        ordered = sorted([c for c in alive if c.into is None], key=lambda c: c.position)
+        straight: dict[View, View] = {}
+        return [c for cluster in ordered for c in (*self._straighten(cluster, straight), cluster)]
+
+    def _straighten(self, cluster: Cluster, known: dict[View, View]) -> list[Cluster]:
+        """Copies, for a cluster that reduces, of inputs whose elements follow each other along
+        another dimension than its lanes; `known` are those made before. Copies read through
+        tiles, a reduction would gather, in every sweep."""
+        if cluster.kind != "loop" or not cluster.reduced:
+            return []
+        kernel = loop_kernel(cluster)
+        nest = kernel.nest
+        crossed = {kernel.buffers[a.operand] for a in nest.accesses if _crosses(nest, a)}
+        copies = []
+        for node, view in cluster.sources.items():
+            if not isinstance(view, View) or view.buffer not in crossed:
+                continue
+            if view.buffer.kind == "input" and view.size >= _WORTH_COPYING:
+                if view not in known:
+                    known[view] = self.copied(view, view.buffer.dtype, view.shape)
+                    copies.append(known[view].buffer.writers[-1])
+                cluster.sources[node] = known[view]
+        return copies
 
     def _share_columns(self, clusters: Sequence[Cluster]) -> None:
         """Merge kernels that reduce over the first dimensions of one domain and do not need

@@ -47,14 +47,35 @@ _ARENAS_KEPT = 4
 _UNLOCKED = 4 * GATE
 
 #: NumPy's flags of an array that is C-contiguous and aligned.
-_PLAIN = 0x0001 | 0x0100
+_ALIGNED = 0x0100
+_PLAIN = 0x0001 | _ALIGNED
+
+#: Bytes from which on an array is worth a program for its strides, in all and for every node
+#: that has to be planned again; and how many such programs a run keeps.
+_WORTH_PLANNING = 1 << 15
+_PLANNED_NODE = 1 << 10
+_LAYOUTS_KEPT = 8
+
+#: For every input its strides in elements, or None where it is C-contiguous.
+Layouts = tuple["tuple[int, ...] | None", ...]
 
 
 class PureRun:
     """A maximal run of pure regions, compiled.
 
-    Calling it with the run's input arrays returns fresh output arrays. Immutable and safe
-    under concurrent callers; inputs are never changed, and results never share their memory.
+    Calling it with the run's input arrays returns fresh output arrays. Safe under concurrent
+    callers; inputs are never changed, and results never share their memory.
+
+    A program reads its inputs under the strides for which it was planned. Large arrays of other
+    strides get a program of their own instead of a copy: planning is repeated, but kernels take
+    strides at run time, so that there is seldom anything to compile.
+
+    Parameters
+    ----------
+    run
+        The graph.
+    strides
+        For every input its strides in elements, or None where it is C-contiguous.
 
     Attributes
     ----------
@@ -68,10 +89,12 @@ class PureRun:
         Memory for intermediates.
     """
 
-    def __init__(self, run: Graph) -> None:
+    def __init__(self, run: Graph, strides: Layouts | None = None) -> None:
         self._graph = run
         self._arenas: deque[np.ndarray] = deque()
-        partition, inputs, outputs = _partition(run)
+        self._layouts = strides or (None,) * len(run.inputs)
+        self._others: dict[Layouts, PureRun] = {}
+        partition, inputs, outputs = _partition(run, self._layouts)
         steps = [step_of(c) for c in partition.ordered()]
         plan = plan_arena(steps)
         self.arena_bytes = plan.bytes
@@ -151,7 +174,13 @@ class PureRun:
         IndexOutOfRangeError
             When an index is out of range; nothing has been changed.
         """
-        table = [_ready(a, d) for a, d in zip(arrays, self._inputs, strict=True)]
+        program = self._program(arrays)
+        if program is not self:
+            return program(arrays)
+        table = [
+            _ready(a, d, strides)
+            for a, d, strides in zip(arrays, self._inputs, self._layouts, strict=True)
+        ]
         outputs = [new() for new in self._outputs]
         try:
             arena = self._arenas.pop()
@@ -170,6 +199,26 @@ class PureRun:
         if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
             self._arenas.append(arena)
         return outputs
+
+    def _program(self, arrays: Sequence[np.ndarray]) -> PureRun:
+        """The program that reads `arrays` where they lie, as far as that pays."""
+        if not any(_is_strided(a) for a in arrays) or self._layouts.count(None) < len(arrays):
+            return self
+        if self.reference_ops:  # they take whole buffers
+            return self
+        least = max(_WORTH_PLANNING, len(self._graph.nodes) * _PLANNED_NODE)
+        layouts = tuple([
+            _strides(a, d) if _is_strided(a) and a.nbytes >= least else None
+            for a, d in zip(arrays, self._inputs, strict=True)
+        ])  # fmt: skip
+        if not any(layouts):
+            return self
+        found = self._others.get(layouts)
+        if found is None:
+            if len(self._others) >= _LAYOUTS_KEPT:
+                return self
+            found = self._others.setdefault(layouts, PureRun(self._graph, layouts))
+        return found
 
     def native(self) -> NativeRun | None:
         """What native calls need; None where a call is more than one stretch of kernels."""
@@ -206,16 +255,18 @@ class PureRun:
         array(step.target)[...] = run_node(step.node, [array(v) for v in step.operands])
 
 
-def _partition(run: Graph) -> tuple[Partition, list[Buffer], list[Buffer]]:
+def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], list[Buffer]]:
     """The run cut into clusters, with its input and output buffers."""
     partition = Partition()
     known: dict[Node, Source] = {}
     results: dict[Node, list[Source]] = {}
     inputs = []
-    for place, node in enumerate(run.inputs):
+    for place, (node, strides) in enumerate(zip(run.inputs, layouts, strict=True)):
         buffer = Buffer(node.type.dtype, node.type.size, "input", place)
         inputs.append(buffer)
         known[node] = buffer.whole(node.type.shape)
+        if strides is not None:
+            known[node] = View(buffer, node.type.shape, strides)
     bodies: dict[Graph, Graph] = {}
     for node in run.nodes[len(run.inputs) :]:
         if node.op.name == "region":
@@ -262,10 +313,25 @@ def _numbered(buffers: Sequence[Buffer], kind: str) -> list[Buffer]:
 
 
 # -- arrays ---------------------------------------------------------------------------------
-def _ready(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array` as kernels need it: C-contiguous, aligned, in native byte order."""
+def _is_strided(array: np.ndarray) -> bool:
+    """Whether an array's elements lie elsewhere than one behind the other, aligned."""
+    return isinstance(array, np.ndarray) and array.flags.num & _PLAIN == _ALIGNED
+
+
+def _strides(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...] | None:
+    """The strides of `array` in elements, those of single elements 0; None where it has others,
+    or another dtype."""
+    size = dtype.itemsize
+    if array.dtype != dtype or any(s % size for s in array.strides):
+        return None
+    pairs = zip(array.shape, array.strides, strict=True)
+    return tuple([0 if extent == 1 else stride // size for extent, stride in pairs])
+
+
+def _ready(array: np.ndarray, dtype: np.dtype, strides: tuple[int, ...] | None) -> np.ndarray:
+    """`array` as kernels need it: under `strides` or C-contiguous, aligned, native."""
     if isinstance(array, np.ndarray):
-        if array.flags.num & _PLAIN == _PLAIN and array.dtype is dtype:
+        if (array.flags.num & _PLAIN == _PLAIN and array.dtype is dtype) or strides:
             return array
     return np.array(array, dtype, order="C")
 
