@@ -20,7 +20,7 @@ import pytest
 from accel.errors import InternalCompilerError
 from accel.targets.pure import gemm, jit
 from accel.targets.pure.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
-from accel.targets.pure.gemm_spec import tile_of
+from accel.targets.pure.gemm_forms import candidates, form_of
 from accel.targets.pure.llvm_text import Lanes
 
 EXTENTS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 100, 129)
@@ -62,8 +62,9 @@ class Product:
         def place(x: np.ndarray | int) -> Matrix | Constant:
             if isinstance(x, int):
                 return Constant(x)
-            self.arrays.append(x)
-            return matrix(len(self.arrays) - 1, x, batch)
+            if not any(x is known for known in self.arrays):
+                self.arrays.append(x)
+            return matrix([x is known for known in self.arrays].index(True), x, batch)
 
         places = [place(x) for x in (a, b, *outputs, *(x for x, _ in extras))]
         problem = Problem(a.shape[-2], b.shape[-1], a.shape[-1], batch, *places[:2], (), ())
@@ -74,14 +75,14 @@ class Product:
         )  # fmt: skip
         size = gemm.scratch_bytes(self.spec, self.problem)
         self.scratch = np.full(size + 64, CANARY, np.uint8)
+        own = (self.spec.element, self.spec.machine)
         sources = [("multiply", gemm.emit_multiply(self.spec, epilogue))]
-        if self.spec.is_float:
-            sources.append(("tiles", gemm.emit_tiles(self.spec.element, self.spec.machine)))
-            sources.append(("pack", gemm.emit_pack(self.spec.element, self.spec.machine)))
+        for name in gemm.libraries(self.spec, self.problem):
+            sources.append((name, gemm.emit_library(name, *own)))
         names = [name for name, _ in sources]
         kernels = dict(zip(names, CACHE.ensure(sources), strict=True))
-        tiles = kernels["tiles"].address if self.spec.is_float else 0
-        self.steps = gemm.schedule(self.spec, self.problem, tiles, (len(self.arrays), 0))
+        addresses = {name: kernel.address for name, kernel in kernels.items()}
+        self.steps = gemm.schedule(self.spec, self.problem, addresses, (len(self.arrays), 0))
         self.kernels = [kernels[step.kind] for step in self.steps]
         self.keep = kernels
         self.blocks = [np.array(step.arguments, np.int64) for step in self.steps]
@@ -330,7 +331,7 @@ def test_core_items_may_be_divided_in_any_way() -> None:
         whole, parts = np.empty((3, 600, 70), "f4"), np.empty((3, 600, 70), "f4")
         Product(a, b, [whole], epilogue=epilogue).run()
         product = Product(a, b, [parts], epilogue=epilogue)
-        assert len(product.steps) > 1 and product.steps[-1].items > 3
+        assert product.steps[-1].items > 3
         product.run(lambda items: [(i, i + 1) for i in reversed(range(items))])
         assert whole.tobytes() == parts.tobytes()
 
@@ -376,28 +377,56 @@ def test_core_nothing_is_touched_outside_the_operands() -> None:
                 np.testing.assert_allclose(c, expected, atol=1e-4)
 
 
-def test_packing_and_few_rows_are_chosen_by_layout() -> None:
-    def kinds(m: int, n: int, k: int, left: str, right: str) -> list[str]:
+def test_forms_are_chosen_by_shape_and_layout() -> None:
+    spec = MatmulSpec("float", jit.host_machine(), ("float",))
+
+    def form(m: int, n: int, k: int, left: str, right: str) -> tuple[str, str, str]:
         rng = np.random.default_rng(12)
         a, b = make(rng, (m, k), "f4", left), make(rng, (k, n), "f4", right)
-        return [step.kind for step in Product(a, b, [np.empty((m, n), "f4")]).steps]
+        c = matrix(2, np.empty((m, n), "f4"), ())
+        found = form_of(spec, Problem(m, n, k, (), matrix(0, a, ()), matrix(1, b, ()), (c,)))
+        return found.library, found.pack_a, found.pack_b
 
-    assert kinds(64, 64, 64, "dense", "dense") == ["multiply"]
-    assert kinds(64, 64, 64, "transposed", "dense") == ["multiply"]
-    assert kinds(64, 64, 64, "dense", "transposed") == ["pack", "multiply"]
-    assert kinds(1, 64, 64, "dense", "transposed") == ["multiply"]
-    assert kinds(128, 1024, 64, "dense", "dense") == ["pack", "multiply"]
+    assert form(64, 64, 64, "dense", "dense") == ("tiles", "", "")
+    assert form(64, 64, 64, "transposed", "dense") == ("tiles", "", "")
+    assert form(128, 1024, 64, "dense", "dense") == ("tiles", "", "panels")
+    assert form(32, 256, 784, "dense", "transposed") == ("turned", "panels", "")
+    assert form(512, 64, 64, "dense", "transposed") == ("tiles", "", "panels")
+    assert form(1, 256, 784, "dense", "dense") == ("lines", "", "")
+    assert form(4, 256, 784, "dense", "transposed") == ("dots", "", "")
+    assert form(32, 10, 256, "dense", "transposed") == ("dots", "", "")
+    assert form(1000, 4, 1000, "dense", "dense") == ("dots", "", "lines")
+
+
+def test_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) -> None:
+    """Forms that the estimate of time would not choose are right as well."""
+    rng = np.random.default_rng(15)
+    for number in range(4):
+        monkeypatch.setattr(
+            gemm, "form_of",
+            lambda spec, problem: (forms := [f for _, f in candidates(spec, problem)])[
+                min(number, len(forms) - 1)
+            ],
+        )  # fmt: skip
+        for (m, n, k), left, right in itertools.product(
+            [(1, 1, 1), (3, 70, 19), (4, 33, 130), (37, 50, 41), (65, 18, 0), (2, 2100, 7)],
+            ("dense", "transposed", "strided"), ("dense", "transposed", "negative"),
+        ):  # fmt: skip
+            a, b = make(rng, (2, m, k), "f4", left), make(rng, (k, n), "f4", right)
+            c, untouched = output((2, m, n), "f4")
+            Product(a, b, [c]).run()
+            assert untouched(), (number, m, n, k, left, right)
+            assert_close(c, a, b, (number, m, n, k, left, right))
 
 
 def test_a_broadcast_operand_is_packed_once() -> None:
     rng = np.random.default_rng(14)
-    a, b = make(rng, (3, 2, 16, 40), "f4", "strided"), make(rng, (3, 1, 40, 50), "f4", "transposed")
-    c = np.empty((3, 2, 16, 50), "f4")
-    product = Product(a, b, [c])
+    a, b = make(rng, (3, 2, 16, 40), "f4", "dense"), make(rng, (3, 1, 40, 50), "f4", "strided")
+    product = Product(a, b, [np.empty((3, 2, 16, 50), "f4")])
     product.run()
-    assert_close(c, a, b, "broadcast")
-    panels = -(-50 // tile_of("float", product.spec.machine).columns)
-    assert (product.steps[0].kind, product.steps[0].items) == ("pack", 3 * panels)
+    each = Product(a, np.repeat(b, 2, 1)[..., ::-1], [np.empty((3, 2, 16, 50), "f4")])
+    assert product.steps[0].kind == each.steps[0].kind == "pack"
+    assert 2 * product.steps[0].items == each.steps[0].items
 
 
 def test_an_epilogue_is_needed_for_other_outputs() -> None:

@@ -95,7 +95,7 @@ def test_large_products_have_items_for_several_threads(m: int, k: int, n: int) -
         return gemm.Matrix(place, 0, 4 * columns, 4)
 
     problem = gemm.Problem(m, n, k, (), at(0, k), at(1, n), (at(2, n),))
-    *_, step = gemm.schedule(spec, problem, 0, (3, 0))
+    *_, step = gemm.schedule(spec, problem, {}, (3, 0))
     assert step.items >= 2, step.items
     assert threads.grain(step.items, step.work) > 0
 

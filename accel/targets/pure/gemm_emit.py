@@ -1,18 +1,19 @@
 """Emission of the multiply kernels as LLVM IR: items, panels, blocks of k, epilogues.
 
 One kernel serves all extents and strides of a :class:`MatmulSpec`. For each item (a block of
-rows of one matrix of the batch) it walks panels of columns, blocks of k, and tiles of rows,
-which the tile library computes. A tile of the product goes straight to the output, or, with an
-epilogue, through a small buffer that stays in the first-level cache, so that the epilogue's
-code exists once.
+rows and columns of one matrix of the batch) it walks blocks of k, panels of columns, and tiles
+of rows, which a tile library computes; which one, and how large its tiles are, the arguments
+say. A tile of the product goes straight to the output, or, with an epilogue, through a small
+buffer that stays in the first-level cache, so that the epilogue's code exists once.
 
 Blocks of k start from the partial sums of the block before, so a sum does not depend on the
-blocking, nor on how items are divided.
+blocking, nor on how items are divided. Partial sums lie in the output where it has their type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ...errors import InternalCompilerError
 from .gemm_spec import (
@@ -20,17 +21,18 @@ from .gemm_spec import (
     Arguments,
     Epilogue,
     MatmulSpec,
-    few_rows_tile,
     smaller,
     tile_of,
 )
 from .gemm_tiles import FRAME, TILES_PARAMS
 from .llvm_text import Function, Lanes, module_text
 
-__all__ = ["KC", "Finish", "emit_multiply", "identity"]
+__all__ = ["TILE_BYTES", "Finish", "emit_multiply", "identity"]
 
-KC = 512
-"""Steps of k per block: a panel of B of this height stays in the second-level cache."""
+TILE_BYTES = 16 << 10
+"""Bytes of the sums of a tile at most: with an epilogue they wait in a buffer of this size."""
+
+_LINE = 64  # bytes of a cache line
 
 _A, _B, _PARTIAL, _FIRST = 0, 1, 2, 3  # operand records of the multiply kernel
 
@@ -156,6 +158,17 @@ def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
 
 
 # -- the multiply kernel -------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Item:
+    """One work item: a block of rows and columns of one matrix of the batch."""
+
+    batch: list[str]
+    row: str
+    rows: str
+    column: str
+    columns: str
+
+
 class _Multiply:
     """Writes the multiply kernel of a floating-point or integer type."""
 
@@ -167,16 +180,19 @@ class _Multiply:
         self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
         self.m, self.n, self.k = (self.arguments.header(axis) for axis in ("m", "n", "k"))
 
-    def _items(self, body: Callable[[list[str], str, str, str], None]) -> None:
-        """Loop over items: `body(batch indices, flat batch index, first row, rows)`."""
-        fn = self.fn
-        height = self.arguments.header("block_rows")
-        blocks = self.arguments.header("row_blocks")
+    def _items(self, body: Callable[[_Item], None]) -> None:
+        """Loop over items: blocks of columns in turn, then of rows, then matrices."""
+        fn, header = self.fn, self.arguments.header
+        height, width = header("block_rows"), header("block_columns")
+        down, along = header("row_blocks"), header("column_blocks")
         with fn.loop("%begin", "%end") as item:
-            flat = fn.integer("udiv", item.index, blocks)
-            first = fn.integer("mul", fn.integer("urem", item.index, blocks), height)
-            rows = smaller(fn, fn.integer("sub", self.m, first), height)
-            body(self.arguments.batch_indices(flat), flat, first, rows)
+            block = fn.integer("udiv", item.index, along)
+            column = fn.integer("mul", fn.integer("urem", item.index, along), width)
+            row = fn.integer("mul", fn.integer("urem", block, down), height)
+            rows = smaller(fn, fn.integer("sub", self.m, row), height)
+            columns = smaller(fn, fn.integer("sub", self.n, column), width)
+            batch = self.arguments.batch_indices(fn.integer("udiv", block, down))
+            body(_Item(batch, row, rows, column, columns))
         fn.do("ret i64 0")
 
     # -- integers: lanes along the columns
@@ -184,21 +200,23 @@ class _Multiply:
         self._items(self._integer_block)
         return module_text([self.fn])
 
-    def _integer_block(self, batch: list[str], flat: str, first: str, rows: str) -> None:
+    def _integer_block(self, item: _Item) -> None:
         fn, spec = self.fn, self.spec
         wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
-        a, b = self.arguments.pointer(_A, batch), self.arguments.pointer(_B, batch)
+        a, b = self.arguments.pointer(_A, item.batch), self.arguments.pointer(_B, item.batch)
         unit = fn.icmp("eq", self.arguments.field(_B, "column"), spec.size)
-        whole = fn.integer("and", self.n, -wide.width)
+        whole = fn.integer("and", item.columns, -wide.width)
         vectors = fn.op(f"select i1 {unit}, i64 {whole}, i64 0")
-        self.finish.at_matrix(batch)
-        with fn.loop(first, fn.integer("add", first, rows)) as row:
+        vectors = fn.integer("add", item.column, vectors)
+        end = fn.integer("add", item.column, item.columns)
+        self.finish.at_matrix(item.batch)
+        with fn.loop(item.row, fn.integer("add", item.row, item.rows)) as row:
             self.finish.at_row(row.index)
             line = fn.gep(a, fn.integer("mul", row.index, self.arguments.field(_A, "row")))
-            for begin, end, lanes in (
-                ("0", vectors, wide), (vectors, self.n, Lanes(fn, spec.element, 1))
+            for first, last, lanes in (
+                (item.column, vectors, wide), (vectors, end, Lanes(fn, spec.element, 1))
             ):  # fmt: skip
-                with fn.loop(begin, end, lanes.width) as column:
+                with fn.loop(first, last, lanes.width) as column:
                     value = self._integer_sum(lanes, line, b, column.index)
                     self.finish.write(lanes, value, column.index, None)
 
@@ -218,16 +236,17 @@ class _Multiply:
             ]
         return loop.values[0]
 
-    # -- floating point: register tiles
+    # -- floating point: tiles of a library
     def tiles(self) -> str:
-        spec, fn = self.spec, self.fn
-        self.tile = tile_of(spec.element, spec.machine)
-        self.line_tile = few_rows_tile(spec.element, spec.machine)
+        fn, header = self.fn, self.arguments.header
         self.frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
         if not self.plain:
-            size = max(tile.rows * tile.columns for tile in (self.tile, self.line_tile))
-            self.buffer = fn.op(f"alloca [{size * spec.size} x i8], align 64")
-        self.library = fn.op(f"inttoptr i64 {self.arguments.header('tiles')} to ptr")
+            self.buffer = fn.op(f"alloca [{TILE_BYTES} x i8], align 64")
+        self.library = fn.op(f"inttoptr i64 {header('library')} to ptr")
+        self.height, self.width, self.block_k, self.ahead = (
+            header(name) for name in ("height", "width", "block_k", "ahead")
+        )
+        self.in_one = fn.icmp("sle", self.k, self.block_k)
         self._items(self._block)
         return module_text([fn])
 
@@ -236,79 +255,82 @@ class _Multiply:
         at = self.fn.gep(self.frame, 8 * FRAME.index(slot))
         self.fn.store("i64", value, at, 8)
 
-    def _block(self, batch: list[str], flat: str, first: str, rows: str) -> None:
-        """One item: panels of columns, blocks of k, tiles of rows."""
+    def _block(self, item: _Item) -> None:
+        """One item: blocks of k, panels of columns, tiles of rows."""
         fn, field = self.fn, self.arguments.field
         self.a_row, a_column, self.a_panel = (
             field(_A, name) for name in ("row", "column", "panel")
         )
         b_row, panel_bytes = field(_B, "row"), field(_B, "panel")
-        a, b = self.arguments.pointer(_A, batch), self.arguments.pointer(_B, batch)
-        self.first = first
-        self.finish.at_matrix(batch)
-        flag = self.arguments.header("few_rows")
-        few = fn.icmp("ne", flag, 0)
-        columns, height = (
-            fn.op(f"select i1 {few}, i64 {of_lines}, i64 {of_tiles}")
-            for of_lines, of_tiles in (
-                (self.line_tile.columns, self.tile.columns), (self.line_tile.rows, self.tile.rows)
-            )
-        )  # fmt: skip
-        self._sums_at(columns, flat)
+        a, b = self.arguments.pointer(_A, item.batch), self.arguments.pointer(_B, item.batch)
+        self.finish.at_matrix(item.batch)
+        self._sums_at(item)
         strides = {"a_row": self.a_row, "a_column": a_column, "b_row": b_row,
-                   "b_column": field(_B, "column"), "c_row": self.sums_row}  # fmt: skip
-        for slot, value in {**strides, "few_rows": flag}.items():
+                   "b_column": field(_B, "column"), "c_row": self.sums_row,
+                   "tiles": self.arguments.header("tiles")}  # fmt: skip
+        for slot, value in strides.items():
             self._set(slot, value)
+        skipped = fn.integer("udiv", item.column, self.width)
+        b = fn.gep(b, fn.integer("mul", skipped, panel_bytes))
         steps = fn.call("i64", "llvm.smax.i64", ("i64", self.k), ("i64", "1"))
-        with fn.loop(0, self.n, columns, [("ptr", b)]) as panel:
-            start = panel.values[0]
-            n = smaller(fn, fn.integer("sub", self.n, panel.index), columns)
-            with fn.loop(0, steps, KC) as block:
-                right = fn.gep(start, fn.integer("mul", block.index, b_row))
-                left = fn.gep(a, fn.integer("mul", block.index, a_column))
-                self._set("accumulate", block.index)
-                with fn.loop(0, rows, height) as row:
-                    m = smaller(fn, fn.integer("sub", rows, row.index), height)
-                    self._tile(left, right, block.index, row.index, m, panel.index, n)
-            panel.next = [fn.gep(start, panel_bytes)]
+        end = fn.integer("add", item.column, item.columns)
+        with fn.loop(0, steps, self.block_k) as block:
+            self._set("accumulate", block.index)
+            left = fn.gep(a, fn.integer("mul", block.index, a_column))
+            start = fn.gep(b, fn.integer("mul", block.index, b_row))
+            with fn.loop(item.column, end, self.width, [("ptr", start)]) as panel:
+                n = smaller(fn, fn.integer("sub", end, panel.index), self.width)
+                following = fn.gep(panel.values[0], panel_bytes)
+                with fn.loop(0, item.rows, self.height) as row:
+                    m = smaller(fn, fn.integer("sub", item.rows, row.index), self.height)
+                    at = fn.integer("add", item.row, row.index)
+                    self._tile(left, panel.values[0], block.index, at, m, panel.index, n)
+                    self._ask(following, row.index, m)
+                panel.next = [following]
 
-    def _sums_at(self, columns: str, flat: str) -> None:
-        """Where sums go: the output, or the tile buffer and the place of partial sums."""
+    def _ask(self, panel: str, row: str, rows: str) -> None:
+        """Ask for the share of `rows` rows from `row` on in a panel that comes next."""
         fn = self.fn
-        if self.plain:
-            self.sums_row = self.finish.steps[0]
-            return
-        self.sums_row = fn.integer("mul", columns, self.spec.size)
-        row = fn.integer("add", fn.integer("mul", flat, self.m), self.first)
-        at = fn.integer("mul", row, self.sums_row)
-        self.partials = fn.gep(self.arguments.pointer(_PARTIAL, []), at)
-        self.in_one = fn.icmp("sle", self.k, KC)
+        end = fn.integer("mul", fn.integer("add", row, rows), self.ahead)
+        with fn.loop(fn.integer("mul", row, self.ahead), end, _LINE) as line:
+            fn.call("void", "llvm.prefetch.p0", ("ptr", fn.gep(panel, line.index)), ("i32", "0"),
+                    ("i32", "2"), ("i32", "1"))  # fmt: skip
 
-    def _sums_of(self, row: str, absolute: str, column: str) -> str:
-        """Where the sums of the tile at `row` of the item (`absolute` of the matrix) go."""
+    def _sums_at(self, item: _Item) -> None:
+        """Where sums go: to memory of the whole product if k is divided or nothing is done to
+        them, else to the tile buffer."""
         fn = self.fn
+        self.partials = self.arguments.pointer(_PARTIAL, item.batch)
+        self.partial_row = self.sums_row = self.arguments.field(_PARTIAL, "row")
+        if not self.plain:
+            row = fn.integer("mul", self.width, self.spec.size)
+            self.sums_row = fn.op(f"select i1 {self.in_one}, i64 {row}, i64 {self.partial_row}")
+
+    def _sums_of(self, row: str, column: str) -> str:
+        """Where the sums of the tile at `row` and `column` go."""
+        fn = self.fn
+        line = fn.gep(self.partials, fn.integer("mul", row, self.partial_row))
+        place = fn.gep(line, fn.integer("mul", column, self.spec.size))
         if self.plain:
-            line = fn.gep(self.finish.starts[0], fn.integer("mul", absolute, self.sums_row))
-            return fn.gep(line, fn.integer("mul", column, self.spec.size))
-        stored = fn.gep(self.partials, fn.integer("mul", row, self.sums_row))
-        return fn.op(f"select i1 {self.in_one}, ptr {self.buffer}, ptr {stored}")
+            return place
+        return fn.op(f"select i1 {self.in_one}, ptr {self.buffer}, ptr {place}")
 
     def _tile(self, left: str, right: str, k: str, row: str, m: str, column: str, n: str) -> None:
-        """The tile of `m` rows and `n` columns at `row` of the item and `column`, from `k` on."""
-        fn = self.fn
-        absolute = fn.integer("add", self.first, row)
-        sums = self._sums_of(row, absolute, column)
-        height = smaller(fn, fn.integer("sub", self.k, k), KC)
-        panel = fn.integer("udiv", absolute, self.tile.columns)
-        inside = fn.integer("urem", absolute, self.tile.columns)
+        """The tile of `m` rows and `n` columns at `row` and `column`, from `k` on."""
+        fn, panel_rows = self.fn, tile_of(self.spec.element, self.spec.machine).columns
+        sums = self._sums_of(row, column)
+        steps = smaller(fn, fn.integer("sub", self.k, k), self.block_k)
+        panel = fn.integer("udiv", row, panel_rows)
+        inside = fn.integer("urem", row, panel_rows)
         a = fn.gep(left, fn.integer("mul", panel, self.a_panel))
         a = fn.gep(a, fn.integer("mul", inside, self.a_row))
-        values = (self.frame, height, a, right, sums, m, n)
+        values = (self.frame, steps, a, right, sums, m, n)
         arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
         fn.do(f"call void {self.library}({', '.join(arguments)})")
         if not self.plain:
-            with fn.when(fn.icmp("sge", fn.integer("add", k, KC), self.k)):
-                self._finish_tile(sums, absolute, m, column, n)
+            after = fn.integer("add", k, self.block_k)
+            with fn.when(fn.icmp("sge", after, self.k)):
+                self._finish_tile(sums, row, m, column, n)
 
     def _finish_tile(self, sums: str, row: str, m: str, column: str, n: str) -> None:
         """The epilogue over `m` rows and `n` columns of finished sums."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from .gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller, tile_of
+from .gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller
 from .jit import Machine
 from .llvm_text import Function, Lanes, module_text
 
@@ -12,7 +12,7 @@ __all__ = ["emit_pack", "transpose"]
 
 
 class _Pack:
-    """Writes the kernel that copies a K x N matrix into panels of a tile's columns.
+    """Writes the kernel that copies a K x N matrix into panels of a run-time number of columns.
 
     A panel holds its columns of one step of k side by side; item p is panel p % panels of
     matrix p / panels. A (transposed) and B are packed by the same kernel.
@@ -21,25 +21,24 @@ class _Pack:
     def __init__(self, spec: MatmulSpec) -> None:
         self.fn = Function("pack", KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn)
-        self.tile = tile_of(spec.element, spec.machine)
-        self.lanes = Lanes(self.fn, spec.element, self.tile.lanes)
+        self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
         self.size = spec.size
-        self.line = self.tile.columns * spec.size
 
     def write(self) -> str:
         fn, field = self.fn, self.arguments.field
         n, self.k = self.arguments.header("n"), self.arguments.header("k")
-        panels = self.arguments.header("row_blocks")
+        panels, width = (self.arguments.header(name) for name in ("column_blocks", "width"))
+        self.line = fn.integer("mul", width, self.size)
         self.row, self.column = field(0, "row"), field(0, "column")
         with fn.loop("%begin", "%end") as item:
             batch = self.arguments.batch_indices(fn.integer("udiv", item.index, panels))
             panel = fn.integer("urem", item.index, panels)
-            first = fn.integer("mul", panel, self.tile.columns)
+            first = fn.integer("mul", panel, width)
             source = fn.gep(self.arguments.pointer(0, batch), fn.integer("mul", first, self.column))
             target = fn.gep(
                 self.arguments.pointer(1, batch), fn.integer("mul", panel, field(1, "panel"))
             )
-            columns = smaller(fn, fn.integer("sub", n, first), self.tile.columns)
+            columns = smaller(fn, fn.integer("sub", n, first), width)
             self._panel(source, target, columns)
         fn.do("ret i64 0")
         return module_text([fn])
@@ -82,8 +81,9 @@ class _Pack:
                     rows.append(self.lanes.load(at))
                     at = fn.gep(at, self.column)
                 to = fn.gep(t, fn.integer("mul", k.index, self.line))
-                for i, row in enumerate(transpose(self.lanes, rows)):
-                    self.lanes.store(row, fn.gep(to, i * self.line) if i else to)
+                for row in transpose(self.lanes, rows):
+                    self.lanes.store(row, to)
+                    to = fn.gep(to, self.line)
         self._one_by_one(source, target, whole, "0", columns)
 
     def _one_by_one(self, source: str, target: str, k0: str, begin: str, end: str) -> None:

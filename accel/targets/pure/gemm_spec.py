@@ -17,7 +17,7 @@ from .llvm_text import ELEMENT_BYTES, Function, Lanes
 
 __all__ = [
     "Arguments", "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Tile",
-    "argument_block", "few_rows_tile", "tile_of",
+    "argument_block", "tile_of",
 ]  # fmt: skip
 
 MAX_BATCH = 3
@@ -25,15 +25,21 @@ KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "e
 
 # The slots of an argument block, 64-bit integers: a header, then one record an operand.
 # Multiply: A, B, partial sums, outputs, extras. Pack: source, destination.
-#   block_rows, row_blocks   rows of an item, and items of a matrix (pack: panels of a matrix)
-#   few_rows                 whether long lines of B are read, for a few rows at a time
-#   tiles                    address of the tile library
+#   block_rows, row_blocks         rows of an item, and items along them
+#   block_columns, column_blocks   the same along the columns (pack: panels of a matrix)
+#   block_k                        steps of k before the next rows and columns have their turn
+#   height, width                  rows and columns that the tile library takes at a time
+#                                  (pack: width is the columns of a panel)
+#   ahead                          bytes of B's next panel to ask for with each row of a tile
+#   library, tiles                 addresses: the tile library, and the one that it may call
 #   base, offset             which pointer of the call's table, and the bytes to add; an extra
 #                            of kind "constant" has its bits in offset
 #   batch0..2, row, column   strides in bytes
-#   panel                    bytes from one panel (a tile's columns) to the next
+#   panel                    bytes from one panel to the next: of B, `width` columns; of A, as
+#                            many rows as a register tile has columns
 HEADER = (
-    "m", "n", "k", "block_rows", "row_blocks", "few_rows", "tiles", "batch0", "batch1", "batch2",
+    "m", "n", "k", "block_rows", "row_blocks", "block_columns", "column_blocks", "block_k",
+    "height", "width", "ahead", "library", "tiles", "batch0", "batch1", "batch2",
 )  # fmt: skip
 RECORD = ("base", "offset", "batch0", "batch1", "batch2", "row", "column", "panel")
 
@@ -115,11 +121,6 @@ def tile_of(element: str, machine: Machine) -> Tile:
     if machine.triple.startswith("x86") and machine.vector_bytes == 16:
         return Tile(4, 2, lanes)
     return Tile(8, 2, lanes)
-
-
-def few_rows_tile(element: str, machine: Machine) -> Tile:
-    """The register tile for products of few rows, which read long lines of B."""
-    return Tile(2, 4, machine.lanes(ELEMENT_BYTES[element]))
 
 
 class Matrix(NamedTuple):

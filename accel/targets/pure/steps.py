@@ -261,7 +261,9 @@ class ProductStep:
         self.cluster = cluster
         self.product = made
         self.ops = _summary(cluster)
-        self.scratch = gemm.scratch_bytes(made.spec, made.problem(lambda buffer: (0, 0)))
+        problem = made.problem(lambda buffer: (0, 0))
+        self.scratch = gemm.scratch_bytes(made.spec, problem)
+        self.libraries = gemm.libraries(made.spec, problem)
         views = [made.a, made.b, *[e for e in made.work.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
         self.writes = {t.buffer for t in made.targets}
@@ -269,19 +271,19 @@ class ProductStep:
     def sources(self) -> list[Code]:
         made = self.product
         found = [_TEXTS.get(made.key, _symbol(self.ops), made.multiply_text)]
-        if made.spec.is_float:  # both name their function themselves
-            own = (made.spec.element, made.spec.machine)
-            found.append(_TEXTS.get(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own)))
-            found.append(_TEXTS.get(("pack", own), "pack", lambda name: gemm.emit_pack(*own)))
+        own = (made.spec.element, made.spec.machine)
+        for library in self.libraries:
+            emit = functools.partial(gemm.emit_library, element=own[0], machine=own[1])
+            found.append(_TEXTS.get((library, own), library, emit))
         return found
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
     ) -> list[Record]:
         made = self.product
-        tiles = kernels[1].address if made.spec.is_float else 0
-        steps = gemm.schedule(made.spec, made.problem(place), tiles, scratch)
-        code = {"multiply": kernels[0], "pack": kernels[-1]}
+        code = dict(zip(("multiply", *self.libraries), kernels, strict=True))
+        addresses = {name: code[name].address for name in self.libraries}
+        steps = gemm.schedule(made.spec, made.problem(place), addresses, scratch)
         return [
             Record(code[s.kind], tuple(s.arguments), s.items, (),
                    threads.grain(s.items, s.work), s.work)
