@@ -25,6 +25,7 @@ from accel.targets.pure.emit import (
 )
 from accel.targets.pure.lowering import LOWERINGS, supported, unsupported_reason
 from accel.targets.pure.nest import (
+    LINE,
     Access,
     Const,
     Gather,
@@ -62,6 +63,7 @@ def machine(request: pytest.FixtureRequest) -> jit.Machine:
     return jit.machine_for_level(request.param)
 
 
+X = np.zeros(8192, np.float32)
 CACHES: dict[jit.Machine, jit.KernelCache] = {}
 
 
@@ -315,6 +317,51 @@ def test_splitting_the_work_changes_no_bit(machine):
     arrays[1][...] = 0
     assert execute(nest, arrays, machine, cuts=(3, 4, 19)) == 0
     np.testing.assert_array_equal(first, arrays[1])
+
+
+# -- stores that pass by the caches ----------------------------------------------------------
+def lined(dtype, size):
+    """Zeros that begin on a cache line, canaries behind them."""
+    raw = np.zeros((size + 16) * dtype.itemsize + LINE, np.uint8)
+    first = -raw.__array_interface__["data"][0] % LINE
+    return raw[first:][: (size + 16) * dtype.itemsize].view(dtype.numpy)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64, dtypes.int8, BOOL], ids=str)
+@pytest.mark.parametrize("shape", [(1, 5), (1, 64), (1, 1031), (3, 128), (2, 448), (7, 0)])
+def test_streamed_stores_write_the_same(shape, dtype, machine):
+    x, out = draw(dtype, shape), lined(dtype, shape[0] * shape[1])
+    nest = Nest(shape, (False, False), (access(0, x), access(1, out, (shape[1], 1))),
+                (Load(dtype, 0), Store(dtype, 1, 0)))  # fmt: skip
+    streamed = nest.streaming([1])
+    whole = shape[1] * dtype.itemsize % LINE == 0
+    assert (streamed.key() != nest.key()) == whole
+    assert nest.streaming([0]).key() == nest.key()
+    check(streamed, [x, out], machine)
+    one = Nest(x.shape[1:], (False,), (access(0, x[0]), access(1, out, (1,))),
+               (Load(dtype, 0), Store(dtype, 1, 0)))  # fmt: skip
+    out[...] = 0
+    check(one.streaming([1]), [x[0].copy(), out], machine)
+
+
+def test_streamed_stores_are_what_they_are_called(machine):
+    nest = Nest((4096,), (False,), (access(0, X, (1,)), access(1, X, (1,))),
+                (Load(F32, 0), Store(F32, 1, 0)))  # fmt: skip
+    streaming = ("movnt", "stnp")
+    plain, streamed = (
+        jit.assembly(emit_nest(n, "kernel", machine).text, machine)
+        for n in (nest, nest.streaming([1]))
+    )
+    assert any(word in streamed for word in streaming)
+    assert not any(word in plain for word in streaming)
+
+
+def test_rows_that_begin_within_a_line_are_not_streamed():
+    for strides, offset in (((100, 1), 0), ((128, 1), 3), ((128, 2), 0), ((128, 0), 0)):
+        nest = Nest((3, 64), (False, False),
+                    (access(0, X, (64, 1)), access(1, X, strides, offset)),
+                    (Load(F32, 0), Store(F32, 1, 0)))  # fmt: skip
+        assert nest.streaming([1]).key() == nest.key()
 
 
 # -- transposed operands -------------------------------------------------------------------

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 
 import accel
 from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemoryError
-from accel.targets.pure import limits, memory
+from accel.runtime import compiler
+from accel.targets.pure import buffers, limits, memory
+from accel.targets.pure.nest import LINE
 
 BYTE = np.dtype(np.uint8)
 FLOAT = np.dtype(np.float32)
@@ -297,6 +300,52 @@ def test_memory_of_devices_that_are_not_there() -> None:
 def test_what_cannot_be_allocated_is_an_error_and_no_crash() -> None:
     with pytest.raises(OutOfMemoryError):
         (accel.zeros((1 << 20, 1)) + accel.zeros((1, 1 << 26))).block_until_ready()
+
+
+# -- results that pass by the caches ---------------------------------------------------------
+STREAMED: dict[str, tuple[Callable[..., object], list[np.ndarray]]] = {
+    "chain": (lambda x: accel.exp(x) * 2 + 1, [np.linspace(-3, 3, 700_001, dtype="float32")]),
+    "rows": (lambda x: x - x[:, :1], [np.random.default_rng(0).random((700, 512), "float32")]),
+    "odd rows": (lambda x: x - x[:, :1], [np.random.default_rng(0).random((701, 511))]),
+    "softmax": (lambda x: accel.softmax(x, 1), [np.random.default_rng(0).random((300, 1024))]),
+    "columns": (lambda x: accel.softmax(x, 0), [np.random.default_rng(0).random((300, 1024))]),
+    "transposed": (lambda x: x.T * 2, [np.random.default_rng(0).random((768, 640), "float32")]),
+    "several": (lambda x: (x + 1, x * 2, accel.sum(x * 2)), [np.ones(400_000)]),
+    "read again": (lambda x: (x + 1, accel.cumulative_sum(x + 1)), [np.ones(400_000)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_large_results_are_the_same_whether_they_pass_by_the_caches(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, arrays = STREAMED[name]
+
+    def run(threshold: int) -> tuple[list[bytes], list[bool]]:
+        monkeypatch.setattr(buffers, "STREAMED", threshold)
+        compiler.clear_cache()
+        compiled = accel.compile(lambda *a: function(*a))
+        found = []
+        for count in (1, 2, 3):
+            accel.set_num_threads(count)
+            result = compiled(*arrays)
+            parts = result if isinstance(result, tuple) else (result,)
+            found.append([part.numpy().tobytes() for part in parts])
+        assert found.count(found[0]) == len(found)
+        return found[0], ["nontemporal" in text for text in compiled.llvm_ir(*arrays).split("; ")]
+
+    before = accel.get_num_threads()
+    try:
+        plain, streamed = run(2**62), run(memory.POOLED)
+    finally:
+        accel.set_num_threads(before)
+    assert plain[0] == streamed[0]
+    assert not any(plain[1])
+    assert any(streamed[1]) == (name not in ("odd rows", "columns", "read again"))
+
+
+def test_what_passes_by_the_caches_begins_on_a_line() -> None:
+    assert buffers.STREAMED >= memory.POOLED and memory.ALIGNMENT % LINE == 0
 
 
 # -- settings -----------------------------------------------------------------------------

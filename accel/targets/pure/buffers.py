@@ -11,10 +11,14 @@ import bisect
 from collections.abc import Sequence
 
 from .memory import ALIGNMENT
-from .steps import Step
+from .steps import LoopStep, Step
 from .views import Buffer
 
-__all__ = ["ArenaPlan", "plan_arena"]
+__all__ = ["STREAMED", "ArenaPlan", "plan_arena", "stream_results"]
+
+#: Bytes from which on a result passes by the caches, as a last-level cache would not hold it
+#: until it is read. Arrays of that size begin on a line: see `memory`.
+STREAMED = 32 << 20
 
 
 class ArenaPlan:
@@ -87,3 +91,15 @@ def plan_arena(steps: Sequence[Step]) -> ArenaPlan:
 
 def _fresh(buffer: Buffer, plan: ArenaPlan) -> bool:
     return buffer.kind == "arena" and buffer not in plan.offsets
+
+
+def stream_results(steps: Sequence[Step]) -> None:
+    """Let large results pass by the caches where nothing in the run reads them again."""
+    read = {buffer for step in steps for buffer in step.reads}
+    large = {
+        buffer for step in steps for buffer in step.writes
+        if buffer.kind == "output" and buffer.nbytes >= STREAMED and buffer not in read
+    }  # fmt: skip
+    for step in steps:
+        if large and isinstance(step, LoopStep):
+            step.stream(large)

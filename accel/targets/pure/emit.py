@@ -153,6 +153,8 @@ class _Emitter:
             self._refuse_empty_sizes()
             self._at_depth(0, 0)
             self._items()
+        if fn.streams:
+            fn.do("fence seq_cst")
         fn.do(f"ret i64 {fn.load('i64', status, 8)}")
 
     def _refuse_empty_sizes(self) -> None:

@@ -16,6 +16,7 @@ from .gemm_pack import transpose
 from .llvm_text import Function, Lanes
 from .lowering import checked_index, lower
 from .nest import (
+    LINE,
     Const,
     Gather,
     Instruction,
@@ -30,9 +31,6 @@ from .schedule import TILE_ROWS, Schedule
 from .site import ELEMENTS, Application, Site, cast
 
 __all__ = ["Values"]
-
-#: Bytes of a line of the caches.
-LINE = 64
 
 
 class Values:
@@ -371,7 +369,13 @@ class Values:
         if isinstance(i, Store):
             pointer, offsets = self._address(i.access, width, (), 0)
             dtype = self.nest.accesses[i.access].dtype
-            self._write(dtype, width, self.get(i.input, width), pointer, offsets)
+            value = self.get(i.input, width)
+            if i.streamed and self.mask is None and width > 1:
+                value = self._to_memory(value, dtype, width)
+                align = min(LINE, width * dtype.itemsize)
+                self.fn.stream(self._memory(dtype, width).type, value, pointer, align)
+            else:
+                self._write(dtype, width, value, pointer, offsets)
         elif isinstance(i, ScatterAdd):
             self._scatter_add(place, i, width)
         else:

@@ -80,6 +80,7 @@ class Function:
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.block_name = "entry"
+        self.streams = False
         self._values = 0
         self._labels = 0
 
@@ -113,6 +114,11 @@ class Function:
 
     def store(self, type_: str, value: str, pointer: str, align: int) -> None:
         self.do(f"store {type_} {value}, ptr {pointer}, align {align}")
+
+    def stream(self, type_: str, value: str, pointer: str, align: int) -> None:
+        """A store that passes by the caches; a fence must follow before others are told."""
+        self.do(f"store {type_} {value}, ptr {pointer}, align {align}, !nontemporal !0")
+        self.streams = True
 
     def integer(self, operation: str, a: str | int, b: str | int) -> str:
         """i64 arithmetic on extents and offsets: add, sub, mul, sdiv, srem, and, shl …"""
@@ -209,6 +215,8 @@ def module_text(functions: Sequence[Function]) -> str:
         for d in set().union(*(f.declarations for f in functions))
         if not any(name in d for name in defined)
     )
+    if any(f.streams for f in functions):
+        declarations.append("!0 = !{i32 1}")
     return "\n".join(f.text() for f in functions) + "\n" + "\n".join(declarations) + "\n"
 
 

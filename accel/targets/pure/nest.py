@@ -17,15 +17,18 @@ dimensions each access moves, and its stride along the last one: 0, 1 or other).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...ir.dtypes import DType
 from ...ir.node import attr_key
 
-__all__ = ["Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
+__all__ = ["LINE", "Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
            "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
+
+#: Bytes of a cache line.
+LINE = 64
 
 #: Transposed operands that a kernel reads through tiles, at most.
 _TILES = 8
@@ -117,10 +120,15 @@ class Gather(Instruction):
 
 @dataclass(frozen=True)
 class Store(Instruction):
-    """Write a value through an access; row-level values are written once a row."""
+    """Write a value through an access; row-level values are written once a row.
+
+    `streamed` ones pass by the caches where whole lines are written: every row begins at a
+    multiple of `LINE` bytes.
+    """
 
     access: int
     input: int
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,21 @@ class Nest:
     def operands(self) -> int:
         """The number of pointers."""
         return 1 + max((a.operand for a in self.accesses), default=-1)
+
+    def streaming(self, operands: Collection[int]) -> Nest:
+        """The nest with the stores to `operands` streamed, where these are written in whole
+        lines: in rows of consecutive elements, all of which begin on a line."""
+        if any(self.reduced) and not self.reduced[-1]:
+            return self
+        code = list(self.instructions)
+        for place, i in enumerate(code):
+            if isinstance(i, Store) and self.accesses[i.access].operand in operands:
+                access = self.accesses[i.access]
+                steps = (access.offset, *access.strides[:-1])
+                lined = all(s * access.dtype.itemsize % LINE == 0 for s in steps)
+                if lined and access.lane_class == "1":
+                    code[place] = replace(i, streamed=True)
+        return replace(self, instructions=tuple(code))
 
     def transposed(self) -> tuple[int | None, tuple[int, ...]]:
         """(an earlier dimension, the accesses that read consecutive elements along it and not
@@ -204,8 +227,7 @@ class Nest:
                 row += (i.access, operands_of(i))
             elif isinstance(i, (Store, ScatterAdd)):
                 row += (i.access, operands_of(i))
-            if isinstance(i, ScatterAdd):
-                row += (i.puts,)
+                row += (i.puts if isinstance(i, ScatterAdd) else i.streamed,)
             rows.append(row)
         accesses = tuple(
             (a.operand, a.dtype.name, a.lane_class, tuple(s != 0 for s in a.strides))

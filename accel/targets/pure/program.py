@@ -22,7 +22,7 @@ from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_graph, run_node
 from .attention import native_attention
-from .buffers import plan_arena
+from .buffers import plan_arena, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
 from .entry import Job, call, pointer
@@ -96,6 +96,7 @@ class PureRun:
         self._others: dict[Layouts, PureRun] = {}
         partition, inputs, outputs = _partition(run, self._layouts)
         steps = [step_of(c) for c in partition.ordered()]
+        stream_results(steps)
         plan = plan_arena(steps)
         self.arena_bytes = plan.bytes
         constants = _numbered(partition.buffers, "constant")

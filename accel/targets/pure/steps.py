@@ -10,7 +10,7 @@ import functools
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
@@ -189,10 +189,7 @@ class LoopStep:
         self.grain = self._grain(scratch_bytes(self.nest, machine))
         parts = -(-self.items // self.grain) if self.grain else 1
         self.scratch = scratch_bytes(self.nest, machine, parts)
-        self.code = _TEXTS.get(
-            (self.nest.key(), machine), _symbol(self.ops),
-            lambda name: emit_nest(kernel.nest, name, machine).text,
-        )  # fmt: skip
+        self.machine = machine
         access = self.nest.accesses
         code = self.nest.instructions
         self.writes = {
@@ -213,7 +210,20 @@ class LoopStep:
 
     def sources(self) -> list[Code]:
         """The kernels to compile."""
-        return [self.code] if self.items else []
+        if not self.items:
+            return []
+        key = self.nest.key(), self.machine
+        return [
+            _TEXTS.get(
+                key, _symbol(self.ops), lambda name: emit_nest(self.nest, name, self.machine).text
+            )
+        ]
+
+    def stream(self, buffers: Collection[Buffer]) -> None:
+        """Let what is written to `buffers` pass by the caches."""
+        operands = [k for k, buffer in enumerate(self.kernel.buffers) if buffer in buffers]
+        if operands:
+            self.nest = self.nest.streaming(operands)
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
