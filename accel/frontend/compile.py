@@ -20,6 +20,8 @@ from ..runtime.collector import collection_paused
 from ..runtime.statistics import STATISTICS
 from . import trees
 from .foreign_random import warn_of_draws
+from .native_calls import NativeCalls
+from .native_objects import NativeCallable
 from .references import (
     ArrayArgument,
     FloatArgument,
@@ -60,7 +62,7 @@ class CacheInfo(NamedTuple):
     size: int
 
 
-class Compiled:
+class Compiled(NativeCallable):
     """A function that is recorded once per signature and then runs as an executable.
 
     Made by `compile`. Calling it inside another compiled function records its body there.
@@ -79,6 +81,8 @@ class Compiled:
         self._last_key: Any = None
         self._reasons: list[str] = []
         self._states: tuple[Any, Any, int] = (None, None, -1)
+        self._native = None
+        self._plans = NativeCalls()
         for name in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, name):
                 setattr(self, name, getattr(function, name))
@@ -96,17 +100,20 @@ class Compiled:
             raise hide_frames(error) from error.__cause__
 
     def _call(self, args: Any, kwargs: Any, state: runtime_state.State) -> Any:
-        state, token = self._effective(state)
+        effective, token = self._effective(state)
         key, leaves = signature(self.__wrapped__, args, kwargs)
         key = (key, token)
+        linked = effective.grad_enabled
         for entry in self._entries.get(key, ()):
             inputs = entry.inputs(leaves)
             if inputs is not None:
                 self._count_hit()
-                break
-        else:
-            entry, inputs = self._specialize(key, args, kwargs, leaves, state)
-        return entry(leaves, inputs, state.grad_enabled)
+                result = entry(leaves, inputs, linked)
+                if entry.native is not False and not (linked and entry.links):
+                    self._plans.learn(self, entry, args, kwargs, state)
+                return result
+        entry, inputs = self._specialize(key, args, kwargs, leaves, effective)
+        return entry(leaves, inputs, linked)
 
     def _count_hit(self) -> None:
         with self._lock:
@@ -279,7 +286,8 @@ class Compiled:
     def cache_info(self) -> CacheInfo:
         """Hits, misses (traces) and the number of specialisations kept."""
         with self._lock:
-            return CacheInfo(self._hits, self._misses, sum(map(len, self._entries.values())))
+            hits = self._hits + self._plans.hits
+            return CacheInfo(hits, self._misses, sum(map(len, self._entries.values())))
 
     def clear_cache(self) -> None:
         """Forget every specialisation, and the counts."""
@@ -289,6 +297,7 @@ class Compiled:
             self._reasons.clear()
             self._hits = self._misses = 0
             self._last_key = None
+            self._plans.clear(self)
 
     def explain_recompiles(self) -> list[str]:
         """Why the function was recorded again, each time: the argument or guard that changed."""

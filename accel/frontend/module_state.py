@@ -26,6 +26,11 @@ def epoch() -> int:
     return _epoch[0]
 
 
+def cell() -> list[int]:
+    """The list whose one element is the epoch, for native calls."""
+    return _epoch
+
+
 class Stateful:
     """Base class of objects whose attributes a compiled function may read and write.
 

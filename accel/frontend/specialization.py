@@ -75,7 +75,9 @@ class Specialization:
         self._epoch = epoch()
         self.static = tuple(static)
         self.executable: Any = None
-        self._links = any(r.differentiable for r in results)
+        #: The plan of native calls; None until it is made, False where none can be.
+        self.native: Any = None
+        self.links = any(r.differentiable for r in results)
 
     # -- validity ----------------------------------------------------------------------------
     def changed(self, leaves: Sequence[Any]) -> str | None:
@@ -126,7 +128,7 @@ class Specialization:
         outputs = self.executable(buffers) if self._types else []
         if self._writes:
             self._write(leaves, inputs, outputs)
-        values = self._values(inputs, outputs) if linked and self._links else None
+        values = self._values(inputs, outputs) if linked and self.links else None
         found = []
         for kind, payload, differentiable in self._results:
             if kind == "output":

@@ -30,17 +30,19 @@ class Group(dict[str, Any]):
 
 
 class _Uses(Mapping[str, bool]):
+    """Which entries of a group (`source`) are not zero."""
+
     def __init__(self, group: Group) -> None:
-        self._group = group
+        self.source = group
 
     def __getitem__(self, name: str) -> bool:
-        return bool(self._group[name])
+        return bool(self.source[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._group)
+        return iter(self.source)
 
     def __len__(self) -> int:
-        return len(self._group)
+        return len(self.source)
 
 
 def uses(group: Group, name: str) -> bool:

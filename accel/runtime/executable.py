@@ -134,7 +134,15 @@ class Executable:
             seen.add(slot)
         self.regions = tuple(r for s in self.steps for r in s.regions)
         self._counts = _counts(self.steps)
-        self.native: Callable[..., list[Any]] | None = self._native()
+        #: What native calls need of the one run, its inputs' places among those of the graph, and
+        #: the outputs' places among its own; None where there are more runs.
+        self.native_run: Any = self._describe()
+        self.native_reads = self.steps[0].reads if self.native_run else ()
+        self.native_order = [self.steps[0].writes.index(s) for s in self._outputs
+                             ] if self.native_run else []  # fmt: skip
+        self.native: Callable[..., list[Any]] | None = None
+        if self.native_run:
+            self.native = self.native_run.function(self.native_block())
 
     def _is_constant(self, slot: int) -> bool:
         return any(s == slot for s, _ in self._constants)
@@ -156,19 +164,21 @@ class Executable:
             steps.append(Step(target, tuple(members), graph, run, read, write, frees))
         return tuple(steps)
 
-    def _native(self) -> Callable[..., list[Any]] | None:
-        """The native form: only the pure target has one, and of one run alone."""
+    def _describe(self) -> Any:
+        """What native calls need: only the pure target has it, and of one run alone."""
         if len(self.steps) != 1 or self._copied:
             return None
+        describe = getattr(self.steps[0].run, "native", None)
+        return describe() if describe is not None else None
+
+    def native_block(self, **counts: int) -> Any:
+        """The words of a native call that counts `counts` as well."""
         (step,) = self.steps
-        describe = getattr(step.run, "native", None)
-        run = describe() if describe is not None else None
-        if run is None:
-            return None
-        order = [step.writes.index(slot) for slot in self._outputs]
-        counts = STATISTICS.row(self._counts)
-        fallback = partial(_run_once, step, order, self._counts)
-        return run.function(self._inputs, step.reads, order, counts, STATISTICS.native, fallback)
+        added = STATISTICS.row({**self._counts, **counts})
+        fallback = partial(_run_once, step, self.native_order, self._counts)
+        return self.native_run.block(
+            self._inputs, step.reads, self.native_order, added, STATISTICS.native, fallback
+        )
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         """Run: fresh buffers for the outputs, nothing written into the arguments."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ArgumentError, DeviceError
 
-__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "current", "override", "set_default"]
+__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "current", "override", "set_default"]
 
 MODES = ("pure", "torch", "auto")
 
@@ -86,6 +86,11 @@ _override: ContextVar[State | None] = ContextVar("accel_state", default=None)
 def current() -> State:
     """The State in force here."""
     return _override.get() or _process[0]
+
+
+def cells() -> tuple[ContextVar[State | None], list[State]]:
+    """Where `current` looks: the context's variable, then the list of the process's own State."""
+    return _override, _process
 
 
 @contextmanager

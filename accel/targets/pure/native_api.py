@@ -22,7 +22,8 @@ import numpy as np
 
 from .entry import pointer
 
-__all__ = ["ARRAY", "FUNCTIONS", "HEADER", "OBJECTS", "Block", "available", "builtin", "interface"]
+__all__ = ["ARRAY", "CELL", "FLOAT", "FUNCTIONS", "HEADER", "LIST", "OBJECTS", "TUPLE", "Block",
+           "available", "builtin", "interface"]  # fmt: skip
 
 #: Bytes of an object's header: reference count and type.
 HEADER = 16
@@ -31,17 +32,37 @@ HEADER = 16
 ARRAY = {"data": HEADER, "ndim": HEADER + 8, "dims": HEADER + 16, "dtype": HEADER + 40,
          "flags": HEADER + 48}  # fmt: skip
 
+#: Fields of other objects.
+CELL = {"content": HEADER}
+FLOAT = {"value": HEADER}
+LIST = {"items": HEADER + 8}
+TUPLE = {"size": HEADER, "items": HEADER + 8}
+
 #: Objects in the table, in front of the functions.
 OBJECTS = ("ndarray",)
 
 #: Functions in the table: return type and parameter types, as LLVM spells them.
 FUNCTIONS = {
     "PyArray_NewFromDescr": ("ptr", "ptr", "ptr", "i32", "ptr", "ptr", "ptr", "i32", "ptr"),
+    "PyContextVar_Get": ("i32", "ptr", "ptr", "ptr"),
+    "PyDict_GetItemWithError": ("ptr", "ptr", "ptr"),
+    "PyErr_Clear": ("void",),
     "PyEval_RestoreThread": ("void", "ptr"),
     "PyEval_SaveThread": ("ptr",),
+    "PyFunction_GetDefaults": ("ptr", "ptr"),
+    "PyFunction_GetKwDefaults": ("ptr", "ptr"),
+    "PyGC_Disable": ("i32",),
+    "PyGC_Enable": ("i32",),
     "PyList_New": ("ptr", "i64"),
     "PyList_SetItem": ("i32", "ptr", "i64", "ptr"),
+    "PyObject_GetItem": ("ptr", "ptr", "ptr"),
+    "PyObject_RichCompareBool": ("i32", "ptr", "ptr", "i32"),
     "PyObject_VectorcallDict": ("ptr", "ptr", "ptr", "i64", "ptr"),
+    "PyObject_VectorcallMethod": ("ptr", "ptr", "ptr", "i64", "ptr"),
+    "PyTuple_New": ("ptr", "i64"),
+    "PyTuple_SetItem": ("i32", "ptr", "i64", "ptr"),
+    "PyType_GenericAlloc": ("ptr", "ptr", "i64"),
+    "PyWeakref_NewRef": ("ptr", "ptr", "ptr"),
     "Py_DecRef": ("void", "ptr"),
     "Py_IncRef": ("void", "ptr"),
 }  # fmt: skip
@@ -82,7 +103,7 @@ def available() -> bool:
         return False  # headers of another form
     if ctypes.sizeof(ctypes.c_void_p) != 8 or object.__basicsize__ != HEADER:
         return False
-    return _arrays_lie_as_known() and interface().size > 0
+    return _arrays_lie_as_known() and _others_lie_as_known() and interface().size > 0
 
 
 def _read(kind: Any, address: int) -> Any:
@@ -107,6 +128,20 @@ def _arrays_lie_as_known() -> bool:
         if fields != known:
             return False
     return True
+
+
+def _others_lie_as_known() -> bool:
+    elements = [object(), object()]
+    cell = (lambda: elements).__closure__[0]  # type: ignore[index]
+    items = _read(ctypes.c_ssize_t, id(elements) + LIST["items"])
+    pair, number = tuple(elements), 2.5
+    return (
+        [_read(ctypes.c_ssize_t, items + 8 * i) for i in (0, 1)] == [id(e) for e in elements]
+        and _read(ctypes.c_ssize_t, id(pair) + TUPLE["size"]) == 2
+        and _read(ctypes.c_ssize_t, id(pair) + TUPLE["items"] + 8) == id(elements[1])
+        and _read(ctypes.c_ssize_t, id(cell) + CELL["content"]) == id(elements)
+        and _read(ctypes.c_double, id(number) + FLOAT["value"]) == number
+    )
 
 
 @functools.cache

@@ -40,6 +40,8 @@ class NativeRun:
         Whether a call takes so long that other Python threads should run meanwhile.
     keep
         What must live as long as calls are made: kernels, argument blocks.
+    busy
+        A word: whether a call uses the arena at present, or there is none.
     """
 
     job: Job
@@ -50,6 +52,7 @@ class NativeRun:
     new_arena: Allocator
     unlock: bool
     keep: object
+    busy: np.ndarray
 
     def block(
         self, arguments: int, places: Sequence[int], order: Sequence[int],
@@ -78,7 +81,7 @@ class NativeRun:
             "constants": len(self.constants), "driver": driver_address(),
             "program": pointer(self.job.program), "records": self.job.count,
             "unlock": int(self.unlock), "arena": 0 if self.arena is None else pointer(self.arena),
-            "busy": int(self.arena is None), "new_arena": id(self.new_arena),
+            "busy": pointer(self.busy), "new_arena": id(self.new_arena),
             "counters": len(counts),
             "input_specs": table([
                 word for place, (shape, dtype) in zip(places, self.inputs, strict=True)
@@ -93,9 +96,10 @@ class NativeRun:
         }  # fmt: skip
         return Block.of([words[name] for name in RUN], kept)
 
-    def function(self, *details: Any) -> Callable[..., list[np.ndarray]]:
-        """A built-in function of a call's arguments that gives its results; see `block`."""
-        return builtin(code().address("accel_run_arrays"), self.block(*details))
+    @staticmethod
+    def function(block: Block) -> Callable[..., list[np.ndarray]]:
+        """A built-in function of a call's arguments that gives its results."""
+        return builtin(code().address("accel_run_arrays"), block)
 
 
 def _table(kept: list[Any], words: Sequence[int]) -> int:

@@ -7,7 +7,8 @@ blocks of 64-bit words, whose fields are named here.
 the block (`RUN`) of a run: arrays of the expected dtypes and shapes in, a list of fresh arrays
 out. With anything else it calls the block's fallback, which is Python.
 
-``i64 accel_execute(ptr run, ptr bases, ptr results)`` is what it shares with other entries.
+``i64 accel_execute(ptr run, ptr bases, ptr results)`` is what it shares with `accel_call`
+(`native_call_text`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 from .llvm_text import Function, module_text
 from .native_api import ARRAY, FUNCTIONS, OBJECTS
 
-__all__ = ["DONE", "FAILED", "RAISED", "RUN", "SPEC", "native_text"]
+__all__ = ["DONE", "FAILED", "RAISED", "RUN", "SPEC", "Native", "native_functions",
+           "native_text"]  # fmt: skip
 
 #: Words of the block of a run; the names in plural are addresses of tables.
 RUN = (
@@ -39,11 +41,7 @@ class Native(Function):
 
     def word(self, block: str, fields: tuple[str, ...], name: str, type_: str = "i64") -> str:
         """A word of a block."""
-        return self.load(type_, self.place(block, fields, name), 8)
-
-    def place(self, block: str, fields: tuple[str, ...], name: str) -> str:
-        """Where a word of a block lies."""
-        return self.gep(block, 8 * fields.index(name))
+        return self.load(type_, self.gep(block, 8 * fields.index(name)), 8)
 
     def item(self, table: str, index: str | int, type_: str = "i64") -> str:
         """A word of a table."""
@@ -85,10 +83,13 @@ class Native(Function):
 
 
 def native_text() -> str:
-    """The module."""
-    return module_text(
-        [_array_data(), _release(), _new_array(), _bases(), _execute(), _run_arrays()]
-    )
+    """The module of `accel_run_arrays`."""
+    return module_text([*native_functions(), _run_arrays()])
+
+
+def native_functions() -> list[Native]:
+    """`accel_execute`, and what it and its callers need."""
+    return [_array_data(), _release(), _new_array(), _bases(), _execute()]
 
 
 def _array_data() -> Native:
@@ -153,7 +154,8 @@ def _bases() -> Native:
 
 def _execute() -> Native:
     """Run on the inputs in `bases`: makes the outputs and leaves them in `results`."""
-    fn = Native("accel_execute", [("ptr", "run"), ("ptr", "bases"), ("ptr", "results")], "i64")
+    fn = Native("accel_execute", [("ptr", "run"), ("ptr", "bases"), ("ptr", "results")], "i64",
+                linkage="internal")  # fmt: skip
     interface = fn.word("%run", RUN, "interface", "ptr")
     inputs, outputs = fn.word("%run", RUN, "inputs"), fn.word("%run", RUN, "outputs")
     specs = fn.word("%run", RUN, "output_specs", "ptr")
@@ -197,9 +199,10 @@ def _take_arena(fn: Native, interface: str) -> tuple[str, str]:
     no run keeps it, a call takes a fresh one.
     """
     own, fresh, ready = fn.label("own"), fn.label("fresh"), fn.label("ready")
-    fn.cond_br(fn.icmp("eq", fn.word("%run", RUN, "busy"), 0), own, fresh)
+    busy = fn.word("%run", RUN, "busy", "ptr")
+    fn.cond_br(fn.icmp("eq", fn.load("i64", busy, 8), 0), own, fresh)
     fn.block(own)
-    fn.store("i64", "1", fn.place("%run", RUN, "busy"), 8)
+    fn.store("i64", "1", busy, 8)
     arena = fn.word("%run", RUN, "arena", "ptr")
     fn.br(ready)
     fn.block(fresh)
@@ -217,7 +220,7 @@ def _give_arena_back(fn: Native, interface: str, lent: str) -> None:
     own, fresh, done = fn.label("own"), fn.label("fresh"), fn.label("done")
     fn.cond_br(fn.same(lent, "null"), own, fresh)
     fn.block(own)
-    fn.store("i64", "0", fn.place("%run", RUN, "busy"), 8)
+    fn.store("i64", "0", fn.word("%run", RUN, "busy", "ptr"), 8)
     fn.br(done)
     fn.block(fresh)
     fn.api(interface, "Py_DecRef", lent)

@@ -227,13 +227,14 @@ class PureRun:
             return None
         new_arena = functools.partial(aligned, self.arena_bytes)
         types = [n.type for n in self._graph.outputs]
+        pooled = self.arena_bytes >= POOLED
         return NativeRun(
             self._segments[0],
             [(n.type.shape, n.type.dtype.numpy) for n in self._graph.inputs],
             [(t.shape, t.dtype.numpy, new if t.nbytes >= POOLED else None)
              for t, new in zip(types, self._outputs, strict=True)],
-            self._constants, new_arena() if self.arena_bytes < POOLED else None, new_arena,
-            self._work >= _UNLOCKED, self._kept,
+            self._constants, None if pooled else new_arena(), new_arena,
+            self._work >= _UNLOCKED, self._kept, np.array([pooled], np.int64),
         )  # fmt: skip
 
     def _fail(self, arrays: Sequence[np.ndarray], job: Job, status: int) -> None:

@@ -1,0 +1,100 @@
+"""Objects of this frontend as native calls see them: where slots lie, and callables without a
+Python method in between."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import sysconfig
+from typing import Any
+
+__all__ = ["NativeCallable", "call_natively", "slot_offset"]
+
+_HEADER = object.__basicsize__
+
+# Fields of a slot's descriptor, and of the definition that it points to.
+_DEFINITION, _NAME, _OFFSET = _HEADER + 24, 0, 16
+
+_T_PYSSIZET, _READONLY = 19, 1
+_TP_MEMBERS = 72
+_DEFAULT, _BASETYPE, _HAVE_VECTORCALL = 1 << 18, 1 << 10, 1 << 11
+
+
+def _read(address: int, kind: Any = ctypes.c_ssize_t) -> Any:
+    return kind.from_address(address).value
+
+
+def slot_offset(kind: type, name: str) -> int | None:
+    """The byte offset of a slot (or member) in the instances of a class; None if unknown."""
+    descriptor = next((c.__dict__[name] for c in kind.__mro__ if name in c.__dict__), None)
+    if type(descriptor).__name__ != "member_descriptor":
+        return None
+    definition = _read(id(descriptor) + _DEFINITION)
+    if _read(definition + _NAME, ctypes.c_char_p) != name.encode():
+        return None
+    return int(_read(definition + _OFFSET))
+
+
+class _Member(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("type", ctypes.c_int), ("offset", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int), ("doc", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+class _Slot(ctypes.Structure):
+    _fields_ = (("slot", ctypes.c_int), ("value", ctypes.c_void_p))
+
+
+class _Spec(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("basicsize", ctypes.c_int), ("itemsize", ctypes.c_int),
+        ("flags", ctypes.c_uint), ("slots", ctypes.POINTER(_Slot)),
+    )  # fmt: skip
+
+
+def _base() -> Any:
+    """A class whose instances have room for the address of a native call."""
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return object
+    members = (_Member * 2)(_Member(b"__vectorcalloffset__", _T_PYSSIZET, _HEADER, _READONLY))
+    slots = (_Slot * 2)(_Slot(_TP_MEMBERS, ctypes.addressof(members)))
+    spec = _Spec(b"accel.frontend.native_objects.Base", _HEADER + ctypes.sizeof(ctypes.c_void_p), 0,
+                 _DEFAULT | _BASETYPE, slots)  # fmt: skip
+    _kept.extend([members, slots, spec])
+    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_Spec))
+    return prototype(("PyType_FromSpec", ctypes.pythonapi))(spec)
+
+
+_kept: list[Any] = []
+_Base: Any = _base()
+
+
+class NativeCallable(_Base):  # type: ignore[misc]
+    """Base of classes with a `__call__` in Python that instances may overtake natively.
+
+    Attributes
+    ----------
+    _native
+        What the native call reads.
+    """
+
+    __slots__ = ("_native",)
+
+
+def call_natively(callable_: NativeCallable, address: int) -> bool:
+    """Let calls of `callable_` go to the machine code at `address`; False if they cannot.
+
+    Python asks an instance for such an address where its class says that there is one. A class
+    made by a `class` statement does not say so by itself.
+    """
+    kind = type(callable_)
+    flags = slot_offset(type, "__flags__")
+    if _Base is object or flags is None:
+        return False
+    word = ctypes.c_ulong.from_address(id(kind) + flags)
+    if word.value != kind.__flags__:
+        return False
+    word.value |= _HAVE_VECTORCALL
+    ctypes.c_void_p.from_address(id(callable_) + _HEADER).value = address
+    return True
