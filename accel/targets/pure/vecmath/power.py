@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from ..llvm_text import Lanes
-from .common import LN2, at_least, at_most, is_single, polynomial, power_of_two, round_scaled, scale
+from .common import (
+    LN2,
+    any_lane,
+    at_least,
+    at_most,
+    is_single,
+    polynomial,
+    round_scaled,
+    scale,
+)  # fmt: skip
 from .logarithm import exponent_and_fraction
 
 __all__ = ["hypot", "pow_", "rsqrt"]
 
 _ROOT_HALF = 0x3FE6A09E667F3BCD
+# 2**(-1/8) in single precision: mantissas lie in [2**(-1/8), 2**(7/8)).
+_SINGLE_PIVOT = 0x3F6AC0C7
+# Upper bounds of mantissas, k/4, and 2**(-k/4): what is left lies within 2**(1/8) of 1.
+_FOURTHS = tuple([(2.0 ** ((2 * k + 1) / 8), k / 4, 2.0 ** (-k / 4)) for k in range(4)])
 # 2/ln 2 and 2/(3 ln 2), each in two parts: the first terms of log2((1+s)/(1-s)).
 _FIRST = (2.8853900817779268, 4.0710547481862066e-17)
 _SECOND = (0.9617966939259756, 5.0577616648125907e-17)
@@ -92,38 +105,95 @@ def _at_ends(lanes: Lanes, a: str, y: str, z: str) -> str:
     return lanes.select(lanes.cmp("oeq", a, 0.0), lanes.copysign(2000.0, lanes.neg(y)), z)
 
 
-def _pow_single(lanes: Lanes, a: str, y: str) -> str:
-    """a**y for a >= 0 through double precision; edges as in :func:`_pow_double`."""
+def _fourths(lanes: Lanes, m: str) -> tuple[str, str]:
+    """k/4 and, in double precision, 2**(-k/4) for the k that brings m closest to 1."""
     double = lanes.like("double")
-    x, power = double.convert("fpext", a, lanes), double.convert("fpext", y, lanes)
-    e, m, _ = exponent_and_fraction(double, x, _ROOT_HALF)
-    s = double.div(double.sub(m, 1.0), double.add(m, 1.0))
-    log2 = double.fma(polynomial(double, "log2_ratio", double.mul(s, s)), s, e)
-    power = at_least(double, at_most(double, power, 1e300), -1e300)
-    z = _at_ends(double, x, power, double.mul(log2, power))
-    z = at_least(double, at_most(double, z, 1000.0), -1000.0)
-    n, bits = round_scaled(double, z, 1.0, 1023)
-    r = double.sub(z, n)
-    p = double.fma(polynomial(double, "exp2_short", r), r, 1.0)
-    result = double.mul(p, power_of_two(double, bits))
-    return lanes.convert("fptrunc", result, double)
+    fourth, factor = lanes.const(_FOURTHS[-1][1]), double.const(_FOURTHS[-1][2])
+    for bound, k, inverse in reversed(_FOURTHS[:-1]):
+        below = lanes.cmp("olt", m, bound)
+        fourth, factor = lanes.select(below, k, fourth), double.select(below, inverse, factor)
+    return fourth, factor
 
 
-def pow_(lanes: Lanes, x: str, y: str) -> str:
-    """x**y with the special cases of IEEE 754: x**0 = 1**y = 1 even for NaN."""
+def _pow_core(lanes: Lanes, a: str, offset: str, y: str) -> str:
+    """(a * 2**offset)**y for a normal a > 0, in single precision.
+
+    The logarithm needs eight more bits than the result has, and takes them from double precision.
+    """
+    double = lanes.like("double")
+    e, m, _ = exponent_and_fraction(lanes, a, _SINGLE_PIVOT)
+    fourth, factor = _fourths(lanes, m)
+    e = lanes.add(lanes.add(e, offset), fourth)
+    wide_e, wide_m, wide_y = (double.convert("fpext", v, lanes) for v in (e, m, y))
+    r = double.fma(wide_m, factor, -1.0)
+    log2 = double.fma(polynomial(double, "log2_short", r), r, wide_e)
+    z = at_least(double, at_most(double, double.mul(log2, wide_y), 129.0), -151.0)
+    n, bits = round_scaled(double, z, 1.0, 2 * 127)
+    r = lanes.convert("fptrunc", double.sub(z, n), double)
+    p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
+    return scale(lanes, p, lanes.integers.convert("trunc", bits, double.integers))
+
+
+def _pow_single(lanes: Lanes, x: str, y: str) -> str:
+    """x**y: what only unusual lanes need is skipped where there are none."""
+    fn = lanes.fn
+    usual = lanes.mask_op("and", lanes.cmp("oge", x, 2.0**-126), lanes.cmp("olt", x, float("inf")))
+    usual = lanes.mask_op("and", usual, lanes.cmp("olt", lanes.abs(y), float("inf")))
+    unusual = any_lane(lanes, lanes.mask_op("xor", usual, lanes.like("i1").const(1)))
+    start, prepare, core = fn.block_name, fn.label("unusual"), fn.label("power")
+    fn.cond_br(unusual, prepare, core)
+    fn.block(prepare)
     a = lanes.abs(x)
-    magnitude = (_pow_single if is_single(lanes) else _pow_double)(lanes, a, y)
+    subnormal = lanes.cmp("olt", a, 2.0**-126)
+    scaled = lanes.select(subnormal, lanes.mul(a, 2.0**24), a)
+    offset = lanes.select(subnormal, -24.0, 0.0)
+    prepared = fn.block_name
+    fn.br(core)
+    fn.block(core)
+    a = fn.phi(lanes.type, (x, start), (scaled, prepared))
+    offset = fn.phi(lanes.type, (lanes.const(0.0), start), (offset, prepared))
+    result = _pow_core(lanes, a, offset, y)
+    computed, repair, done = fn.block_name, fn.label("repair"), fn.label("powered")
+    fn.cond_br(unusual, repair, done)
+    fn.block(repair)
+    repaired = _special_powers(lanes, x, y, _power_of_end(lanes, x, y, result))
+    last = fn.block_name
+    fn.br(done)
+    fn.block(done)
+    return fn.phi(lanes.type, (result, computed), (repaired, last))
+
+
+def _power_of_end(lanes: Lanes, x: str, y: str, result: str) -> str:
+    """`result`, or |x|**y where |x| is zero, one or infinite."""
+    a = lanes.abs(x)
+    infinite = lanes.cmp("oeq", a, float("inf"))
+    end = lanes.mask_op("or", infinite, lanes.cmp("oeq", x, 0.0))
+    grows = lanes.mask_op("xor", infinite, lanes.cmp("olt", y, 0.0))
+    result = lanes.select(end, lanes.select(grows, float("inf"), 0.0), result)
+    return lanes.select(lanes.cmp("oeq", a, 1.0), 1.0, result)
+
+
+def _special_powers(lanes: Lanes, x: str, y: str, magnitude: str) -> str:
+    """x**y from |x|**y: the signs and special cases of IEEE 754."""
     half = lanes.mul(y, 0.5)
     integral = lanes.cmp("oeq", lanes.intrinsic("trunc", y), y)
     odd = lanes.mask_op("and", integral, lanes.cmp("one", lanes.intrinsic("trunc", half), half))
     result = lanes.select(odd, lanes.copysign(magnitude, x), magnitude)
-    invalid = lanes.mask_op("and", lanes.cmp("olt", x, 0.0), lanes.cmp("one", a, float("inf")))
+    finite = lanes.cmp("one", lanes.abs(x), float("inf"))
+    invalid = lanes.mask_op("and", lanes.cmp("olt", x, 0.0), finite)
     fractional = lanes.mask_op("xor", integral, lanes.like("i1").const(1))
     invalid = lanes.mask_op("and", invalid, fractional)
     invalid = lanes.mask_op("or", invalid, lanes.cmp("uno", x, y))
     result = lanes.select(invalid, float("nan"), result)
     one = lanes.mask_op("or", lanes.cmp("oeq", y, 0.0), lanes.cmp("oeq", x, 1.0))
     return lanes.select(one, 1.0, result)
+
+
+def pow_(lanes: Lanes, x: str, y: str) -> str:
+    """x**y with the special cases of IEEE 754: x**0 = 1**y = 1 even for NaN."""
+    if is_single(lanes):
+        return _pow_single(lanes, x, y)
+    return _special_powers(lanes, x, y, _pow_double(lanes, lanes.abs(x), y))
 
 
 def hypot(lanes: Lanes, x: str, y: str) -> str:
