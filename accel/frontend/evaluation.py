@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AccelError, ArgumentError
@@ -14,8 +14,9 @@ from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
 from .plans import Plan, PlanCache, describe
-from .recipes import forget_recipes, limit_trees
-from .values import ALIAS, Lowering, Step, Value, hide_frames, leaked
+from .recipes import Recipe, forget_recipes, form_of, limit_trees
+from .shortcuts import ALONE, are_different, find, learn, tree_values
+from .values import Lowering, Value, hide_frames, leaked
 
 if TYPE_CHECKING:
     from ..runtime.executable import Executable
@@ -47,67 +48,45 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
 
 
 def evaluate_one(value: Value, state: runtime_state.State) -> None:
-    """Compute `value`: at once where its recipe was evaluated before, and all of it is new."""
+    """Compute `value`: at once where a tree like it was evaluated before."""
     form = value.form
-    if form is None or form[0].opaque or not _is_tree(value, form):
+    if form is None or form[0].opaque:
         _evaluate([value], state)
         return
     recipe, leaves = form
-    plan = recipe.plan
-    if plan is not None:
+    values, held = tree_values(value, recipe, ALONE)
+    if not values:
+        _evaluate([value], state)
+        return
+    shortcut = recipe.shortcut
+    if held or not are_different(leaves):
+        shortcut = find(recipe, held, leaves)
+    if shortcut is not None:
+        plan, pick, results = shortcut
         run = plan.run  # before the look at `settings`: see `Plan.drop`
         if plan.settings is state.compile_key:
-            _run_tree(value, plan, run, leaves)
+            if pick is not None:
+                leaves = tuple([leaves[i] for i in pick])
+            try:
+                outputs = run(*leaves)
+            except Exception as error:
+                raise hide_frames(_blame(error, plan, walk([value]))) from error.__cause__
+            STATISTICS.hit()
+            for out, place, leaf in results:
+                data = outputs[out]
+                values[place].settle(data, (leaf, (data,)))
             return
-    recipe.plan = _evaluate([value], state, leaves)
-
-
-def _run_tree(value: Value, plan: Plan, run: Callable[..., Any], leaves: tuple[Any, ...]) -> None:
-    try:
-        outputs = run(*leaves)
-    except Exception as error:
-        raise hide_frames(_blame(error, plan, walk([value]))) from error.__cause__
-    STATISTICS.add(cache_hits=1)
-    data = outputs[plan.results[0][0]]
-    value.form = (plan.leaf, (data,))
-    value.data = data
-    value.step, value.inputs = None, ()
-
-
-def _is_tree(value: Value, form: Any) -> bool:
-    """Whether the recorded work under `value` is what its recipe says, and nobody else's.
-
-    So all leaves differ, and no inner Value was computed since, is shared or still held.
-    """
-    recipe, leaves = form
-    if recipe.requires_grad or len(set(map(id, leaves))) != len(leaves):
-        return False
-    return not recipe.pending or _is_private(value, _ALONE)
-
-
-def _is_private(value: Value, alone: int) -> bool:
-    """Whether all recorded Values under `value` are referred to just once."""
-    reached = [value]
-    for user in reached:
-        form, inputs = user.form, user.inputs
-        if form is None:
-            return False
-        for place in form[0].pending:
-            if place >= len(inputs):
-                return False  # another thread has just computed it
-            inner = inputs[place]
-            if inner.data is not None or sys.getrefcount(inner) > alone:
-                return False
-            reached.append(inner)
-    return True
+    places = {id(v): i for i, v in enumerate(values)}
+    del values  # or they would be held
+    learn(recipe, places, held, leaves, *_evaluate([value], state))
 
 
 def _evaluate(
-    pending: list[Value], state: runtime_state.State, leaves: tuple[Any, ...] = ()
-) -> Plan | None:
+    pending: list[Value], state: runtime_state.State
+) -> tuple[Plan, list[Value], list[Recipe], list[Any]]:
     """Compute `pending`, whatever it is made of.
 
-    Returns its plan where that takes just `leaves` and gives just `pending`.
+    Returns the plan, the Values that it computed, their recipes now, and the buffers that it read.
     """
     order = walk(pending)
     wanted = _wanted(pending, order)
@@ -122,17 +101,18 @@ def _evaluate(
             PLANS.put(key, plan)
     else:
         run = plan.run
-        STATISTICS.add(cache_hits=1)
+        STATISTICS.hit()
     try:
         outputs = run(*buffers)
     except Exception as error:
         raise hide_frames(_blame(error, plan, order)) from error.__cause__
-    for value, (place, type_) in zip(wanted, plan.results, strict=True):
+    recipes = [form_of(value)[0].leaf for value in wanted]
+    for value, recipe, (place, type_) in zip(wanted, recipes, plan.results, strict=True):
         value.type = type_
-        value.settle(outputs[place])
+        data = outputs[place]
+        value.settle(data, (recipe, (data,)) if type_ == recipe.type else None)
     _counter.reset()
-    fits = _are_same(buffers, leaves)
-    return plan if fits and len(wanted) == 1 else None
+    return plan, wanted, recipes, buffers
 
 
 def _are_same(buffers: Sequence[Any], others: Sequence[Any]) -> bool:
@@ -259,23 +239,7 @@ def _measure_baseline() -> int:
     return _references(order, {order[0]: 0})[0]
 
 
-def _measure_alone() -> int:
-    """What `sys.getrefcount` says in `_is_private` of a Value that only its user refers to."""
-    from ..ir.dtypes import float32
-    from ..ir.types import TensorType
-    from .recipes import Recipe
-
-    type_ = TensorType(float32)
-    leaf = Recipe(type_, False)
-    inner = Recipe(type_, False, Step(ALIAS, {}, type_), (leaf,))
-    value = Value(type_, ALIAS, (Value(type_, ALIAS),))
-    value.form = Recipe(type_, False, Step(ALIAS, {}, type_), (inner,)), ()
-    value.inputs[0].form = inner, ()
-    return next(n for n in range(1, 20) if _is_private(value, n))
-
-
 _BASELINE = _measure_baseline()
-_ALONE = _measure_alone()
 
 
 # -- the cap on recorded work ---------------------------------------------------------------

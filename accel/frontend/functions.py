@@ -18,8 +18,10 @@ from ..ir import dtypes
 from ..ir.axes import one_axis
 from ..ir.op import REQUIRED, Op, get_op, resolve
 from ..ir.types import TensorType
+from ..runtime.state import overriding
 from .arguments import public
-from .recording import as_tensor, record
+from .recipes import transitions_of
+from .recording import as_tensor, record, recorded
 from .tensor import Tensor
 
 __all__ = [
@@ -52,8 +54,19 @@ def _function(name: str) -> Function:
     """The public function of the op `name`."""
     op = get_op(name)
     arity, attrs = op.arity[0], tuple(op.attrs)
+    table = transitions_of(name)
 
     def unary(x: Any, /) -> Tensor:
+        state = overriding()
+        if type(x) is Tensor and (state is None or state.tracer is None):
+            value = x._value
+            try:
+                recipe, below = value.form
+                found = table[recipe,]
+                if found.usual:
+                    return recorded(found, (value,), below)
+            except (KeyError, TypeError):
+                pass  # an application, or a Value, not met before
         return record(name, x)
 
     def binary(x: Any, y: Any, /) -> Tensor:

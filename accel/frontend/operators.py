@@ -9,7 +9,9 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..ir.dtypes import DType
-from .recording import record
+from ..runtime.state import overriding
+from .recipes import transitions_of
+from .recording import NUMBERS, record, recorded
 from .tensor import Tensor
 from .values import user_location
 
@@ -35,15 +37,53 @@ def _foreign(other: Any) -> bool:
     return not isinstance(other, _OPERANDS + _BUILTIN)
 
 
+#
+# An application that was met before takes a short cut: the tables of `recipes` know its result.
+# All else, and whatever is unusual about the operands or the moment, goes through `record`.
+
+
 def _binary(op: str) -> Callable[[Any, Any], Any]:
+    table = transitions_of(op)
+
     def forward(self: Tensor, other: Any) -> Any:
+        state = overriding()
+        if state is None or state.tracer is None:
+            kind = type(other)
+            try:
+                if kind is Tensor:
+                    x, y = self._value, other._value
+                    (of_x, below_x), (of_y, below_y) = x.form, y.form
+                    found = table[of_x, of_y]
+                    if found.usual:
+                        return recorded(found, (x, y), below_x + below_y)
+                elif kind in NUMBERS:
+                    x = self._value
+                    of_x, below_x = x.form
+                    found = table[of_x, kind, other or repr(other)]
+                    if found.usual:
+                        return recorded(found, (x,), below_x)
+            except (KeyError, TypeError):
+                pass  # an application, or a Value, not met before
         return NotImplemented if _foreign(other) else record(op, self, other)
 
     return forward
 
 
 def _reflected(op: str) -> Callable[[Any, Any], Any]:
+    table = transitions_of(op)
+
     def backward(self: Tensor, other: Any) -> Any:
+        state = overriding()
+        kind = type(other)
+        if kind in NUMBERS and (state is None or state.tracer is None):
+            x = self._value
+            try:
+                of_x, below_x = x.form
+                found = table[kind, other or repr(other), of_x]
+                if found.usual:
+                    return recorded(found, (x,), below_x)
+            except (KeyError, TypeError):
+                pass
         return NotImplemented if _foreign(other) else record(op, other, self)
 
     return backward
@@ -67,7 +107,19 @@ def _comparison(op: str) -> Callable[[Any, Any], Any]:
 
 
 def _unary(op: str) -> Callable[[Any], Tensor]:
+    table = transitions_of(op)
+
     def apply(self: Tensor) -> Tensor:
+        state = overriding()
+        if state is None or state.tracer is None:
+            x = self._value
+            try:
+                of_x, below_x = x.form
+                found = table[of_x,]
+                if found.usual:
+                    return recorded(found, (x,), below_x)
+            except (KeyError, TypeError):
+                pass
         return record(op, self)
 
     return apply

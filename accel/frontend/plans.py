@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Location
 from ..ir.types import TensorType
-from .recipes import Recipe, form_of, leaf_recipe
+from .recipes import Recipe, form_of
 from .values import Value
 
 if TYPE_CHECKING:
@@ -34,14 +34,12 @@ class Plan:
         The compile key that it holds for; None once the plan is dropped.
     results
         For each wanted Value its place among the outputs and its type.
-    leaf
-        The recipe of the first wanted Value, once it is computed.
     lines
         Those that recorded the graph, in the order of its description: another program of the
         same graph has its own.
     """
 
-    __slots__ = ("leaf", "lines", "results", "run", "settings")
+    __slots__ = ("lines", "results", "run", "settings")
 
     def __init__(
         self, executable: Executable, results: tuple[tuple[int, TensorType], ...],
@@ -50,7 +48,6 @@ class Plan:
         native = getattr(executable, "native", None)
         self.run: Callable[..., list[Any]] = native or _positional(executable)
         self.results = results
-        self.leaf = leaf_recipe(results[0][1], False)
         self.lines = lines
         self.settings: Any = settings
 

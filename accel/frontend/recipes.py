@@ -49,8 +49,6 @@ class Recipe:
         What the step is applied to.
     opaque
         Whether the inputs' recipes are no part of it.
-    pending
-        The places of the inputs that are not leaves.
     leaves, steps, nbytes
         How many leaves and steps the tree has, opaque inputs left out, and the bytes of all
         its results.
@@ -58,12 +56,17 @@ class Recipe:
         Whether recording it needs no more than the recipe: no gradient, no line, not opaque.
     leaf
         The recipe of the result, once computed.
-    plan
-        How it was evaluated last, where all leaves differ and nothing else is kept.
+    paths
+        How to reach the inner Values from the root: each as an input of one before it. Pairs of
+        the user's number, the root's being 0, and the place among its inputs.
+    shortcut, variants
+        How it is evaluated: where all leaves differ and no inner Value is held, and else; see
+        `shortcuts`.
     """
 
-    __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "nbytes", "opaque", "pending",
-                 "plan", "requires_grad", "step", "steps", "type", "usual")  # fmt: skip
+    __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "nbytes", "opaque", "paths",
+                 "requires_grad", "shortcut", "step", "steps", "type", "usual",
+                 "variants")  # fmt: skip
 
     def __init__(
         self, type_: TensorType, requires_grad: bool, step: Step | None = None,
@@ -73,7 +76,9 @@ class Recipe:
         self.requires_grad = requires_grad
         self.step = step
         self.inputs = tuple(inputs)
-        self.plan: Any = None
+        self.shortcut: Any = None
+        self.variants: Any = None
+        self.paths: tuple[tuple[int, int], ...] | None = None
         self._disconnected: Recipe | None = None
         if step is None:
             self.leaf, self.leaves, self.steps, self.nbytes = self, 1, 0, 0
@@ -83,12 +88,22 @@ class Recipe:
             self.leaves = sum(r.leaves for r in known)
             self.steps = 1 + sum(r.steps for r in known)
             self.nbytes = type_.nbytes + sum(r.nbytes for r in known)
-        self.pending = tuple([i for i, r in enumerate(self.inputs) if r.step is not None])
         self.opaque: bool = (
             any(r.opaque for r in inputs) or self.leaves > _MAX_LEAVES
             or self.steps >= _limits[0] or self.nbytes >= _limits[1]
         )  # fmt: skip
         self.usual = step is not None and not (requires_grad or self.opaque or self.can_fail)
+
+    def find_paths(self) -> tuple[tuple[int, int], ...]:
+        """`paths`, found when they are first needed: they are as long as the tree is large."""
+        reached, paths = [self], []
+        for number, recipe in enumerate(reached):
+            for place, inner in enumerate(recipe.inputs):
+                if inner.step is not None:
+                    reached.append(inner)
+                    paths.append((number, place))
+        self.paths = tuple(paths)
+        return self.paths
 
     @property
     def can_fail(self) -> bool:

@@ -26,7 +26,7 @@ from .recipes import (
 from .tensor import Tensor, array_value
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
-__all__ = ["apply", "as_tensor", "as_value", "constant_value", "record", "recorded"]
+__all__ = ["NUMBERS", "apply", "as_tensor", "as_value", "constant_value", "record", "recorded"]
 
 _CONSTANT = get_op("constant")
 _CAST = get_op("cast")
@@ -90,7 +90,8 @@ def _together(op: Op, values: list[Value], tracer: Any) -> list[Value]:
 
 
 # -- outside of traces: applications that were met before --------------------------------------
-_NUMBERS = frozenset((bool, int, float))
+#: Python numbers that stand in a recipe by their value.
+NUMBERS = frozenset((bool, int, float))
 
 
 def _record_lazily(
@@ -103,7 +104,7 @@ def _record_lazily(
     leaves: tuple[Any, ...] = ()
     for operand in operands:
         kind = type(operand)
-        if kind in _NUMBERS:
+        if kind in NUMBERS:
             key += (kind, operand or repr(operand))  # 0.0 is not -0.0
             continue
         value = as_value(operand, None)
@@ -142,7 +143,7 @@ def _learn(
         op = get_op(name)
         remaining = iter(inputs)
         values = [
-            as_value(o, None) if type(o) in _NUMBERS else next(remaining) for o in operands
+            as_value(o, None) if type(o) in NUMBERS else next(remaining) for o in operands
         ]
         step, _, flows = resolve_step(op, _together(op, values, None), attrs)
         known = step_recipe(step, flows, [r.leaf for r in recipes])

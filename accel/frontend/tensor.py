@@ -13,7 +13,7 @@ from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
-from .evaluation import evaluate, to_host
+from .evaluation import evaluate, evaluate_one, to_host
 from .values import FREED, Value, strong_type, user_location
 
 __all__ = ["Tensor", "array_value", "leaf_value", "value_of"]
@@ -224,12 +224,13 @@ class Tensor:
     # -- reading: computes the value -----------------------------------------------------
     def _array(self, demand: str) -> np.ndarray:
         """The value as an array of the buffer's own memory; `demand` says who asks."""
-        value = value_of(self)
+        state = runtime_state.current()
+        tracer = state.tracer
+        value = self._value if tracer is None else tracer.read(self)
         if value.data is None:
-            tracer = value.tracer
-            if tracer is not None and tracer is runtime_state.current().tracer:
+            if tracer is not None and tracer is value.tracer:
                 tracer.value_demanded(value, demand)
-            evaluate([value])
+            evaluate_one(value, state)
         return to_host(value.data)
 
     def numpy(self) -> np.ndarray:
@@ -240,8 +241,11 @@ class Tensor:
         TracedValueError
             Inside a compiled function, where there is no value yet.
         """
-        view = self._array("numpy()").view()
-        view.flags.writeable = False
+        data = self._value.data
+        if type(data) is not np.ndarray or runtime_state.overriding() is not None:
+            data = self._array("numpy()")
+        view = data.view()
+        view.setflags(False)  # not writeable
         return view
 
     def item(self) -> Any:
@@ -314,8 +318,9 @@ class Tensor:
 
     def block_until_ready(self) -> Tensor:
         """Compute the value, if it is not; returns the tensor itself."""
-        if runtime_state.current().tracer is None:
-            evaluate([self._value])
+        state = runtime_state.current()
+        if state.tracer is None:
+            evaluate([self._value], state)
         return self
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import ArgumentError, DeviceError
 
-__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "current", "override", "set_default"]
+__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "current", "override", "overriding",
+           "set_default"]  # fmt: skip
 
 MODES = ("pure", "torch", "auto")
 
@@ -81,6 +82,10 @@ def _from_environment() -> State:
 
 _process: list[State] = [_from_environment()]
 _override: ContextVar[State | None] = ContextVar("accel_state", default=None)
+
+
+#: The State of a `with` block of this context; None outside of any.
+overriding = _override.get
 
 
 def current() -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -46,6 +47,12 @@ class Statistics:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys((f.name for f in fields(Snapshot)), 0)
         self.native = np.zeros(len(self._counts), np.int64)
+        self._start_hits()
+
+    def _start_hits(self) -> None:
+        self._hits = itertools.count()
+        #: Counts one evaluation that found its executable, in no more time than that takes.
+        self.hit = self._hits.__next__
 
     def add(self, **counts: int) -> None:
         """Add to the named counters."""
@@ -63,12 +70,14 @@ class Statistics:
     def snapshot(self) -> Snapshot:
         with self._lock:
             native = dict(zip(self._counts, self.native.tolist(), strict=True))
+            native["cache_hits"] += int(str(self._hits)[len("count(") : -1])
             return Snapshot(**{name: n + native[name] for name, n in self._counts.items()})
 
     def reset(self) -> None:
         with self._lock:
             self._counts = dict.fromkeys(self._counts, 0)
             self.native[:] = 0
+            self._start_hits()
 
 
 STATISTICS = Statistics()

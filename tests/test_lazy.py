@@ -1,0 +1,460 @@
+"""Undecorated code: what is recorded again is recognised, evaluated by what is there, and right."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import accel
+from accel import Tensor
+from accel.errors import IndexOutOfRangeError, ShapeError
+from accel.frontend import evaluation, recipes
+from accel.frontend.recording import record
+from accel.ir.op import get_op
+from accel.runtime.compiler import clear_cache
+from accel.runtime.statistics import STATISTICS
+
+F32 = np.float32
+
+#: Exact operations: accel's function, NumPy's, and how many operands they take.
+EXACT: dict[str, tuple[Callable[..., Any], Callable[..., Any], int]] = {
+    "add": (lambda x, y: x + y, lambda x, y: x + y, 2),
+    "sub": (lambda x, y: x - y, lambda x, y: x - y, 2),
+    "mul": (lambda x, y: x * y, lambda x, y: x * y, 2),
+    "div": (lambda x, y: x / y, lambda x, y: x / y, 2),
+    "maximum": (accel.maximum, np.maximum, 2),
+    "neg": (lambda x: -x, lambda x: -x, 1),
+    "abs": (abs, np.abs, 1),
+    "relu": (accel.relu, get_op("relu").reference, 1),
+    "twice": (lambda x: x * 2.0, lambda x: x * F32(2), 1),
+    "from_one": (lambda x: 1 - x, lambda x: F32(1) - x, 1),
+    "flip": (lambda x: accel.flip(x, axis=0), lambda x: x[::-1], 1),
+    "amax": (lambda x: accel.amax(x, axis=0, keepdims=True) + x * 0.0,
+             lambda x: x.max(0, keepdims=True) + x * F32(0), 1),
+}  # fmt: skip
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> list[tuple[str, list[int], str]]:
+    """Steps: an operation, which earlier values it takes, and what becomes of the result."""
+    steps = []
+    for number in range(draw(st.integers(1, 10))):
+        name = draw(st.sampled_from(sorted(EXACT)))
+        arity = EXACT[name][2]
+        operands = [draw(st.integers(0, number + 1)) for _ in range(arity)]
+        steps.append((name, operands, draw(st.sampled_from(["drop", "drop", "hold", "read"]))))
+    return steps
+
+
+def run_lazily(program: list[tuple[str, list[int], str]], arrays: list[np.ndarray]) -> list[Any]:
+    """What a user sees: values dropped, held until the end, or read at once."""
+    values: list[Any] = [Tensor(a) for a in arrays]
+    seen = []
+    for name, operands, fate in program:
+        made = EXACT[name][0](*[values[i] for i in operands])
+        if fate == "read":
+            seen.append(made.numpy())
+        values.append(made)
+    held = [v for i, v in enumerate(values) if i >= 2 and program[i - 2][2] == "hold"]
+    result, values = values[-1], []
+    seen.append(result.numpy())
+    return [*seen, *[h.numpy() for h in held]]
+
+
+def run_numpy(program: list[tuple[str, list[int], str]], arrays: list[np.ndarray]) -> list[Any]:
+    values = list(arrays)
+    seen = []
+    for name, operands, fate in program:
+        values.append(EXACT[name][1](*[values[i] for i in operands]))
+        if fate == "read":
+            seen.append(values[-1])
+    held = [v for i, v in enumerate(values) if i >= 2 and program[i - 2][2] == "hold"]
+    return [*seen, values[-1], *held]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs(), st.sampled_from([1, 3, 16, 37]), st.randoms(use_true_random=False))
+def test_programs_are_right_each_time_and_compiled_once(program, size, random) -> None:
+    def arrays() -> list[np.ndarray]:
+        numbers = [0.0, -0.0, 1.0, np.inf, np.nan, -2.5, 1e-40, 3e38]
+        return [np.array([random.choice(numbers) for _ in range(size)], F32) for _ in range(2)]
+
+    with np.errstate(all="ignore"):
+        for attempt in range(3):
+            given_arrays = arrays()
+            if attempt == 1:
+                STATISTICS.reset()
+            found = run_lazily(program, given_arrays)
+            for one, other in zip(found, run_numpy(program, given_arrays), strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert STATISTICS.snapshot().compiles == 0
+
+
+# -- what stands in a recipe -----------------------------------------------------------------
+def test_numbers_that_are_equal_are_not_the_same() -> None:
+    x = Tensor([2.0, -3.0])
+    for _ in range(3):
+        assert np.signbit((x * -0.0).numpy()).tolist() == [True, False]
+        assert np.signbit((x * 0.0).numpy()).tolist() == [False, True]
+        assert np.signbit((0.0 / x).numpy()).tolist() == [False, True]
+        assert np.signbit((-0.0 / x).numpy()).tolist() == [True, False]
+    n = Tensor([3, 4])
+    for _ in range(3):
+        assert [(n + k).dtype.name for k in (True, 1, 1.0)] == ["int64", "int64", "float32"]
+        assert [(k - n).dtype.name for k in (1.0, 1)] == ["float32", "int64"]
+        assert accel.sum(n, axis=0, keepdims=True).shape == (1,)
+        assert accel.sum(n, axis=0, keepdims=False).shape == ()
+
+
+def test_operands_of_every_kind_meet_the_same_rules_again() -> None:
+    x = Tensor(np.arange(4, dtype=F32))
+    for _ in range(3):
+        assert (x + np.arange(4.0)).dtype is accel.float64
+        assert (x + np.float64(1)).dtype is accel.float64
+        assert (x + 1j).dtype is accel.complex64
+        assert (np.arange(4, dtype=F32) * x).tolist() == [0, 1, 4, 9]
+        with pytest.raises(ShapeError):
+            x + Tensor([1.0, 2.0, 3.0])
+        with pytest.raises(TypeError):
+            x + "1"
+
+
+def test_the_same_line_with_other_shapes_and_dtypes() -> None:
+    for _ in range(2):
+        for shape in ((), (1,), (0,), (3, 4), (1, 4)):
+            for dtype in (np.float32, np.float64, np.int32):
+                x = Tensor(np.ones(shape, dtype))
+                y = x * 2 + x
+                assert y.shape == shape and y.dtype is x.dtype and np.all(y.numpy() == 3)
+
+
+def test_shared_leaves_and_shared_work_are_told_from_different_ones() -> None:
+    x, y = Tensor([1.0, 2.0]), Tensor([5.0, 7.0])
+    for _ in range(3):
+        assert (x * x).tolist() == [1, 4]
+        assert (x * y).tolist() == [5, 14]
+        assert (y * x - x).tolist() == [4, 12]
+        inner = x + 1
+        assert (inner * inner - x).tolist() == [3, 7]
+        assert ((x + 1) * (y + 1)).tolist() == [12, 24]
+
+
+def test_a_float_that_changes_becomes_an_argument() -> None:
+    clear_cache()
+    x = Tensor(np.arange(5, dtype=F32))
+    results = {}
+    STATISTICS.reset()
+    for k in range(300):
+        rate = 0.1 + k / 7
+        results[rate] = (x * rate + 1).numpy()
+    assert STATISTICS.snapshot().compiles <= 10 and len(evaluation.PLANS) <= 12
+    for rate, result in results.items():
+        np.testing.assert_array_equal(result, np.arange(5, dtype=F32) * F32(rate) + F32(1))
+
+
+def test_a_float_that_changes_keeps_powers_exact_and_gradients_right() -> None:
+    x = Tensor(np.array([1.5, -2.0], F32))
+    for k in range(12):
+        assert ((x**2.0).numpy() == np.array([2.25, 4], F32)).all()
+        assert (x ** (2.0 + k)).shape == (2,)
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    for k in range(12):
+        w.grad = None
+        (w * (k + 0.5)).sum().backward()
+        assert w.grad.tolist() == [k + 0.5] * 2
+
+
+def test_integers_that_do_not_fit_are_refused_each_time() -> None:
+    x = Tensor(np.array([1], np.int8))
+    for _ in range(3):
+        assert (x + 100).tolist() == [101]
+        with pytest.raises(accel.errors.ArgumentError, match="does not fit"):
+            x + 1000
+
+
+# -- the moment: modes, gradients, traces ------------------------------------------------------
+def test_gradient_mode_is_of_the_moment_not_of_the_recipe() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    for _ in range(3):
+        assert (w * 2).requires_grad
+        with accel.no_grad():
+            assert not (w * 2).requires_grad
+            assert not accel.exp(w * 2).requires_grad
+        assert accel.exp(w * 2).requires_grad and not accel.stop_gradient(w * 2).requires_grad
+
+
+def test_backward_of_work_that_repeats() -> None:
+    w = Tensor([[0.5, -1.0], [2.0, 0.25]], requires_grad=True)
+    x = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    expected = None
+    for _ in range(4):
+        w.grad = None
+        loss = accel.tanh(x @ w).sum()
+        value = loss.item()
+        loss.backward()
+        found = w.grad.numpy()
+        hidden = np.tanh(x.numpy() @ w.numpy())
+        np.testing.assert_allclose(value, hidden.sum(), rtol=1e-6)
+        np.testing.assert_allclose(found, x.numpy().T @ (1 - hidden**2),
+                                   rtol=1e-5, atol=8 * np.finfo(F32).eps)  # fmt: skip
+        expected = found if expected is None else expected
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_modes_have_executables_of_their_own() -> None:
+    x = Tensor([1.0, 2.0])
+    for _ in range(3):
+        assert (accel.exp(x) * 0).tolist() == [0, 0]
+        with accel.mode("reference"):
+            assert (accel.exp(x) * 0).tolist() == [0, 0]
+
+
+def test_a_compiled_function_records_as_before() -> None:
+    @accel.compile
+    def f(x: Tensor) -> Tensor:
+        return accel.relu(x * 2 + 1)
+
+    x = Tensor([-1.0, 1.0])
+    for _ in range(3):
+        assert accel.relu(x * 2 + 1).tolist() == [0, 3]
+        assert f(x).tolist() == [0, 3]
+
+
+# -- in place ------------------------------------------------------------------------------------
+def test_what_was_recorded_keeps_the_value_it_was_recorded_of() -> None:
+    for _ in range(3):
+        x = Tensor([1.0, 2.0])
+        before = x * 10
+        x += 1
+        after = x * 10
+        x[0] = 7.0
+        assert before.tolist() == [10, 20] and after.tolist() == [20, 30] and x.tolist() == [7, 3]
+
+
+def test_a_freed_tensor_leaves_what_was_recorded_of_it() -> None:
+    for _ in range(3):
+        x = Tensor([1.0, 2.0])
+        y = x * 2 + 1
+        x.free()
+        assert y.tolist() == [3, 5]
+
+
+# -- nothing twice, nothing kept -------------------------------------------------------------------
+def work_of(function: Callable[[], Any]) -> int:
+    """How many ops run in a call, once everything is compiled."""
+    function()
+    function()
+    STATISTICS.reset()
+    function()
+    return STATISTICS.snapshot().pure_ops
+
+
+def test_what_is_held_is_computed_once_each_time() -> None:
+    x = Tensor(np.linspace(0, 1, 8, dtype=F32))
+
+    def named() -> Any:
+        hidden = accel.exp(x)
+        twice = hidden * 2
+        return twice.numpy(), hidden.numpy(), (hidden + twice).numpy()
+
+    assert work_of(named) == 3  # exp and mul, then add
+
+    def used_twice() -> Any:
+        hidden = accel.exp(x)
+        return (hidden / hidden.sum()).numpy()
+
+    assert work_of(used_twice) == 3
+
+
+def test_what_was_computed_meanwhile_is_not_computed_again() -> None:
+    x = Tensor(np.linspace(0, 1, 8, dtype=F32))
+
+    def read_between() -> Any:
+        hidden = accel.exp(x)
+        later = hidden + 1
+        first = hidden.numpy()
+        return first, later.numpy()
+
+    assert work_of(read_between) == 2
+
+
+def test_temporaries_are_freed_each_time() -> None:
+    x = Tensor([1.0, 2.0])
+    for _ in range(4):
+        inner = record("exp", x)
+        seen = weakref.ref(inner._value)
+        y = inner + 1
+        del inner
+        y.numpy()
+        assert seen() is None and y._value.inputs == ()
+
+
+def test_a_leaf_is_freed_with_the_last_result_that_needs_it() -> None:
+    for _ in range(3):
+        x = Tensor(np.ones(4, F32))
+        seen = weakref.ref(x._value)
+        y = x * 2
+        del x
+        assert seen() is not None
+        y.numpy()
+        assert seen() is None
+
+
+def test_memory_stays_the_same_over_many_evaluations() -> None:
+    x, a, b = (Tensor(np.full(16, k, F32)) for k in (1, 2, 3))
+
+    def step() -> None:
+        accel.relu(x * a + b).numpy()
+
+    for _ in range(100):
+        step()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(100_000):
+        step()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
+
+
+def test_recipes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "_CAPACITY", 50)
+    x = Tensor(np.arange(3))
+    for k in range(400):
+        assert (x + k).tolist() == [k, k + 1, k + 2]
+    assert len(recipes.transitions_of("add")) <= 101
+    assert (x + 1).tolist() == [1, 2, 3]
+
+
+def test_clearing_the_cache_frees_plans_and_their_executables() -> None:
+    x = Tensor([1.0, 2.0])
+
+    def step() -> np.ndarray:
+        return (x * 3 - 1).numpy()
+
+    step()
+    step()
+    assert len(evaluation.PLANS)
+    clear_cache()
+    assert len(evaluation.PLANS) == 0
+    STATISTICS.reset()
+    assert step().tolist() == [2, 5] and STATISTICS.snapshot().compiles == 1
+
+
+def test_plans_that_are_pushed_out_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation.PLANS, "_capacity", 2)
+    for _ in range(3):
+        for n in range(1, 5):
+            assert (Tensor(np.ones(n, F32)) * 5 - 1).tolist() == [4] * n
+    assert len(evaluation.PLANS) <= 2
+
+
+# -- counts ------------------------------------------------------------------------------------
+def test_an_evaluation_that_repeats_is_one_hit() -> None:
+    x, y = Tensor([1.0]), Tensor([2.0])
+    programs = [lambda: accel.exp(x * y - 1), lambda: x * x, lambda: x @ y + x.sum()]
+    for program in programs:
+        program().numpy()
+        program().numpy()
+        STATISTICS.reset()
+        for _ in range(5):
+            program().numpy()
+        counts = STATISTICS.snapshot()
+        assert (counts.compiles, counts.cache_hits) == (0, 5)
+
+
+def test_chains_larger_than_a_tree_repeat_as_well() -> None:
+    x = Tensor(np.zeros(4, F32))
+    operands = [Tensor(np.full(4, k, F32)) for k in range(40)]
+
+    def chain() -> np.ndarray:
+        total = x
+        for operand in operands:
+            total = total + operand
+        return total.numpy()
+
+    assert chain().tolist() == [780] * 4
+    STATISTICS.reset()
+    assert chain().tolist() == [780] * 4
+    counts = STATISTICS.snapshot()
+    assert (counts.compiles, counts.cache_hits) == (0, 1)
+
+
+def test_the_cap_on_recorded_work_holds_for_work_that_repeats() -> None:
+    limits = accel.get_record_limit()
+    try:
+        accel.set_record_limit(nodes=50)
+        for _ in range(3):
+            STATISTICS.reset()
+            x = Tensor([0.0])
+            for _ in range(120):
+                x = x + 1
+            assert STATISTICS.snapshot().automatic_evaluations == 2
+            assert x.item() == 120
+        accel.set_record_limit(nodes=1000, nbytes=4 * 10)
+        STATISTICS.reset()
+        for _ in range(2):
+            x = Tensor([0.0])
+            for _ in range(25):
+                x = x + 1
+            assert x.item() == 25
+        assert STATISTICS.snapshot().automatic_evaluations == 4
+    finally:
+        accel.set_record_limit(*limits)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+def test_errors_name_the_line_that_recorded_what_failed() -> None:
+    table = Tensor(np.arange(5, dtype=F32))
+    for _ in range(3):
+        for lookup in (lambda i: accel.take(table, i) * 2, lambda i: accel.take(table, i) * 2):
+            assert lookup(Tensor([1, 4])).tolist() == [2, 8]
+            with pytest.raises(IndexOutOfRangeError) as failure:
+                lookup(Tensor([1, 9])).numpy()
+            line = inspect.getsourcelines(lookup)[1]
+            assert failure.value.loc is not None and failure.value.loc.file == __file__
+            assert failure.value.loc.line == line
+
+
+def test_errors_while_recording_name_the_line() -> None:
+    x = Tensor([1.0, 2.0])
+    for _ in range(3):
+        with pytest.raises(ShapeError) as failure:
+            x + Tensor([1.0, 2.0, 3.0])
+        assert failure.value.loc is not None and failure.value.loc.file == __file__
+
+
+# -- threads -------------------------------------------------------------------------------------
+def test_threads_record_and_read_together() -> None:
+    a, b = Tensor(np.arange(16, dtype=F32)), Tensor(np.ones(16, F32))
+    failures: list[Any] = []
+
+    def work(k: int) -> None:
+        x = Tensor(np.full(16, k, F32))
+        for _ in range(300):
+            shared = accel.relu(x * a + b)
+            if not (shared.numpy() == np.arange(16) * k + 1).all():
+                failures.append(k)
+
+    def read(tensors: list[Tensor]) -> None:
+        for t in tensors:
+            if (t + 1).numpy()[3] != 8:
+                failures.append(t)
+
+    tensors = [(a * 2) + b * 0 + 1 for _ in range(200)]
+    jobs = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    jobs += [threading.Thread(target=read, args=(tensors,)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert not failures
