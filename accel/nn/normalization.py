@@ -151,7 +151,7 @@ class _InstanceNorm(_ChannelNorm):
     def forward(self, x: Any) -> Any:
         self._check(x)
         if x.ndim == self.ranks[0]:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
+            return accel.squeeze(self.forward(accel.unsqueeze(x, 0)), 0)
         share: Any = 0.0 if self.momentum is None else self.momentum
         return functional.instance_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
