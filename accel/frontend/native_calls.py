@@ -112,15 +112,18 @@ def _plan(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) ->
 class World:
     """Objects that emitted code knows, and its address."""
 
-    def __init__(self, usual: dict[str, Any], offsets: dict[str, dict[str, int]]) -> None:
+    def __init__(
+        self, usual: Sequence[tuple[Any, tuple[str, ...]]], offsets: dict[str, dict[str, int]]
+    ) -> None:
         from ..targets.pure.jit import compile_module
         from ..targets.pure.native_api import Block, interface
         from ..targets.pure.native_call_text import WORLD, Layout, call_text
 
-        table = np.array([*map(id, usual.values()), 0], np.int64)
+        table = np.array([*(id(value) for value, _ in usual), 0], np.int64)
         dispatch = slot_offset(NativeCallable, "_native")
         assert dispatch is not None
-        layout = Layout(offsets["tensor"], offsets["value"], tuple(usual), dispatch)
+        groups = tuple(names for _, names in usual)
+        layout = Layout(offsets["tensor"], offsets["value"], groups, dispatch)
         variable, settings = runtime_state.cells()
         objects = {
             "variable": variable, "settings": settings, "epoch": module_state.cell(),
@@ -157,7 +160,9 @@ def world() -> World | None:
     for kind, fields, objects in ((Tensor, tensor, sample), (Value, value, sample._value)):
         known = known and all(_lies(objects, offset, name) for name, offset in fields.items())
         fields["__weakref__"] = kind.__weakrefoffset__
-    return World(usual, offsets) if known else None  # type: ignore[arg-type]
+    objects_ = {id(v): v for v in usual.values()}
+    groups = [(v, tuple(n for n in usual if usual[n] is v)) for v in objects_.values()]
+    return World(groups, offsets) if known else None  # type: ignore[arg-type]
 
 
 def _world() -> World:
@@ -267,6 +272,7 @@ class _Writer:
         words = {
             "run": _address(self.block), "positional": self.positional,
             "keywords": len(self.names), "names": self._table([id(n) for n in self.names]),
+            "held": len(self.run.inputs) if self.run.runs_others else 0,
             "checks": len(checks), "check_rows": self._rows(checks),
             "results": len(results), "result_rows": self._rows(results),
             "structure": self._text.STRUCTURES.index(structure), "finish": finish,

@@ -7,7 +7,7 @@ the outputs (`RESULTS`), and what is written back (`WRITES`). Where no plan fits
 error, the function's Python method is called with the same arguments: it decides, traces, raises.
 
 Nothing is written back before all that is needed has been computed and all objects exist.
-References to the inputs are held while the kernels run, for other threads may run then.
+References to the inputs are held where other threads may run while the kernels do.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ WORLD = (
 #: so on, that one of them needs, `hits` the address of a counter.
 DISPATCH = ("world", "plans", "count", "bases", "results", "writes", "hits")
 
-#: Words of a plan; `self` is its block as an object.
+#: Words of a plan; `self` is its block as an object, `held` the number of inputs, or 0 where no
+#: other code can run while the kernels do.
 PLAN = (
     "self", "run", "state", "epoch", "positional", "keywords", "names", "checks", "check_rows",
-    "results", "result_rows", "structure", "finish", "writes", "write_rows",
+    "held", "results", "result_rows", "structure", "finish", "writes", "write_rows",
 )  # fmt: skip
 
 #: Kinds of checks and the words `a` to `d` of their rows; `base` is the place of an input.
@@ -87,15 +88,15 @@ class Layout:
     tensor, value
         Byte offsets of slots by name.
     usual
-        The slots of a Value, other than `data`, `type`, `requires_grad` and `owner`, that hold
-        the same objects in every computed one.
+        The slots of a Value other than `data`, `type`, `requires_grad` and `owner`: in every
+        computed one they hold the same objects, and those of a group one object.
     dispatch
         Offset of the slot of a compiled function that holds its block.
     """
 
     tensor: Mapping[str, int]
     value: Mapping[str, int]
-    usual: tuple[str, ...]
+    usual: tuple[tuple[str, ...], ...]
     dispatch: int
 
 
@@ -370,10 +371,11 @@ def _begin() -> Native:
 
 
 # -- new objects ------------------------------------------------------------------------------
-def _set(fn: Native, interface: str, object_: str, offset: int, field: str) -> None:
-    """Let an object's empty field refer to another object."""
-    fn.api(interface, "Py_IncRef", field)
-    fn.store("ptr", field, fn.gep(object_, offset), 8)
+def _set(fn: Native, object_: str, field: str, *offsets: int) -> None:
+    """Let an object's empty fields refer to another object."""
+    fn.incref(field, len(offsets))
+    for offset in offsets:
+        fn.store("ptr", field, fn.gep(object_, offset), 8)
 
 
 def _new_value(layout: Layout) -> Native:
@@ -385,10 +387,10 @@ def _new_value(layout: Layout) -> Native:
     made = fn.api(interface, "PyType_GenericAlloc", kind, 0)
     fn.go_if(fn.same(made, "null"), "failed")
     usual = fn.word("%world", WORLD, "usual", "ptr")
-    for place, name in enumerate(layout.usual):
-        _set(fn, interface, made, layout.value[name], fn.item(usual, place, "ptr"))
-    _set(fn, interface, made, layout.value["type"], "%type")
-    _set(fn, interface, made, layout.value["data"], "%data")
+    for place, names in enumerate(layout.usual):
+        _set(fn, made, fn.item(usual, place, "ptr"), *[layout.value[name] for name in names])
+    _set(fn, made, "%type", layout.value["type"])
+    _set(fn, made, "%data", layout.value["data"])
     plain, leaf = fn.label("plain"), fn.label("leaf")
     fn.cond_br(fn.same("%leaf", "null"), plain, leaf)
     fn.block(leaf)
@@ -396,12 +398,11 @@ def _new_value(layout: Layout) -> Native:
     fn.go_if(fn.same(owner, "null"), "lost")
     fn.store("ptr", owner, fn.gep(made, layout.value["owner"]), 8)
     true = fn.word("%world", WORLD, "true", "ptr")
-    _set(fn, interface, made, layout.value["requires_grad"], true)
+    _set(fn, made, true, layout.value["requires_grad"])
     fn.do(f"ret ptr {made}")
     fn.block(plain)
-    _set(fn, interface, made, layout.value["owner"], fn.word("%world", WORLD, "none", "ptr"))
-    false = fn.word("%world", WORLD, "false", "ptr")
-    _set(fn, interface, made, layout.value["requires_grad"], false)
+    _set(fn, made, fn.word("%world", WORLD, "none", "ptr"), layout.value["owner"])
+    _set(fn, made, fn.word("%world", WORLD, "false", "ptr"), layout.value["requires_grad"])
     fn.do(f"ret ptr {made}")
     fn.block("lost")
     fn.api(interface, "Py_DecRef", made)
@@ -422,7 +423,7 @@ def _new_tensor(layout: Layout) -> Native:
     made = fn.api(interface, "PyType_GenericAlloc", kind, 0)
     fn.go_if(fn.same(made, "null"), "lost")
     fn.store("ptr", value, fn.gep(made, layout.tensor["_value"]), 8)
-    _set(fn, interface, made, layout.tensor["_grad"], fn.word("%world", WORLD, "none", "ptr"))
+    _set(fn, made, fn.word("%world", WORLD, "none", "ptr"), layout.tensor["_grad"])
     fn.do(f"ret ptr {made}")
     fn.block("lost")
     fn.api(interface, "Py_DecRef", value)
@@ -437,7 +438,6 @@ def _result() -> Native:
     """One leaf of what is returned."""
     fn = Native("result", [("ptr", "world"), ("ptr", "row"), ("ptr", "arguments"),
                            ("ptr", "outputs")], "ptr", linkage="internal")  # fmt: skip
-    interface = fn.word("%world", WORLD, "interface", "ptr")
     kind = fn.word("%row", RESULT_WORDS, "kind")
     place, object_ = (fn.word("%row", RESULT_WORDS, "a", t) for t in ("i64", "ptr"))
     cases = " ".join(f"i64 {i}, label %{name}" for i, name in enumerate(RESULTS) if i)
@@ -448,10 +448,10 @@ def _result() -> Native:
     fn.do(f"ret ptr {fn.op(f'call ptr @new_tensor(ptr %world, ptr {type_}, ptr {data})')}")
     fn.block("argument")
     argument = fn.item("%arguments", place, "ptr")
-    fn.api(interface, "Py_IncRef", argument)
+    fn.incref(argument)
     fn.do(f"ret ptr {argument}")
     fn.block("object")
-    fn.api(interface, "Py_IncRef", object_)
+    fn.incref(object_)
     fn.do(f"ret ptr {object_}")
     return fn
 
@@ -512,9 +512,10 @@ def _renewed(layout: Layout) -> Native:
     fn.go_unless(fn.same(fn.field(value, layout.value["__weakref__"]), "null"), "no")
     fn.go_unless(fn.same(fn.field(value, layout.value["type"]), "%type"), "no")
     usual = fn.word("%world", WORLD, "usual", "ptr")
-    for place, name in enumerate(layout.usual):
-        same = fn.same(fn.field(value, layout.value[name]), fn.item(usual, place, "ptr"))
-        fn.go_unless(same, "no")
+    for place, names in enumerate(layout.usual):
+        object_ = fn.item(usual, place, "ptr")
+        for name in names:
+            fn.go_unless(fn.same(fn.field(value, layout.value[name]), object_), "no")
     flag = fn.field(value, layout.value["requires_grad"])
     owner = fn.field(value, layout.value["owner"])
     requires = fn.same(flag, fn.word("%world", WORLD, "true", "ptr"))
@@ -533,7 +534,6 @@ def _prepare() -> Native:
     exception set."""
     fn = Native("prepare", [("ptr", "world"), ("ptr", "row"), ("ptr", "arguments"),
                             ("ptr", "outputs")], "ptr", linkage="internal")  # fmt: skip
-    interface = fn.word("%world", WORLD, "interface", "ptr")
     kind, leaf = fn.word("%row", WRITE_WORDS, "kind"), fn.word("%row", WRITE_WORDS, "leaf")
     type_ = fn.word("%row", WRITE_WORDS, "type", "ptr")
     none = fn.word("%world", WORLD, "none", "ptr")
@@ -550,10 +550,10 @@ def _prepare() -> Native:
     tensor = fn.op(f"call ptr @new_tensor(ptr %world, ptr {type_}, ptr {data})")
     fn.do(f"ret ptr {tensor}")
     fn.block("renew")
-    fn.api(interface, "Py_IncRef", data)
+    fn.incref(data)
     fn.do(f"ret ptr {data}")
     fn.block("clear")
-    fn.api(interface, "Py_IncRef", none)
+    fn.incref(none)
     fn.do(f"ret ptr {none}")
     return fn
 
@@ -586,13 +586,13 @@ def _attempt() -> Native:
                 linkage="internal")  # fmt: skip
     interface = fn.word("%world", WORLD, "interface", "ptr")
     self_ = fn.word("%plan", PLAN, "self", "ptr")
-    fn.api(interface, "Py_IncRef", self_)  # what is called below may replace it
+    fn.incref(self_)  # what is called below may replace it
     fits = "call i1 @holds(ptr %world, ptr %plan, ptr %arguments, ptr %bases, ptr %held)"
     fn.go_unless(fn.op(fits), "other")
     run = fn.word("%plan", PLAN, "run", "ptr")
-    inputs, outputs = fn.word(run, RUN, "inputs"), fn.word(run, RUN, "outputs")
+    inputs, outputs = fn.word("%plan", PLAN, "held"), fn.word(run, RUN, "outputs")
     with fn.loop(0, inputs) as loop:
-        fn.api(interface, "Py_IncRef", fn.item("%held", loop.index, "ptr"))
+        fn.incref(fn.item("%held", loop.index, "ptr"))
     status = fn.op(f"call i64 @accel_execute(ptr {run}, ptr %bases, ptr %outputs)")
     fn.go_unless(fn.icmp("eq", status, DONE), "failed")
     found = _results(fn)
@@ -684,7 +684,7 @@ def _call(layout: Layout) -> Native:
     dispatch = fn.field(block, ARRAY["data"])
     world = fn.word(dispatch, DISPATCH, "world", "ptr")
     interface = fn.word(world, WORLD, "interface", "ptr")
-    fn.api(interface, "Py_IncRef", block)
+    fn.incref(block)
     sizes = {n: fn.word(dispatch, DISPATCH, n) for n in ("bases", "results", "writes")}
     tables = {
         name: fn.op(f"alloca ptr, i64 {sizes[size]}, align 8")

@@ -54,6 +54,11 @@ class NativeRun:
     keep: object
     busy: np.ndarray
 
+    @property
+    def runs_others(self) -> bool:
+        """Whether other Python code may run before a call's kernels have ended."""
+        return self.unlock or self.arena is None or any(new for _, _, new in self.outputs)
+
     def block(
         self, arguments: int, places: Sequence[int], order: Sequence[int],
         counts: np.ndarray, statistics: np.ndarray, fallback: Callable[..., Any],

@@ -13,6 +13,8 @@ out. With anything else it calls the block's fallback, which is Python.
 
 from __future__ import annotations
 
+import sys
+
 from .llvm_text import Function, module_text
 from .native_api import ARRAY, FUNCTIONS, OBJECTS
 
@@ -64,6 +66,18 @@ class Native(Function):
             self.do(f"call void {address}({given})")
             return ""
         return self.op(f"call {result} {address}({given})")
+
+    def incref(self, object_: str, count: int = 1) -> None:
+        """Take `count` references. From Python 3.12 on the count has 32 bits, and objects in whose
+        count all are set live for ever."""
+        if sys.version_info < (3, 12):
+            self.store("i64", self.integer("add", self.load("i64", object_, 8), count), object_, 8)
+            return
+        before = self.load("i32", object_, 8)
+        after = self.op(f"add i32 {before}, {count}")
+        immortal = self.op(f"icmp ult i32 {after}, {before}")
+        after = self.op(f"select i1 {immortal}, i32 {before}, i32 {after}")
+        self.store("i32", after, object_, 8)
 
     def same(self, a: str, b: str) -> str:
         """Whether two pointers are equal."""
@@ -130,7 +144,7 @@ def _new_array() -> Native:
     allocator = fn.word("%spec", SPEC, "allocator", "ptr")
     fn.go_if(fn.op(f"icmp ne ptr {allocator}, null"), "allocate")
     dtype = fn.word("%spec", SPEC, "dtype", "ptr")
-    fn.api("%interface", "Py_IncRef", dtype)  # the array takes it over
+    fn.incref(dtype)  # the array takes it over
     ndim = fn.op(f"trunc i64 {fn.word('%spec', SPEC, 'ndim')} to i32")
     made = fn.api(
         "%interface", "PyArray_NewFromDescr", fn.object_named("%interface", "ndarray"), dtype,
