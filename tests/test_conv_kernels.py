@@ -100,7 +100,7 @@ def operands(
     return [x, g], {**attrs, "kernel": weight.shape[2:]}
 
 
-OPS = (FORWARD, INPUT)
+OPS = (FORWARD, INPUT, WEIGHT)
 
 
 @st.composite
@@ -166,7 +166,7 @@ def test_core_nan_and_infinity(name: str) -> None:
     x, weight = normal(2, 3, 18, 17), normal(9, 3, 3, 3, seed=1)
     arrays, attrs = operands(name, x, weight, {"padding": 1, "stride": (1, 2)})
     for value in (np.nan, np.inf, -np.inf):
-        for which in (0, 1) if name == FORWARD else (0,):
+        for which in (0, 1) if name != INPUT else (0,):
             spoiled = [a.copy() for a in arrays]
             spoiled[which].reshape(-1)[[0, 40, -1]] = value
             check(name, spoiled, attrs)
@@ -189,13 +189,14 @@ def test_operands_of_any_strides(name: str) -> None:
         np.ascontiguousarray(arrays[1][::-1].transpose(3, 2, 1, 0)),
     ]
     run = run_of(body, *moved)
-    assert len(run.kernels) == 1
+    # only the gradient of a result is read as vectors, and so must have consecutive columns
+    assert len(run.kernels) == 1 + (name == WEIGHT)
     np.testing.assert_array_equal(run(moved)[0], plain)
 
 
 # -- what is written with it ----------------------------------------------------------------
 @pytest.mark.parametrize("attrs", [{"padding": 1}, {"padding": 1, "stride": 2}], ids=str)
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", (FORWARD, INPUT))
 def test_core_epilogue_is_one_kernel(name: str, attrs: dict[str, Any]) -> None:
     """Bias, a norm's scale and shift, a residual and relu are written in the store."""
     x, weight = normal(2, 6, 21, 18), normal(6, 6, 3, 3, seed=1)
@@ -247,11 +248,17 @@ def test_nothing_is_read_outside() -> None:
     """Operands at the very end of memory that may be touched."""
     page = mmap.PAGESIZE
     x, weight = normal(1, 4, 11, 13), normal(5, 4, 3, 3, seed=1)
-    for attrs in ({}, {"padding": 1}, {"stride": 2, "padding": 1}):
+    cases: list[dict[str, Any]] = [{}, {"padding": 1}, {"stride": 2, "padding": 1}]
+    for attrs in cases:
         run = run_of(lambda b, x, y, attrs=attrs: b.convolution(x, y, **attrs), x, weight)
         want = run([x, weight])[0]
         ends = Guarded(page, x), Guarded(page, weight)
         np.testing.assert_array_equal(run([e.array for e in ends])[0], want)
+        for name in (INPUT, WEIGHT):
+            arrays, full = operands(name, x, weight, attrs)
+            run = run_of(lambda b, x, y, n=name, a=full: getattr(b, n)(x, y, **a), *arrays)
+            ends = Guarded(page, arrays[0]), Guarded(page, arrays[1])
+            np.testing.assert_array_equal(run([e.array for e in ends])[0], run(arrays)[0])
 
 
 class Guarded:

@@ -74,14 +74,15 @@ class Cluster:
     Attributes
     ----------
     kind
-        ``loop``, ``matmul``, ``conv``, ``attention``, ``copy``, ``scatter``, ``scan`` or
-        ``reference``. Only the first three grow.
+        ``loop``, ``matmul``, ``conv``, ``conv_weight``, ``attention``, ``copy``, ``scatter``,
+        ``scan`` or ``reference``. Only the first three grow.
     position
         Its place in the order of execution; a cluster reads from earlier ones only.
     region, graph
         The region it belongs to, and that region's body.
     node
-        What a cluster of one node computes (matmul, conv, attention, scatter, scan, reference).
+        What a cluster of one node computes (matmul, conv, conv_weight, attention,
+        scatter, scan, reference).
     extents, reduced
         The domain.
     axes

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 from . import threads
 from .conv_emit import emit_windows
+from .conv_geometry import Geometry, ceil_div, displacements, even, phases_of
 from .conv_pack import emit_pack
-from .conv_spec import Axis, Windows, block_of
+from .conv_spec import HEADER, Axis, Windows, block_of
 from .conv_tiles import ROWS, emit_tiles
 from .gemm_spec import MatmulSpec, Matrix
 
@@ -38,42 +39,6 @@ _SCRATCH_KEPT = 8 << 20
 _FEW_PARTS = 16
 
 
-# -- the taps of an axis ---------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Phases:
-    """The taps of an axis by their remainder by the stride.
-
-    Attributes
-    ----------
-    firsts
-        For each remainder in use the source element that the first place sees there.
-    places
-        For each tap (which remainder, how many places further).
-    span
-        How many places more than the result the source has.
-    """
-
-    firsts: tuple[int, ...]
-    places: tuple[tuple[int, int], ...]
-    span: int
-
-
-def _phases(axis: Axis) -> _Phases:
-    if not axis.taps:
-        return _Phases((), (), 0)
-    split = [divmod(tap, axis.stride)[::-1] for tap, _ in axis.taps]
-    used = sorted({remainder for remainder, _ in split})
-    least = min(q for _, q in split)
-    firsts = tuple([least * axis.stride + r for r in used])
-    places = tuple([(used.index(r), q - least) for r, q in split])
-    return _Phases(firsts, places, max(q for _, q in split) - least)
-
-
-def _displacements(axis: Axis) -> list[int]:
-    """The different displacements of an axis; each has a packed plane of its own."""
-    return sorted({tap for tap, _ in axis.taps})
-
-
 # -- the division ----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Plan:
@@ -85,23 +50,17 @@ class Plan:
         Output channels, rows and columns of an item.
     packed
         Whether the source is copied to scratch space.
-    pitch
-        Elements from row to row as tiles read them.
-    height
-        Rows of a phase of the packed source, which has `pitch` columns.
-    phase, channel, slab, sums_row, slot
-        Bytes of a phase of a channel, of a channel, of the packed source, between rows of
-        sums, and of it all.
+    geometry
+        Of the packed source; if it is read as it lies, its pitch is the source's own.
+    slab, sums_row, slot
+        Bytes of the packed source, between rows of sums, and of it all.
     items, grain, parts
         Items, items of a part of which one thread does all, and how many parts there are.
     """
 
     block: tuple[int, int, int]
     packed: bool
-    pitch: int
-    height: int
-    phase: int
-    channel: int
+    geometry: Geometry
     slab: int
     sums_row: int
     slot: int
@@ -113,15 +72,6 @@ class Plan:
     def scratch(self) -> int:
         """Bytes of scratch space."""
         return self.slot * self.parts
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def _even(extent: int, most: int) -> int:
-    """The size of a block of at most `most` so that all are about equal."""
-    return _ceil(extent, _ceil(extent, max(1, min(extent, most))))
 
 
 def _direct(spec: MatmulSpec, windows: Windows) -> bool:
@@ -144,7 +94,7 @@ def _pitch(spec: MatmulSpec, windows: Windows, direct: bool, width: int) -> int:
     """Elements from row to row of a block of `width` columns as tiles read it."""
     if direct and windows.axes[1].extent > 1:
         return windows.source.row // spec.size
-    return width + _phases(windows.axes[2]).span
+    return width + phases_of(windows.axes[2]).span
 
 
 def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, int]:
@@ -152,17 +102,17 @@ def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, 
     of a few channels in the second-level cache."""
     size = spec.size
     planes, rows, columns = windows.axes
-    down, across = _phases(rows), _phases(columns)
-    phases = len(_displacements(planes)) * len(down.firsts) * len(across.firsts)
+    down, across = phases_of(rows), phases_of(columns)
+    phases = len(displacements(planes)) * len(down.firsts) * len(across.firsts)
     depth = max(1, windows.channels * phases * size)
     room = _SUM_BYTES // (min(ROWS, max(1, windows.rows)) * size)
-    width = _even(columns.extent, min(_COLUMNS, room))
+    width = even(columns.extent, min(_COLUMNS, room))
     least = 4 * spec.machine.lanes(size)
     while width > least and depth * (1 + down.span) * (width + across.span) > _SLAB_BYTES:
-        width = _even(columns.extent, width // 2)
+        width = even(columns.extent, width // 2)
     pitch = _pitch(spec, windows, direct, width)
     fitting = min(_SLAB_BYTES // (depth * pitch) - down.span, room // pitch)
-    return *_shared(windows, _even(rows.extent, fitting), width), width
+    return *_shared(windows, even(rows.extent, fitting), width), width
 
 
 def _least_places(windows: Windows, block: tuple[int, int, int], pitch: int) -> int:
@@ -186,20 +136,17 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
         block = _block(spec, windows, direct)
         pitch = _pitch(spec, windows, direct, block[2])
     block_m, height, width = block
-    down, across = _phases(rows), _phases(columns)
-    phase = _ceil((height + down.span) * pitch + lanes, lanes) * lanes * size
-    channel = phase * len(_displacements(planes)) * len(down.firsts) * len(across.firsts)
-    channel += _LINE if channel // _LINE % 2 == 0 else 0  # spread over the sets of a cache
-    slab = 0 if direct else _ceil(windows.channels * channel + _LINE, _LINE) * _LINE
-    sums_row = (_ceil(height * pitch + lanes, lanes) | 1) * lanes * size
-    slot = _ceil(slab + min(ROWS, windows.rows) * sums_row, _PAGE) * _PAGE + _LINE
-    items = _ceil(windows.rows, block_m) * _ceil(columns.extent, width) * _ceil(rows.extent, height)
-    items *= planes.extent * windows.groups * windows.batch
+    geometry = replace(Geometry.of(windows.axes, height, width, size, lanes), pitch=pitch)
+    slab = 0 if direct else geometry.slab(windows.channels)
+    sums_row = (ceil_div(height * pitch + lanes, lanes) | 1) * lanes * size
+    slot = ceil_div(slab + min(ROWS, windows.rows) * sums_row, _PAGE) * _PAGE + _LINE
+    items = ceil_div(columns.extent, width) * ceil_div(rows.extent, height)
+    items *= ceil_div(windows.rows, block_m) * planes.extent * windows.groups * windows.batch
     parts = max(_FEW_PARTS, _SCRATCH_KEPT // slot)
     grain = threads.grain(items, windows.size * max(1, windows.terms), 1, parts)
     return Plan(
-        block, not direct, pitch, height + down.span, phase, channel, slab, sums_row, slot,
-        items, grain, _ceil(items, grain) if grain else 1,
+        block, not direct, geometry, slab, sums_row, slot,
+        items, grain, ceil_div(items, grain) if grain else 1,
     )  # fmt: skip
 
 
@@ -210,15 +157,15 @@ def _shared(windows: Windows, height: int, width: int) -> tuple[int, int]:
     work = windows.size * max(1, windows.terms)
     wanted = min(_ITEMS, work // _ITEM_WORK)
     planes, rows, columns = windows.axes
-    around = windows.batch * windows.groups * planes.extent * _ceil(columns.extent, width)
-    items = around * _ceil(rows.extent, height)
+    around = windows.batch * windows.groups * planes.extent * ceil_div(columns.extent, width)
+    items = around * ceil_div(rows.extent, height)
     if not items or items >= wanted:
         return max(1, windows.rows), height
-    blocks = min(_ceil(wanted, items), _ceil(windows.rows, ROWS))
-    block_m = _ceil(_ceil(windows.rows, blocks), ROWS) * ROWS
-    blocks = _ceil(windows.rows, block_m)
+    blocks = min(ceil_div(wanted, items), ceil_div(windows.rows, ROWS))
+    block_m = ceil_div(ceil_div(windows.rows, blocks), ROWS) * ROWS
+    blocks = ceil_div(windows.rows, block_m)
     if items * blocks < wanted:
-        height = _even(rows.extent, _ceil(rows.extent * around * blocks, wanted))
+        height = even(rows.extent, ceil_div(rows.extent * around * blocks, wanted))
     return block_m, height
 
 
@@ -234,21 +181,16 @@ class Step:
 
 def _taps(spec: MatmulSpec, windows: Windows, plan: Plan) -> list[tuple[int, int]]:
     """(bytes of the weight, bytes of the source as tiles read it) of each tap."""
-    _, down, across = (_phases(axis) for axis in windows.axes)
-    planes = _displacements(windows.axes[0])
-    x, size = windows.source, spec.size
-    found = []
-    for t0, w0 in windows.axes[0].taps:
-        f0 = planes.index(t0)
-        for (t1, w1), (f1, q1) in zip(windows.axes[1].taps, down.places, strict=True):
-            for (t2, w2), (f2, q2) in zip(windows.axes[2].taps, across.places, strict=True):
-                if plan.packed:
-                    phase = (f0 * len(down.firsts) + f1) * len(across.firsts) + f2
-                    at = phase * plan.phase + (q1 * plan.pitch + q2) * size
-                else:
-                    at = t0 * x.batch[2] + t1 * x.row + t2 * size
-                found.append((w0 + w1 + w2, at))
-    return found
+    x = windows.source
+    taps = [
+        (w0 + w1 + w2, t0 * x.batch[2] + t1 * x.row + t2 * spec.size)
+        for t0, w0 in windows.axes[0].taps
+        for t1, w1 in windows.axes[1].taps for t2, w2 in windows.axes[2].taps
+    ]  # fmt: skip
+    if not plan.packed:
+        return taps
+    packed = plan.geometry.taps(windows.axes, spec.size)
+    return [(weight, at) for (weight, _), at in zip(taps, packed, strict=True)]
 
 
 def _steps(spec: MatmulSpec, windows: Windows, plan: Plan) -> tuple[dict[str, int], list[int]]:
@@ -256,7 +198,7 @@ def _steps(spec: MatmulSpec, windows: Windows, plan: Plan) -> tuple[dict[str, in
     channels, several channels a turn if there are few taps."""
     taps = _taps(spec, windows, plan)
     a = windows.weight.batch[1]
-    b = plan.channel if plan.packed else windows.source.batch[1]
+    b = plan.geometry.channel if plan.packed else windows.source.batch[1]
     most = max(1, _STEPS // max(1, len(taps)))
     turn = max((n for n in range(1, most + 1) if windows.channels % n == 0), default=1)
     table = [part for c in range(turn) for w, at in taps for part in (c * a + w, c * b + at)]
@@ -285,31 +227,25 @@ def schedule(
         return []
     made = plan(spec, windows)
     planes, rows, columns = windows.axes
-    _, down, across = (_phases(axis) for axis in windows.axes)
     steps, table = _steps(spec, windows, made)
     block_m, block_rows, block_columns = made.block
     header = {
-        "m_blocks": _ceil(windows.rows, block_m), "row_blocks": _ceil(rows.extent, block_rows),
-        "column_blocks": _ceil(columns.extent, block_columns), "planes": planes.extent,
+        "m_blocks": ceil_div(windows.rows, block_m),
+        "row_blocks": ceil_div(rows.extent, block_rows),
+        "column_blocks": ceil_div(columns.extent, block_columns), "planes": planes.extent,
         "groups": windows.groups, "block_m": block_m, "block_columns": block_columns,
         "block_rows": block_rows, "m": windows.rows, "columns": columns.extent,
         "rows": rows.extent, "channels": windows.channels, "packed": int(made.packed),
-        "pitch": made.pitch, "tiles": tiles, "pack": pack, "grain": made.grain or made.items,
-        "slot": made.slot, "slab": made.slab, "sums_row": made.sums_row,
-        "channel": made.channel, "phase": made.phase, "height": made.height, "width": made.pitch,
-        "stride0": planes.stride, "stride1": rows.stride, "stride2": columns.stride,
-        "source0": planes.source, "source1": rows.source, "source2": columns.source,
-        "taps0": len(_displacements(planes)), "phases1": len(down.firsts),
-        "phases2": len(across.firsts), **steps,
+        "tiles": tiles, "pack": pack, "grain": made.grain or made.items, "slot": made.slot,
+        "slab": made.slab, "sums_row": made.sums_row, **made.geometry.header(windows.axes), **steps,
     }  # fmt: skip
     tables = {
         "at_lines": [i * windows.weight.row for i in range(ROWS)],
-        "at_taps0": _displacements(planes), "at_phases1": list(down.firsts),
-        "at_phases2": list(across.firsts), "at_steps": table,
+        "at_steps": table, **made.geometry.tables(windows.axes),
     }  # fmt: skip
     place = Matrix(*scratch, 0, 0)
     operands = [windows.weight, windows.source, place, *windows.outputs, *windows.extras]
-    return [Step(block_of(header, operands, tables), made.items, made.grain)]
+    return [Step(block_of(HEADER, header, operands, tables), made.items, made.grain)]
 
 
 # -- merging axes ----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ sum between two rows means nothing and is left in the buffer.
 from __future__ import annotations
 
 from ...errors import InternalCompilerError
-from . import conv_pack, conv_tiles
+from . import conv_tiles
+from .conv_slab import Slab, fill
 from .conv_spec import HEADER
 from .gemm_emit import Finish, identity
 from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
@@ -42,20 +43,23 @@ class _Windows:
     def write(self) -> str:
         fn = self.fn
         self.tile_frame = fn.op(f"alloca [{len(conv_tiles.FRAME)} x i64], align 8")
-        self.pack_frame = fn.op(f"alloca [{len(conv_pack.FRAME)} x i64], align 8")
-        packed = fn.op("alloca i64, align 8")
-        fn.store("i64", "-1", packed, 8)
+        self.slab = Slab(self.arguments, _SOURCE)
+        known = fn.op("alloca i64, align 8")
+        fn.store("i64", "-1", known, 8)
         part = fn.integer("udiv", "%begin", self.header("grain"))
         slot = fn.integer("mul", part, self.header("slot"))
-        self.slab = fn.gep(self.arguments.pointer(_SCRATCH, []), slot)
-        self.sums = fn.gep(self.slab, self.header("slab"))
+        self.packed = fn.gep(self.arguments.pointer(_SCRATCH, []), slot)
+        self.sums = fn.gep(self.packed, self.header("slab"))
         self._tile_frame()
         with fn.loop("%begin", "%end") as item:
             self._place(item.index)
             with fn.when(fn.icmp("ne", self.header("packed"), 0)):
-                with fn.when(fn.icmp("ne", fn.load("i64", packed, 8), self.block)):
-                    self._pack()
-                    fn.store("i64", self.block, packed, 8)
+                with fn.when(fn.icmp("ne", fn.load("i64", known, 8), self.block)):
+                    self.slab.pack(
+                        self.packed, self._source(), self.header("channels"),
+                        (self.plane, self.row, self.column),
+                    )  # fmt: skip
+                    fn.store("i64", self.block, known, 8)
             self._sum()
         fn.do("ret i64 0")
         return module_text([fn])
@@ -67,11 +71,7 @@ class _Windows:
             **{name: self.header(name) for name in ("inner", "outer", "a_step", "b_step")},
             "c_row": self.header("sums_row"), "accumulate": "0",
         }  # fmt: skip
-        self._fill(self.tile_frame, conv_tiles.FRAME, values)
-
-    def _fill(self, frame: str, names: tuple[str, ...], values: dict[str, str]) -> None:
-        for name, value in values.items():
-            self.fn.store("i64", value, self.fn.gep(frame, 8 * names.index(name)), 8)
+        fill(self.fn, self.tile_frame, conv_tiles.FRAME, values)
 
     # -- places -----------------------------------------------------------------------------
     def _place(self, item: str) -> None:
@@ -102,74 +102,6 @@ class _Windows:
         channel = fn.integer("mul", self.group, self.header("channels"))
         return self.arguments.pointer(_SOURCE, [self.image, channel])
 
-    # -- packing ----------------------------------------------------------------------------
-    def _table(self, name: str, index: str) -> str:
-        """An entry of a table of the argument block."""
-        at = self.fn.gep("%args", self.header(f"at_{name}"))
-        return self.fn.load("i64", self.fn.gep(at, index, "i64"), 8)
-
-    def _pack(self) -> None:
-        fn, field = self.fn, self.arguments.field
-        function = fn.op(f"inttoptr i64 {self.header('pack')} to ptr")
-        source = self._source()
-        column_stride, step = field(_SOURCE, "column"), self.header("stride2")
-        phase_bytes = self.header("phase")
-        row = fn.integer("mul", self.row, self.header("stride1"))
-        column = fn.integer("mul", self.column, step)
-        plane = fn.integer("mul", self.plane, self.header("stride0"))
-        self._fill(self.pack_frame, conv_pack.FRAME, {
-            "rows": self.header("height"), "width": self.header("width"),
-            "row_step": self.header("stride1"), "row_stride": field(_SOURCE, "row"),
-            "column_step": fn.integer("mul", column_stride, step),
-        })  # fmt: skip
-        across, down = self.header("phases2"), self.header("phases1")
-        deep, plane_stride = self.header("taps0"), field(_SOURCE, "batch2")
-        with fn.loop(0, across) as phase:
-            first = fn.integer("add", column, self._table("phases2", phase.index))
-            begin, end = self._inside(first, step)
-            self._fill(self.pack_frame, conv_pack.FRAME, {
-                "begin": begin, "end": end, "column": fn.integer("mul", first, column_stride),
-            })  # fmt: skip
-            start = fn.gep(self.slab, fn.integer("mul", phase.index, phase_bytes))
-            wide = fn.integer("mul", across, phase_bytes)
-            with fn.loop(0, self.header("channels")) as channel:
-                line = fn.integer("mul", channel.index, field(_SOURCE, "batch1"))
-                source_c = fn.gep(source, line)
-                target_c = fn.gep(start, fn.integer("mul", channel.index, self.header("channel")))
-                with fn.loop(0, deep, 1, [("ptr", target_c)]) as tap:
-                    at = fn.integer("add", plane, self._table("taps0", tap.index))
-                    exists = fn.icmp("ult", at, self.header("source0"))
-                    height = fn.op(f"select i1 {exists}, i64 {self.header('source1')}, i64 0")
-                    self._fill(self.pack_frame, conv_pack.FRAME, {"source_rows": height})
-                    source_p = fn.gep(source_c, fn.integer("mul", at, plane_stride))
-                    with fn.loop(0, down, 1, [("ptr", tap.values[0])]) as turn:
-                        first_row = fn.integer("add", row, self._table("phases1", turn.index))
-                        self._fill(self.pack_frame, conv_pack.FRAME, {"first_row": first_row})
-                        target = turn.values[0]
-                        fn.do(
-                            f"call void {function}(ptr {self.pack_frame}, ptr {target}, "
-                            f"ptr {source_p})"
-                        )
-                        turn.next = [fn.gep(target, wide)]
-                    tap.next = [turn.values[0]]
-
-
-    def _inside(self, first: str, step: str) -> tuple[str, str]:
-        """The columns of a phase that lie in the source, for a first column of `first`."""
-        fn, width = self.fn, self.header("width")
-
-        def places(distance: str) -> str:
-            """How many steps from `first` on are short of a distance."""
-            up = fn.integer("add", distance, fn.integer("sub", step, 1))
-            steps = fn.integer("sdiv", up, step)
-            return smaller(
-                fn, fn.call("i64", "llvm.smax.i64", ("i64", steps), ("i64", "0")), width
-            )  # fmt: skip
-
-        begin = places(fn.integer("sub", 0, first))
-        end = places(fn.integer("sub", self.header("source2"), first))
-        return begin, fn.call("i64", "llvm.smax.i64", ("i64", begin), ("i64", end))
-
     # -- sums -------------------------------------------------------------------------------
     def _sum(self) -> None:
         """All output channels of the item, a few at a time."""
@@ -185,7 +117,7 @@ class _Windows:
                            fn.integer("mul", self.column, field(_SOURCE, "column")))  # fmt: skip
         plane = fn.integer("mul", self.plane, field(_SOURCE, "batch2"))
         direct = fn.gep(self._source(), fn.integer("add", shift, plane))
-        b = fn.op(f"select i1 {packed}, ptr {self.slab}, ptr {direct}")
+        b = fn.op(f"select i1 {packed}, ptr {self.packed}, ptr {direct}")
         weight = self.arguments.pointer(_WEIGHT, [self.group])
         lines = fn.gep("%args", self.header("at_lines"))
         tiles = fn.op(f"inttoptr i64 {self.header('tiles')} to ptr")

@@ -12,41 +12,55 @@ three: planes, rows and columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .gemm_spec import RECORD, Constant, Matrix
 
-__all__ = ["AXES", "HEADER", "Axis", "Windows", "block_of"]
+__all__ = ["AXES", "HEADER", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]
 
 AXES = 3
 
-# The slots of an argument block, 64-bit integers: a header, a record for weight, source,
-# scratch space, outputs and extras, then tables. Fastest first, an item is a block of output
-# channels, of columns and of rows, a plane, a group, an image.
+# The slots of argument blocks, 64-bit integers: a header, records of the operands (weight,
+# source, scratch space, outputs, extras; or gradient, source, scratch space, result), tables.
+#   pitch, height             elements from row to row and rows of a packed block
+#   phase, channel            bytes of a phase of a channel in it, and of a channel
+#   stride*, source*          of the three axes
+#   taps0, phases1, phases2   lengths of the tables of what is packed
+#   pack                      address of the packing function
+#   at_*                      bytes from the block's start to a table
+_PACKING = (
+    "pitch", "height", "phase", "channel", "stride0", "stride1", "stride2",
+    "source0", "source1", "source2", "taps0", "phases1", "phases2", "pack",
+    "at_taps0", "at_phases1", "at_phases2",
+)  # fmt: skip
+# Fastest first, an item is a block of output channels, of columns and of rows, a plane, a
+# group, an image.
 #   m_blocks ... groups       how many of each there are
 #   block_*, m, rows, columns extents of a block, and of the whole
 #   channels                  of the source in a group
-#   packed                    whether the source is copied to scratch space first
-#   pitch                     elements from a row of a block to the next, as tiles read it
-#   tiles, pack               addresses of the tile library and of the packing function
+#   tiles                     address of the tile library
 #   grain, slot               items of a part, bytes of scratch space of a part
-#   slab                      of these, bytes for the packed source; sums lie behind
+#   slab                      of these, bytes for the packed source
 #   sums_row                  bytes between rows of sums
-#   channel, phase            bytes of a channel and of a phase of it in the packed source
-#   height, width             rows and columns of a phase
-#   stride*, source*          of the three axes
-#   taps0, phases1, phases2   lengths of their tables
+_BLOCKS = (
+    "column_blocks", "row_blocks", "planes", "groups", "block_columns", "block_rows",
+    "m", "columns", "rows", "channels", "tiles", "grain", "slot", "slab", "sums_row",
+    "at_lines", "at_steps",
+)  # fmt: skip
+#   packed                    whether the source is copied to scratch space first
 #   inner ... b_step          see `conv_tiles`
-#   at_*                      bytes from the block's start to a table
 HEADER = (
-    "m_blocks", "column_blocks", "row_blocks", "planes", "groups",
-    "block_m", "block_columns", "block_rows", "m", "columns", "rows", "channels",
-    "packed", "pitch", "tiles", "pack", "grain", "slot", "slab", "sums_row",
-    "channel", "phase", "height", "width",
-    "stride0", "stride1", "stride2", "source0", "source1", "source2",
-    "taps0", "phases1", "phases2", "inner", "outer", "a_step", "b_step",
-    "at_lines", "at_taps0", "at_phases1", "at_phases2", "at_steps",
+    *_PACKING, *_BLOCKS, "m_blocks", "block_m", "packed", "inner", "outer", "a_step", "b_step",
+)  # fmt: skip
+# Of the weight gradient, an item is a block of channels, a group, a chunk of the blocks of
+# places; then a block of lines (channels and taps), a group.
+#   blocks, taps              of places, and of a channel
+#   at_sums                   bytes from the scratch space's start to the sums
+WEIGHT_HEADER = (
+    *_PACKING, *_BLOCKS, "channel_blocks", "block_channels", "chunks", "blocks", "taps", "turn",
+    "lines", "block_lines", "line_blocks", "at_sums",
 )  # fmt: skip
 
 
@@ -116,17 +130,19 @@ class Windows:
 
 
 def block_of(
-    header: dict[str, int], operands: list[Matrix | Constant], tables: dict[str, list[int]]
-) -> tuple[int, ...]:
-    """The slots of an argument block; `tables` are named by the header's slots ``at_*``."""
-    at = 8 * (len(HEADER) + len(RECORD) * len(operands))
+    names: Sequence[str], header: dict[str, int], operands: Sequence[Matrix | Constant],
+    tables: dict[str, list[int]],
+) -> tuple[int, ...]:  # fmt: skip
+    """The slots of an argument block whose header has the slots `names`; `tables` are named by
+    those that hold their places."""
+    at = 8 * (len(names) + len(RECORD) * len(operands))
     content: list[int] = []
     places = {}
     for name, values in tables.items():
         places[name] = at + 8 * len(content)
         content += values
     full = {**header, **places}
-    block = [full.pop(name, 0) for name in HEADER]
+    block = [full.pop(name, 0) for name in names]
     assert not full, full
     for operand in operands:
         if isinstance(operand, Constant):

@@ -11,14 +11,13 @@ layout: what a convolution means is in the tables.
 
 Whole vectors are read and written. If n is no multiple of a vector the last one begins
 earlier and repeats columns, so that nothing behind the operands is touched; n must not be
-less than a vector.
+less than a vector, and a multiple of one if sums are added to what c holds.
 """
 
 from __future__ import annotations
 
 import functools
 
-from .gemm_spec import smaller
 from .jit import Machine
 from .llvm_text import ELEMENT_BYTES, Function, Lanes, module_text
 
@@ -156,30 +155,21 @@ class _Library:
             tiles[vectors] = "@" + tile.name
         lines = fn.gep("%lines", fn.integer("mul", row, 8))
         c = fn.gep("%c", fn.integer("mul", row, _frame_slot(fn, "c_row")))
-        whole = fn.integer("udiv", "%n", self.width)
-        wide = counts[0] * self.width
-        full = fn.integer("mul", fn.integer("udiv", whole, counts[0]), wide)
-        if counts[:2] == (3, 2):  # 2 + 2 keeps more sums in flight than 3 + 1
-            alone = fn.icmp("eq", self._vectors_behind(full), 1)
-            less = fn.call("i64", "llvm.smax.i64", ("i64", fn.integer("sub", full, wide)),
-                           ("i64", "0"))  # fmt: skip
-            full = fn.op(f"select i1 {alone}, i64 {less}, i64 {full}")
-        with fn.loop(0, full, wide) as column:
-            self._call(tiles[counts[0]], lines, c, column.index)
-        most = smaller(fn, self._vectors_behind(full), whole)
-        step, name = str(self.width * counts[-1]), tiles[counts[-1]]
-        for count in reversed(counts[1:-1]):
-            fits = fn.icmp("sge", most, count)
-            step = fn.op(f"select i1 {fits}, i64 {count * self.width}, i64 {step}")
-            name = fn.op(f"select i1 {fits}, ptr {tiles[count]}, ptr {name}")
-        latest = fn.integer("sub", "%n", step)
-        with fn.loop(full, "%n", step) as column:
-            self._call(name, lines, c, smaller(fn, column.index, latest))
-
-    def _vectors_behind(self, column: str) -> str:
-        """Vectors, the last perhaps not full, from `column` on."""
-        left = self.fn.integer("sub", "%n", column)
-        return self.fn.integer("udiv", self.fn.integer("add", left, self.width - 1), self.width)
+        begin, left = "0", fn.integer("udiv", "%n", self.width)
+        for count in counts:
+            wide = count * self.width
+            tiled = fn.integer("udiv", left, count)
+            if counts[:2] == (3, 2) and count == 3:  # 2 + 2 keep more sums in flight than 3 + 1
+                alone = fn.icmp("eq", fn.integer("urem", left, 3), 1)
+                some = fn.op(f"and i1 {alone}, {fn.icmp('ne', tiled, 0)}")
+                tiled = fn.integer("sub", tiled, fn.op(f"zext i1 {some} to i64"))
+            end = fn.integer("add", begin, fn.integer("mul", tiled, wide))
+            with fn.loop(begin, end, wide) as column:
+                self._call(tiles[count], lines, c, column.index)
+            left = fn.integer("sub", left, fn.integer("mul", tiled, count))
+            begin = end
+        with fn.when(fn.icmp("ne", begin, "%n")):  # some columns are computed again
+            self._call(tiles[1], lines, c, fn.integer("sub", "%n", self.width))
 
     def _call(self, name: str, lines: str, c: str, column: str) -> None:
         fn = self.fn

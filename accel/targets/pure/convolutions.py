@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...ir.node import Node
+from ...ir.types import Shape
 from . import conv
 from .clusters import Cluster
 from .conv import Axis, Windows
+from .conv_weight import WeightGradient
 from .epilogues import Layout, Work
 from .gemm_spec import MatmulSpec, Matrix
 from .jit import Machine
 from .lowering import ELEMENTS
 from .views import Buffer, View
 
-__all__ = ["NATIVE", "Convolution", "convolution"]
+__all__ = ["NATIVE", "Convolution", "convolution", "weight_gradient"]
 
 #: The ops that become windows.
 NATIVE = ("convolution", "convolution_input_gradient")
@@ -85,24 +88,28 @@ class Convolution:
         )  # fmt: skip
 
     def _axes(self, forward: bool, weight: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
-        attrs = self.node.attrs
-        rank = len(self.x.shape) - 2
-        found = [Axis(1, 1)] * (3 - rank)
-        results, sources = self.node.type.shape[2:], self.x.shape[2:]
+        extents = self.node.type.shape[2:], self.x.shape[2:]
         kernel = self.weight.shape[2:]
-        for i in range(rank):
-            step, apart, low = attrs["stride"][i], attrs["dilation"][i], attrs["padding"][i][0]
-            bytes_ = weight[3 - rank + i]
-            if forward:
-                taps = tuple([(t * apart - low, t * bytes_) for t in range(kernel[i])])
-            else:
-                taps = tuple([(low - t * apart, t * bytes_) for t in range(kernel[i])])
-            found.append(Axis(results[i], sources[i], step if forward else 1, taps))
-        return found[0], found[1], found[2]
+        return _axes(self.node.attrs, *extents, kernel, weight, 1 if forward else -1)
 
     def _target(self, target: View, place: Place) -> Matrix:
         found = self.work.layout.matrix(target, place(target.buffer))
         return found._replace(column=target.buffer.dtype.itemsize)
+
+
+def _axes(
+    attrs: Mapping[str, Any], results: Shape, sources: Shape, kernel: Shape,
+    weight: Sequence[int], sign: int = 1,
+) -> tuple[Axis, Axis, Axis]:  # fmt: skip
+    """The axes of a convolution; `weight` has the bytes from tap to tap. For a `sign` of -1 of
+    its gradient with respect to the image, as if the stride were 1."""
+    found = [Axis(1, 1)] * (3 - len(kernel))
+    for i, (extent, source, count) in enumerate(zip(results, sources, kernel, strict=True)):
+        apart, (low, _) = attrs["dilation"][i], attrs["padding"][i]
+        step = weight[3 - len(kernel) + i]
+        taps = tuple([(sign * (t * apart - low), t * step) for t in range(count)])
+        found.append(Axis(extent, source, attrs["stride"][i] if sign > 0 else 1, taps))
+    return found[0], found[1], found[2]
 
 
 def _remainders(windows: Windows, strides: Sequence[int]) -> Iterator[Windows]:
@@ -115,13 +122,12 @@ def _remainders(windows: Windows, strides: Sequence[int]) -> Iterator[Windows]:
             extent = max(0, -(-(axis.extent - first) // step))
             axes.append(Axis(extent, axis.source, 1, tuple(taps)))
 
-        def every(operand, firsts=firsts):  # type: ignore[no-untyped-def]
-            return _every(operand, firsts, strides) if isinstance(operand, Matrix) else operand
-
         yield replace(
             windows, axes=(axes[0], axes[1], axes[2]),
-            outputs=tuple([every(o) for o in windows.outputs]),
-            extras=tuple([every(o) for o in windows.extras]),
+            outputs=tuple([_every(o, firsts, strides) for o in windows.outputs]),
+            extras=tuple([
+                _every(o, firsts, strides) if isinstance(o, Matrix) else o for o in windows.extras
+            ]),
         )  # fmt: skip
 
 
@@ -168,3 +174,17 @@ def convolution(cluster: Cluster, machine: Machine) -> Convolution:
     targets = tuple(cluster.stores.values())
     key = ("convolution", spec, work.key, scattered)
     return Convolution(spec, key, node, scattered, x, weight, targets, work)
+
+
+def weight_gradient(
+    node: Node, operands: Sequence[View], target: View, machine: Machine, place: Place
+) -> WeightGradient:
+    """The weight gradient of a node for an image and the gradient of a result."""
+    (x, g), groups = operands, node.attrs["groups"]
+    result = _matrix(target, place)
+    return WeightGradient(
+        ELEMENTS[node.type.dtype], machine, x.shape[0], groups, g.shape[1] // groups,
+        x.shape[1] // groups,
+        _axes(node.attrs, g.shape[2:], x.shape[2:], node.attrs["kernel"], (0, 0, 0)),
+        _matrix(g, place), _matrix(x, place), result,
+    )  # fmt: skip

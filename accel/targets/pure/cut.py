@@ -279,6 +279,8 @@ class Partition(Growth):
     # -- kernels that stand alone -----------------------------------------------------------
     def _contraction(self, node: Node) -> Source | Cluster:
         dtype = node.type.dtype
+        if node.op.name == "convolution_weight_gradient" and dtype in ELEMENTS:
+            return self._weight_gradient(node)
         kind = "conv" if node.op.name in WINDOWS else node.op.name
         if dtype not in ELEMENTS or dtype.kind == "b" or kind not in ("matmul", "conv"):
             return self._reference(node)
@@ -310,6 +312,17 @@ class Partition(Growth):
             target = self.target_like(like, wanted.type.dtype, wanted.type.shape, cluster)
             cluster.stores[wanted] = self.views[wanted] = target
         return self.views[node]
+
+    def _weight_gradient(self, node: Node) -> View:
+        x, g = [self.stored(n) for n in node.inputs]
+        if g.shape[-1] > 1 and g.strides[-1] != 1:  # its columns are read as vectors
+            g = self.copied(g, g.buffer.dtype, g.shape)
+        cluster = self.new("conv_weight", node)
+        cluster.tables.update(zip(node.inputs, (x, g), strict=True))
+        self.note_reads(cluster, [x, g])
+        target = self.target(node.type.dtype, node.type.shape, cluster)
+        cluster.stores[node] = target
+        return target
 
     def _indexed(self, node: Node) -> Source | Cluster:
         native = all(n.type.dtype in ELEMENTS for n in node.inputs)

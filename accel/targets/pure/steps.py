@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
-from . import conv, gemm, threads
+from . import conv, conv_weight, gemm, threads
 from .attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
-from .convolutions import Convolution, convolution
+from .convolutions import Convolution, convolution, weight_gradient
 from .emit import (
     emit_nest,
     item_multiple,
@@ -35,7 +35,7 @@ from .scan import Scan, scan
 from .views import Buffer, View
 
 __all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "ProductStep", "Record",
-           "ReferenceStep", "ScanStep", "Step", "step_of"]  # fmt: skip
+           "ReferenceStep", "ScanStep", "Step", "WeightGradientStep", "step_of"]  # fmt: skip
 
 #: Base index and byte offset of a buffer in the call's table of pointers.
 Place = Callable[[Buffer], tuple[int, int]]
@@ -76,8 +76,8 @@ class KernelInfo:
     region
         The region it belongs to.
     kind
-        ``loop``, ``matmul``, ``conv``, ``attention``, ``copy``, ``scatter``, ``scan`` or
-        ``reference``.
+        ``loop``, ``matmul``, ``conv``, ``conv_weight``, ``attention``, ``copy``, ``scatter``,
+        ``scan`` or ``reference``.
     ops
         The ops it computes, in order.
     body
@@ -152,6 +152,8 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         return AttentionStep(cluster, attention(operands, cluster.stores, machine))
     if cluster.kind == "conv":
         return ConvolutionStep(cluster, convolution(cluster, machine))
+    if cluster.kind == "conv_weight":
+        return WeightGradientStep(cluster, machine)
     if cluster.kind == "scan":
         node = cluster.node
         assert node is not None
@@ -354,6 +356,61 @@ class ConvolutionStep:
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
 
+def _library(emit: Callable[[str, Machine], str], element: str, machine: Machine, name: str) -> str:
+    """A module that names its function itself."""
+    return emit(element, machine)
+
+
+class WeightGradientStep:
+    """The weight gradient of a convolution."""
+
+    def __init__(self, cluster: Cluster, machine: Machine) -> None:
+        assert cluster.node is not None
+        self.cluster, self.node, self.machine = cluster, cluster.node, machine
+        # of a square's gradient both operands may be one node
+        self.operands = [cluster.tables[n] for n in self.node.inputs]
+        (self.target,) = cluster.stores.values()
+        self.scratch = self._made(lambda buffer: (0, 0)).scratch
+        self.reads = {v.buffer for v in self.operands}
+        self.writes = {self.target.buffer}
+
+    def _made(self, place: Place) -> conv_weight.WeightGradient:
+        return weight_gradient(self.node, self.operands, self.target, self.machine, place)
+
+    def sources(self) -> list[Code]:
+        own = (self._made(lambda buffer: (0, 0)).element, self.machine)
+        return [
+            _TEXTS.get((name, own), name.split()[-1], functools.partial(_library, emit, *own))
+            for name, emit in (
+                ("weight gradient products", conv_weight.emit_products),
+                ("weight gradient gather", conv_weight.emit_gather),
+                ("window tiles", conv.emit_tiles), ("window pack", conv.emit_pack),
+                ("window turn", conv_weight.emit_turn),
+            )
+        ]  # fmt: skip
+
+    def records(
+        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
+    ) -> list[Record]:
+        *own, tiles, pack, turn = kernels
+        addresses = conv_weight.Addresses(tiles.address, pack.address, turn.address)
+        steps = self._made(place).schedule(addresses, scratch)
+        return [
+            Record(kernel, block, items, grain=grain)
+            for kernel, (block, items, grain) in zip(own, steps, strict=False)
+        ]
+
+    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
+        return ()
+
+    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
+        node, c = self.node, self.cluster
+        text = f"{node.op.name}: {node.inputs[0].type} with {node.inputs[1].type} -> {node.type}"
+        return [
+            KernelInfo(c.region, "conv", node.op.name, text, k.name, k.ir) for k in kernels[:1]
+        ]  # fmt: skip
+
+
 class AttentionStep:
     """Scaled dot-product attention, or its gradient."""
 
@@ -458,4 +515,7 @@ class ReferenceStep:
         return [KernelInfo(self.cluster.region, "reference", name, text)]
 
 
-Step = LoopStep | ProductStep | ConvolutionStep | AttentionStep | ScanStep | ReferenceStep
+Step = (
+    LoopStep | ProductStep | ConvolutionStep | WeightGradientStep | AttentionStep | ScanStep
+    | ReferenceStep
+)  # fmt: skip
