@@ -51,8 +51,8 @@ __all__ = [
     "emit_library", "emit_multiply", "libraries", "schedule", "scratch_bytes",
 ]  # fmt: skip
 
-_BLOCK_K = 384  # steps of k after which the other blocks of A and B have their turn
-_ITEMS = 32  # of a large product at least, for the sake of threads
+_BLOCK_K = 384  # steps of k, about, after which the other blocks of A and B have their turn
+_ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
 _LIBRARIES = {
@@ -164,10 +164,16 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
     rows, columns, width = _division(spec, problem, form)
     at_b = _packed_bytes(spec, problem, form, "a")
     at_partials = total = at_b + _packed_bytes(spec, problem, form, "b")
-    block_k = _BLOCK_K if form.library == "tiles" else max(1, problem.k)
+    block_k = _block_k(form, problem.k)
     if problem.k > block_k and not _sums_in_output(spec, problem):
         total += math.prod(problem.batch) * problem.m * problem.n * spec.size
     return _Plan(problem, form, rows, columns, width, block_k, at_b, at_partials, total)
+
+
+def _block_k(form: Form, k: int) -> int:
+    """The steps of k in a block: equal blocks of about `_BLOCK_K`, where there are blocks."""
+    blocks = max(1, round(k / _BLOCK_K)) if form.library == "tiles" else 1
+    return max(1, -(-k // blocks))
 
 
 def _division(spec: MatmulSpec, problem: Problem, form: Form) -> tuple[int, int, int]:
@@ -175,8 +181,7 @@ def _division(spec: MatmulSpec, problem: Problem, form: Form) -> tuple[int, int,
     threads, if there is enough work. They depend on the problem alone, so that results do not
     depend on threads."""
     m, n, k, batch = problem.m, problem.n, problem.k, math.prod(problem.batch)
-    depth = min(k, _BLOCK_K) if form.library == "tiles" else k
-    fitting = CACHE_BYTES // max(1, depth * spec.size)
+    fitting = CACHE_BYTES // (_block_k(form, k) * spec.size)
     rows = max(4 * form.height, min(256, fitting)) // form.height * form.height
     wanted = min(_ITEMS, batch * m * n * k // _ITEM_WORK)
     blocks = -(-wanted // max(1, batch * -(-m // rows)))

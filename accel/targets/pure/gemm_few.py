@@ -42,7 +42,7 @@ class _LineWriter:
         params = [p for p in TILES_PARAMS if p[1] != "m"]
         fn = self.fn = Function(f"line_{rows}", params, "void", "noinline nounwind", "internal")
         self.spec = spec
-        self.steps = (16 if spec.machine.has_masks else 8) // rows
+        self.steps = 8 if spec.machine.has_masks else 4  # as many streams of B
         self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
         self.one = Lanes(fn, spec.element, 1)
         self.a_column, self.b_row = frame_slot(fn, "a_column"), frame_slot(fn, "b_row")

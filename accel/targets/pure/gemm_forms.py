@@ -86,15 +86,16 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     b_along_k = problem.b.row == spec.size or k <= 1
     b_along_n = problem.b.column == spec.size
 
+    if m <= LINES_ROWS and b_along_n:
+        width = TILE_BYTES // spec.size // LINES_ROWS
+        unit = min(width, 32 * tile.lanes)  # memory is read in stretches of so many columns
+        yield m * rounded(n, tile.lanes) * k, Form("lines", LINES_ROWS, width, unit)
+
     pack_a = "panels" if _must_pack_a(spec, problem) else ""
     pack_b = "panels" if _must_pack_b(spec, problem) else ""
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
     time = max(m, _FEW) * rounded(n, tile.lanes) * k + COPY * copied
     yield time, Form("tiles", tile.rows, tile.columns, tile.columns, pack_a, pack_b)
-
-    if m <= LINES_ROWS and b_along_n:
-        width = TILE_BYTES // spec.size // LINES_ROWS
-        yield m * rounded(n, tile.lanes) * k, Form("lines", LINES_ROWS, width, 4 * tile.lanes)
 
     pack_a = "" if a_along_k else "lines"
     pack_b = "" if b_along_k else "lines"
