@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import accel
 from accel import Tensor
 from accel.errors import IndexOutOfRangeError, ShapeError
-from accel.frontend import evaluation, recipes
+from accel.frontend import autograd, evaluation, recipes
 from accel.frontend.recording import record
 from accel.ir.op import get_op
 from accel.runtime.compiler import clear_cache
@@ -209,6 +209,48 @@ def test_backward_of_work_that_repeats() -> None:
                                    rtol=1e-5, atol=8 * np.finfo(F32).eps)  # fmt: skip
         expected = found if expected is None else expected
         np.testing.assert_array_equal(found, expected)
+
+
+def test_work_that_repeats_is_differentiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    differentiate = autograd.differentiate
+    monkeypatch.setattr(
+        autograd, "differentiate", lambda *args: calls.append(1) or differentiate(*args)
+    )
+    x = Tensor([3.0, -1.0], requires_grad=True)
+
+    def gradient(function: Callable[[Tensor], Tensor]) -> list[float]:
+        x.grad = None
+        function(x).backward()
+        assert x.grad is not None
+        return x.grad.tolist()
+
+    functions: list[tuple[Callable[[Tensor], Tensor], list[float]]] = [
+        (lambda x: (x * x).sum(), [6, -2]),
+        (lambda x: (x * 5.0).sum(), [5, 5]),
+        (lambda x: (x * 7.0).sum(), [7, 7]),
+        (lambda x: (x * x.detach()).sum(), [3, -1]),
+        (lambda x: (x * x)[0], [6, 0]),
+        (lambda x: (x * x)[1], [0, -2]),
+        (lambda x: (x * x).mean(), [3, -1]),
+    ]
+    for attempt in range(3):
+        calls.clear()
+        for function, expected in functions:
+            assert gradient(function) == expected
+        assert len(calls) <= (len(functions) if attempt == 0 else 0)
+    for _ in range(2):
+        twice = accel.grad(lambda x: (accel.grad(lambda y: (y**3).sum())(x)).sum())
+        assert twice(Tensor([1.0, 2.0])).tolist() == [6, 12]
+
+
+def test_a_gradient_of_several_steps_accumulates_each_time() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    for attempt in range(1, 4):
+        hidden = w * 2
+        hidden.numpy()  # computed before the gradient is asked for
+        (hidden * hidden).sum().backward()
+        assert w.grad.tolist() == [8 * attempt, 16 * attempt]
 
 
 def test_modes_have_executables_of_their_own() -> None:

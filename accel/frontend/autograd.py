@@ -19,6 +19,7 @@ from ..passes.differentiate import differentiate
 from ..runtime import state as runtime_state
 from . import trees
 from .module_state import Stateful, tensors_of
+from .pullbacks import PULLBACKS, Pullback, describe_pullback
 from .recording import as_tensor, constant_value, record
 from .tensor import Tensor, value_of
 from .values import Lowering, Value, strong_type, topological, user_location
@@ -39,6 +40,24 @@ def gradients(
         return value in targets or not value.requires_grad or value.owner is not None
 
     order = topological(needed, is_input)
+    pairs = [(r, c) for r, c in zip(roots, cotangents, strict=True) if r.requires_grad]
+    reached, arriving = [r for r, _ in pairs], [c for _, c in pairs]
+    key, values = describe_pullback(order, is_input, reached, arriving, wrt)
+    tracer = runtime_state.current().tracer
+    pullback = PULLBACKS.get(key)
+    if pullback is None:
+        pullback = Pullback(*_differentiate(order, is_input, reached, arriving, wrt), values)
+        PULLBACKS.put(key, pullback)
+    if tracer is not None:
+        tracer.consumed.update(order)
+    return pullback(values, again, tracer)
+
+
+def _differentiate(
+    order: Sequence[Value], is_input: Callable[[Value], bool], roots: Sequence[Value],
+    cotangents: Sequence[Value], wrt: Sequence[Value],
+) -> tuple[Sequence[Node | None], Lowering]:  # fmt: skip
+    """The nodes of the cotangents of `wrt`, and the Builder that holds them."""
     lowering = Lowering()
     _inline_constants(lowering, order)
     lowering.add(order, lambda v: is_input(v) or v.op is None)
@@ -46,49 +65,17 @@ def gradients(
         if value not in lowering.nodes:
             lowering.add([value], lambda v: v.op is None or v.op.name != "constant")
     nodes = lowering.nodes
-    pairs = [(r, c) for r, c in zip(roots, cotangents, strict=True) if r.requires_grad]
     found = differentiate(
-        lowering.builder, [nodes[r] for r, _ in pairs], [nodes[c] for _, c in pairs],
+        lowering.builder, [nodes[r] for r in roots], [nodes[c] for c in cotangents],
         [nodes[w] if w in nodes else lowering.input(w) for w in wrt],
     )  # fmt: skip
-    tracer = runtime_state.current().tracer
-    if tracer is not None:
-        tracer.consumed.update(order)
-    return _raise_nodes(found, lowering, again, tracer)
+    return found, lowering
 
 
 def _inline_constants(lowering: Lowering, order: Sequence[Value]) -> None:
     """Constants stay constants, so that gradient rules see them."""
     constants = [v for v in order if isinstance(v.op, Op) and v.op.name == "constant"]
     lowering.add(constants, lambda v: False)
-
-
-def _raise_nodes(
-    wanted: Sequence[Node | None], lowering: Lowering, again: bool, tracer: Any
-) -> list[Value | None]:
-    """Values for nodes: the ones they were lowered from, or newly recorded ones."""
-    known: dict[Node, Value] = {}
-    for value, node in lowering.nodes.items():
-        found = known.get(node)
-        if found is None or (found.data is None and value.data is not None):
-            known[node] = value
-    stack = [n for n in wanted if n is not None]
-    while stack:
-        node = stack[-1]
-        if node in known:
-            stack.pop()
-            continue
-        pending = [i for i in node.inputs if i not in known]
-        if pending:
-            stack.extend(pending)
-            continue
-        stack.pop()
-        inputs = tuple([known[i] for i in node.inputs])
-        flows = again and any(i.requires_grad for i in inputs) and node.type.dtype.is_inexact
-        known[node] = Value(
-            node.type, node.op, inputs, node.attrs, node.loc, None, flows, tracer
-        )
-    return [None if n is None else known[n] for n in wanted]
 
 
 def backward(root: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:

@@ -13,7 +13,8 @@ from ..ir.op import Op
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
-from .plans import Plan, PlanCache, describe
+from .plans import BoundedCache, Plan, describe
+from .pullbacks import PULLBACKS
 from .recipes import Recipe, forget_recipes, form_of, limit_trees
 from .shortcuts import ALONE, are_different, find, learn, tree_values
 from .values import Lowering, Value, hide_frames, leaked
@@ -25,7 +26,7 @@ __all__ = ["PLANS", "evaluate", "evaluate_one", "executable_of", "get_record_lim
            "note_recorded", "set_record_limit", "to_host"]  # fmt: skip
 
 #: The executables of lazy code.
-PLANS = PlanCache(512)
+PLANS: BoundedCache[Plan] = BoundedCache(512, Plan.drop)
 
 #: Forms whose results are kept where a gradient may need them: all but cheap elementwise work.
 _HEAVY = ("contraction", "reduce", "composite", "indexed", "random", "opaque")
@@ -296,7 +297,8 @@ def note_recorded(value: Value, steps: int, nbytes: int) -> None:
 
 
 def forget() -> None:
-    """Forget what was learnt of lazy code: recipes and plans."""
+    """Forget what was learnt of lazy code: recipes, plans, pullbacks."""
     forget_recipes()
+    PULLBACKS.clear()
     PLANS.clear()
 

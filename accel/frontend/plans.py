@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import Location
 from ..ir.types import TensorType
@@ -20,7 +20,7 @@ from .values import Value
 if TYPE_CHECKING:
     from ..runtime.executable import Executable
 
-__all__ = ["Plan", "PlanCache", "describe"]
+__all__ = ["BoundedCache", "Plan", "describe"]
 
 
 class Plan:
@@ -103,28 +103,44 @@ def describe(
     return tuple(key), buffers, leaves
 
 
-class PlanCache:
-    """Plans by key; the oldest go first."""
+T = TypeVar("T")
 
-    def __init__(self, capacity: int) -> None:
+
+class BoundedCache(Generic[T]):
+    """What was made, by key; the oldest go first.
+
+    Parameters
+    ----------
+    capacity
+        How many are kept.
+    drop
+        Called with what goes.
+    """
+
+    def __init__(self, capacity: int, drop: Callable[[T], None] | None = None) -> None:
         self._capacity = capacity
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._drop = drop
+        self._made: OrderedDict[Any, T] = OrderedDict()
         self._lock = threading.Lock()
-        self.get = self._plans.get
+        self.get = self._made.get
 
-    def put(self, key: Any, plan: Plan) -> None:
-        """Keep `plan` under `key`."""
+    def put(self, key: Any, made: T) -> None:
+        """Keep `made` under `key`."""
         with self._lock:
-            self._plans[key] = plan
-            while len(self._plans) > self._capacity:
-                self._plans.popitem(last=False)[1].drop()
+            self._made[key] = made
+            while len(self._made) > self._capacity:
+                self._forget(self._made.popitem(last=False)[1])
 
     def __len__(self) -> int:
-        return len(self._plans)
+        return len(self._made)
 
     def clear(self) -> None:
-        """Forget all plans; executables are freed with their last user."""
+        """Forget all."""
         with self._lock:
-            for plan in self._plans.values():
-                plan.drop()
-            self._plans.clear()
+            for made in self._made.values():
+                self._forget(made)
+            self._made.clear()
+
+    def _forget(self, made: T) -> None:
+        if self._drop is not None:
+            self._drop(made)
