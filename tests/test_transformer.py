@@ -148,6 +148,17 @@ def test_gradients_of_an_encoder_layer_are_torchs() -> None:
                                    err_msg=name)  # fmt: skip
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_an_encoder_layer_is_seven_kernels(batch_first: bool) -> None:
+    """Two norms, four products with all pointwise work, attention: nothing is copied."""
+    layer = nn.TransformerEncoderLayer(
+        16, 4, 32, activation="gelu", norm_first=True, batch_first=batch_first
+    ).eval()
+    text = str(accel.compile(layer).explain(normal(2, 40, 16)))
+    assert "7 kernels, 1 native call" in text, text
+    assert "copy" not in text and "reference" not in text
+
+
 def test_dropout_only_in_training() -> None:
     accel.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.5, batch_first=True)

@@ -18,9 +18,11 @@ from .gemm_spec import KERNEL_PARAMS, smaller
 from .gemm_tiles import FRAME, TILES_PARAMS
 from .llvm_text import Function, Lanes, module_text
 from .vecmath.common import at_least
-from .vecmath.exponential import vanishing_exp
+from .vecmath.exponential import vanishing_exp2
 
-__all__ = ["Blocks", "Rows"]
+__all__ = ["LOG2_E", "Blocks", "Rows"]
+
+LOG2_E = 1.4426950408889634
 
 
 class Rows:
@@ -74,7 +76,9 @@ class Blocks:
         self.rows, self.keys = header("rows"), header("keys")
         self.width, self.values = header("width"), header("values")
         self.library = self.fn.op(f"inttoptr i64 {header('tiles')} to ptr")
-        self.scale = self.lanes.splat(self.arguments.scale(self.spec.element))
+        element = self.spec.element
+        self.scale = self.lanes.splat(self.arguments.scale(element))
+        self.binary_scale = self.lanes.splat(self.arguments.scale(element, LOG2_E))
 
     def item(self, batch: list[str], rows: Rows) -> None:
         """Write one item."""
@@ -238,17 +242,12 @@ class Blocks:
         """Say whether products by `frame` add to what is there."""
         self.fn.store("i64", flag, self.fn.gep(frame, 8 * FRAME.index("accumulate")), 8)
 
-    def product(self, frame: str, k: str, matrix: tuple[str, str], b: str, c: str, m: str) -> None:
-        """c (+)= matrix @ b for m rows of a matrix (its address and row stride) where it lies."""
-        fn, height = self.fn, self.spec.tile.rows
-        pointer, row = matrix
-        with fn.loop(0, m, height) as r:
-            left = fn.gep(pointer, fn.integer("mul", r.index, row))
-            rows = smaller(fn, fn.integer("sub", m, r.index), height)
-            given = (frame, k, left, b, self.at(c, r.index), rows, str(self.spec.tile.columns))
-            pairs = zip(TILES_PARAMS, given, strict=True)
-            arguments = ", ".join(f"{t} {v}" for (t, _), v in pairs)
-            fn.do(f"call void {self.library}({arguments})")
+    def product(self, frame: str, k: str, a: str, b: str, c: str, m: str) -> None:
+        """c (+)= a @ b for m rows of a matrix where it lies."""
+        given = (frame, k, a, b, c, m, str(self.spec.tile.columns))
+        pairs = zip(TILES_PARAMS, given, strict=True)
+        arguments = ", ".join(f"{t} {v}" for (t, _), v in pairs)
+        self.fn.do(f"call void {self.library}({arguments})")
 
     # -- lanes --------------------------------------------------------------------------------
     def each(self, make: Callable[[int], str]) -> list[str]:
@@ -256,7 +255,8 @@ class Blocks:
         return [make(v) for v in range(self.vectors)]
 
     def exp(self, value: str) -> str:
-        return vanishing_exp(self.lanes, value)
+        """2**value: scores are in units of ln 2, whose powers cost least."""
+        return vanishing_exp2(self.lanes, value)
 
     def larger(self, a: str, b: str) -> str:
         """The larger of two; `a` where `b` is NaN."""

@@ -30,23 +30,23 @@ class _Attention(Scores):
     def item(self, batch: list[str], rows: Rows) -> None:
         fn, lanes = self.fn, self.lanes
         self.see(batch, rows, MASK)
-        self.turn(rows, self.matrix(QUERY, batch), self.width, self.query, self.scale)
+        self.turn(rows, self.matrix(QUERY, batch), self.width, self.query, self.binary_scale)
         key, key_row, _ = self.matrix(KEY, batch)
-        value, value_row, value_column = self.matrix(VALUE, batch)
+        value, value_row, _ = self.matrix(VALUE, batch)
         end = self.keys
         if self.spec.is_causal:
             end = smaller(fn, end, fn.integer("add", rows.first, rows.count))
         with fn.loop(0, end, self.steps, self.nothing_seen()) as block:
             lines = smaller(fn, fn.integer("sub", end, block.index), self.steps)
             there = fn.gep(key, fn.integer("mul", block.index, key_row))
-            self.product(self.by_key, self.width, (there, key_row), self.query, self.scores, lines)
+            self.product(self.by_key, self.width, there, self.query, self.scores, lines)
             top, total = block.values[: self.vectors], block.values[self.vectors :]
             top, total, factor = self.soften(self.scores, block.index, lines, top, total)
             with fn.when(fn.icmp("ne", block.index, 0)):
                 self.rescale(self.result, self.values, factor)
             self.accumulate(self.by_value, block.index)
-            columns = (fn.gep(value, fn.integer("mul", block.index, value_row)), value_column)
-            self.product(self.by_value, lines, columns, self.scores, self.result, self.values)
+            there = fn.gep(value, fn.integer("mul", block.index, value_row))
+            self.product(self.by_value, lines, there, self.scores, self.result, self.values)
             block.next = [*top, *total]
         total = block.values[self.vectors :]
         blind = [lanes.cmp("oeq", t, 0.0) for t in total]

@@ -37,10 +37,10 @@ class _QueryGradient(Scores):
     def item(self, batch: list[str], rows: Rows) -> None:
         fn, lanes = self.fn, self.lanes
         self.see(batch, rows, self.MASK)
-        self.turn(rows, self.matrix(QUERY, batch), self.width, self.query, self.scale)
+        self.turn(rows, self.matrix(QUERY, batch), self.width, self.query, self.binary_scale)
         self.turn(rows, self.matrix(COTANGENT, batch), self.values, self.cotangent)
         inner = self._inner(batch, rows)
-        key, key_row, key_column = self.matrix(KEY, batch)
+        key, key_row, _ = self.matrix(KEY, batch)
         value, value_row, _ = self.matrix(VALUE, batch)
         end = self.keys
         if self.spec.is_causal:
@@ -49,9 +49,9 @@ class _QueryGradient(Scores):
             lines = smaller(fn, fn.integer("sub", end, block.index), self.steps)
             keys = fn.gep(key, fn.integer("mul", block.index, key_row))
             values = fn.gep(value, fn.integer("mul", block.index, value_row))
-            self.product(self.by_key, self.width, (keys, key_row), self.query, self.scores, lines)
+            self.product(self.by_key, self.width, keys, self.query, self.scores, lines)
             self.product(
-                self.by_value, self.values, (values, value_row), self.cotangent, self.slopes, lines
+                self.by_value, self.values, values, self.cotangent, self.slopes, lines
             )
             top, total = block.values[: self.vectors], block.values[self.vectors :]
             top, total, factor = self.soften(self.scores, block.index, lines, top, total)
@@ -64,7 +64,7 @@ class _QueryGradient(Scores):
                 slopes = [lanes.mul(p, s) for p, s in zip(powers, slopes, strict=True)]
                 self.store_line(slopes, self.scores, line.index)
             self.accumulate(self.into, block.index)
-            self.product(self.into, lines, (keys, key_column), self.scores, self.sums, self.width)
+            self.product(self.into, lines, keys, self.scores, self.sums, self.width)
             block.next = [*top, *total]
         top, total = block.values[: self.vectors], block.values[self.vectors :]
         inverse = [
@@ -123,32 +123,32 @@ class _KeyGradient(Scores):
     def item(self, batch: list[str], rows: Rows) -> None:
         fn, lanes = self.fn, self.lanes
         self.see(batch, rows, self.MASK)
-        self.turn(rows, self.matrix(KEY, batch), self.width, self.key, self.scale)
+        self.turn(rows, self.matrix(KEY, batch), self.width, self.key, self.binary_scale)
         self.turn(rows, self.matrix(VALUE, batch), self.values, self.value)
         for sums, lines in ((self.of_key, self.width), (self.of_value, self.values)):
             with fn.loop(0, lines) as line:  # of keys that no query sees, too
                 self.store_line([lanes.const(0.0)] * self.vectors, sums, line.index)
-        query, query_row, query_column = self.matrix(QUERY, batch)
-        cotangent, cotangent_row, cotangent_column = self.matrix(COTANGENT, batch)
+        query, query_row, _ = self.matrix(QUERY, batch)
+        cotangent, cotangent_row, _ = self.matrix(COTANGENT, batch)
         begin = rows.first if self.spec.is_causal else "0"
         with fn.loop(begin, self.rows, self.steps) as block:
             lines = smaller(fn, fn.integer("sub", self.rows, block.index), self.steps)
             queries = fn.gep(query, fn.integer("mul", block.index, query_row))
             slopes = fn.gep(cotangent, fn.integer("mul", block.index, cotangent_row))
             self.product(
-                self.by_query, self.width, (queries, query_row), self.key, self.scores, lines
+                self.by_query, self.width, queries, self.key, self.scores, lines
             )
             self.product(
-                self.by_cotangent, self.values, (slopes, cotangent_row), self.value, self.slopes,
+                self.by_cotangent, self.values, slopes, self.value, self.slopes,
                 lines,
             )  # fmt: skip
             self._weigh(batch, block.index, lines)
             self.product(
-                self.into_value, lines, (slopes, cotangent_column), self.scores, self.of_value,
+                self.into_value, lines, slopes, self.scores, self.of_value,
                 self.values,
             )  # fmt: skip
             self.product(
-                self.into_key, lines, (queries, query_column), self.slopes, self.of_key, self.width
+                self.into_key, lines, queries, self.slopes, self.of_key, self.width
             )
         target, row, _ = self.matrix(self.OF_KEY, batch)
         self.turn_back(

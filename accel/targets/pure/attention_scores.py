@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .attention_blocks import Blocks, Rows
+from .attention_blocks import LOG2_E, Blocks, Rows
 from .attention_spec import Mask
 from .llvm_text import Lanes
 
@@ -12,7 +12,10 @@ __all__ = ["Scores"]
 
 
 class Scores(Blocks):
-    """Blocks of scores, a lane a query (or, if `of_keys`, a key), a line what it is scored with."""
+    """Blocks of scores, a lane a query (or, if `of_keys`, a key), a line what it is scored with.
+
+    Scores are in units of ln 2: scaled by log2(e).
+    """
 
     of_keys = False
 
@@ -69,7 +72,7 @@ class Scores(Blocks):
                 visible = self._memory(mask).cmp("ne", value, 0)
                 found.append(self.lanes.select(visible, score, -math.inf))
             else:
-                found.append(self.lanes.add(score, value))
+                found.append(self.lanes.fma(value, LOG2_E, score))
         return found
 
     def _mask(self, mask: Mask, line: str, vector: int) -> str:

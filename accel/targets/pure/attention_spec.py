@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .gemm_spec import Matrix, Tile, tile_of
 from .jit import Machine
-from .llvm_text import ELEMENT_BYTES, Function
+from .llvm_text import ELEMENT_BYTES, Function, float_literal
 
 __all__ = ["MAX_BATCH", "MAX_WIDTH", "Arguments", "AttentionSpec", "Mask", "argument_block"]
 
@@ -119,9 +119,10 @@ class Arguments:
     def header(self, name: str) -> str:
         return self._slot(HEADER.index(name))
 
-    def scale(self, element: str) -> str:
-        """The scale as a scalar of `element`."""
+    def scale(self, element: str, unit: float = 1.0) -> str:
+        """The scale, times `unit`, as a scalar of `element`."""
         value = self.fn.op(f"bitcast i64 {self.header('scale')} to double")
+        value = self.fn.op(f"fmul double {value}, {float_literal(unit, 'double')}")
         return self.fn.op(f"fptrunc double {value} to float") if element == "float" else value
 
     def field(self, operand: int, name: str) -> str:

@@ -19,7 +19,7 @@ from .common import (
 
 __all__ = [
     "bounded_exp", "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "lowered",
-    "raised_exp", "sigmoid", "sinh", "tanh", "vanishing_exp",
+    "raised_exp", "sigmoid", "sinh", "tanh", "vanishing_exp2",
 ]  # fmt: skip
 
 # Binary orders by which small exponentials are kept above the subnormals, their inverse, and
@@ -120,9 +120,15 @@ def bounded_exp(lanes: Lanes, x: str, bias: int = 0) -> str:
     return lanes.mul(lanes.add(_minus_one(lanes, r), 1.0), power_of_two(lanes, bits))
 
 
-def vanishing_exp(lanes: Lanes, x: str) -> str:
-    """exp(x) for x <= 0; zero where that would be less than a normal number."""
-    return bounded_exp(lanes, at_least(lanes, x, pick(lanes, -88.0, -709.0)))
+def vanishing_exp2(lanes: Lanes, x: str) -> str:
+    """2**x for x <= 0; zero where that would be less than a normal number."""
+    bias = _bias(lanes)
+    x = at_least(lanes, x, float(-bias))
+    n, bits = round_scaled(lanes, x, 1.0, bias)
+    r = lanes.sub(x, n)
+    return lanes.mul(
+        lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), power_of_two(lanes, bits)
+    )
 
 
 def raised_exp(lanes: Lanes, x: str, low: str, factor: float = 1.0) -> str:
