@@ -37,26 +37,31 @@ from ..frontend.functions import (
 from ..frontend.norms import log_softmax, softmax
 from ..frontend.recording import as_tensor, record
 from ..frontend.tensor import Tensor
+from .functions import class_losses as _class_losses
 from .functions import convolution as _convolution
 from .functions import images as _images
+from .functions import losses as _losses
+from .functions import margins as _margins
 from .functions import normalization as _normalization
 from .functions import pooling as _pooling
+from .functions.class_losses import *
 from .functions.convolution import *
 from .functions.images import *
+from .functions.losses import *
+from .functions.margins import *
 from .functions.normalization import *
 from .functions.pooling import *
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cosine_similarity",
-    "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding",
-    "gelu", "glu", "hardsigmoid",
-    "hardswish", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm",
-    "leaky_relu", "linear", "log_softmax", "logsigmoid", "mish", "mse_loss", "nll_loss", "one_hot",
-    "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "softsign", "tanh", "tanhshrink",
+    "celu", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "gelu", "glu",
+    "hardsigmoid", "hardswish", "hardtanh", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "logsigmoid", "mish", "one_hot", "prelu", "relu", "relu6", "rms_norm",
+    "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
+    "tanh", "tanhshrink",
 ]  # fmt: skip
 __all__ += [
-    *_convolution.__all__, *_images.__all__, *_normalization.__all__, *_pooling.__all__,
+    *_class_losses.__all__, *_convolution.__all__, *_images.__all__, *_losses.__all__,
+    *_margins.__all__, *_normalization.__all__, *_pooling.__all__,
 ]
 
 
@@ -85,20 +90,36 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 
 
 @public
-def embedding(index: Any, weight: Any) -> Tensor:
+def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Rows of `weight` at integer places: shape (*index.shape, width).
+
+    The row `padding_idx` (which may count from the end) gets no gradient.
 
     Raises
     ------
     IndexOutOfRangeError
         For an index below 0 or beyond the last row, when the result is computed.
     """
-    return record("embedding", weight, index)
+    rows = record("embedding", weight, index)
+    if padding_idx is None:
+        return rows
+    count = as_tensor(weight).shape[0]
+    if isinstance(padding_idx, bool) or not -count <= padding_idx < count:
+        raise ArgumentError(f"embedding: padding_idx {padding_idx} of {count} rows",
+                            remedy="name one of the rows, or None")  # fmt: skip
+    padding = as_tensor(index) == padding_idx % count
+    return accel.where(accel.unsqueeze(padding, -1), accel.stop_gradient(rows), rows)
 
 
 @public
-def one_hot(index: Any, num_classes: int) -> Tensor:
-    """A 1 at each index and 0 elsewhere, along a new last axis; int64."""
+def one_hot(index: Any, num_classes: int = -1) -> Tensor:
+    """A 1 at each index and 0 elsewhere, along a new last axis; int64.
+
+    Without a number of classes it is the greatest index plus 1, which is computed at once.
+    """
+    if num_classes == -1:
+        index = as_tensor(index)
+        num_classes = int(accel.amax(index).item()) + 1 if index.size else 0
     return record("one_hot", index, num_classes=num_classes)
 
 
@@ -325,124 +346,3 @@ def _grouped_heads(operands: Sequence[Tensor], groups: int) -> list[Tensor]:
         shape = (mask.shape[-3] // groups, groups) if spread else (1, 1)
         found.append(accel.unflatten(mask, -3, shape) if mask.ndim > 2 else mask)
     return found
-
-
-# Losses -------------------------------------------------------------------------------------
-
-
-@public
-def cross_entropy(
-    logits: Any,
-    target: Any,
-    *,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> Tensor:
-    """Minus the log-probability that softmax of `logits` gives to the target class.
-
-    Parameters
-    ----------
-    logits
-        Shape (N, C), (C,) or (N, C, d1, ...): the class axis is 1.
-    target
-        Class numbers: integers of the shape without the class axis.
-    ignore_index
-        Targets of this value count neither in the loss nor in its gradient.
-    label_smoothing
-        Share of the target that is spread evenly over all classes.
-    reduction
-        ``"mean"`` over the targets that count, ``"sum"`` or ``"none"``.
-
-    Raises
-    ------
-    IndexOutOfRangeError
-        For a class that is not there, when the result is computed.
-
-    Examples
-    --------
-    >>> import accel
-    >>> loss = accel.nn.functional.cross_entropy(accel.zeros((2, 4)), accel.asarray([0, 3]))
-    >>> round(loss.item(), 4)
-    1.3863
-    """
-    return record(
-        "cross_entropy",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
-
-
-@public
-def nll_loss(
-    log_probabilities: Any, target: Any, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
-    """Minus the log-probability of the target class; arguments as for `cross_entropy`."""
-    return record(
-        "nll_loss", log_probabilities, target, ignore_index=ignore_index, reduction=reduction
-    )
-
-
-@public
-def mse_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """The squared difference."""
-    return record("mse_loss", x, target, reduction=reduction)
-
-
-@public
-def l1_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """The absolute difference."""
-    return record("l1_loss", x, target, reduction=reduction)
-
-
-@public
-def smooth_l1_loss(x: Any, target: Any, *, beta: float = 1.0, reduction: str = "mean") -> Tensor:
-    """Squared within `beta` of the target, absolute beyond."""
-    return record("smooth_l1_loss", x, target, beta=beta, reduction=reduction)
-
-
-@public
-def huber_loss(x: Any, target: Any, *, delta: float = 1.0, reduction: str = "mean") -> Tensor:
-    """Squared within `delta` of the target, `delta` times the absolute difference beyond."""
-    return record("huber_loss", x, target, delta=delta, reduction=reduction)
-
-
-@public
-def binary_cross_entropy(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """Of probabilities `x` and targets in [0, 1]."""
-    return record("binary_cross_entropy", x, target, reduction=reduction)
-
-
-@public
-def binary_cross_entropy_with_logits(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """Of logits `x` and targets in [0, 1], computed without overflow."""
-    return record("binary_cross_entropy_with_logits", x, target, reduction=reduction)
-
-
-@public
-def cosine_similarity(x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """The product of `x` and `y` along `dim` over their lengths, each at least `eps`.
-
-    Examples
-    --------
-    >>> import accel
-    >>> x, y = accel.Tensor([[3.0, 4.0]]), accel.Tensor([[4.0, 3.0]])
-    >>> round(accel.nn.functional.cosine_similarity(x, y).item(), 4)
-    0.96
-    """
-    x, y = as_tensor(x), as_tensor(y)
-    lengths = [accel.sqrt(accel.sum(each * each, dim=dim)) for each in (x, y)]
-    first, second = (accel.maximum(length, eps) for length in lengths)
-    return accel.sum(x * y, dim=dim) / (first * second)
-
-
-@public
-def kl_div(x: Any, target: Any, *, log_target: bool = False, reduction: str = "mean") -> Tensor:
-    """Divergence of log-probabilities `x` from the target distribution.
-
-    `reduction` may also be ``"batchmean"``: the sum over the extent of the first axis.
-    """
-    return record("kl_div", x, target, log_target=log_target, reduction=reduction)

@@ -110,6 +110,8 @@ class Embedding(Module):
     ----------
     num_embeddings, embedding_dim
         Rows of the table and their length.
+    padding_idx
+        A row that is 0 at first and gets no gradient, or None.
 
     Attributes
     ----------
@@ -117,9 +119,19 @@ class Embedding(Module):
         Shape (num_embeddings, embedding_dim), standard normal at first.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         _positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ArgumentError(f"Embedding: padding_idx {padding_idx} of {num_embeddings} rows",
+                                remedy="name one of the rows, or None")  # fmt: skip
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = Parameter(accel.empty((num_embeddings, embedding_dim), dtype=dtype))
         self.reset_parameters()
@@ -127,12 +139,17 @@ class Embedding(Module):
     def reset_parameters(self) -> None:
         """Draw new initial values."""
         init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with accel.no_grad():
+                row = accel.arange(self.num_embeddings).reshape(-1, 1)
+                self.weight.data = accel.where(row == self.padding_idx, 0.0, self.weight)
 
     def forward(self, index: Any) -> Any:
-        return functional.embedding(index, self.weight)
+        return functional.embedding(index, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        shown = f"{self.num_embeddings}, {self.embedding_dim}"
+        return shown if self.padding_idx is None else f"{shown}, padding_idx={self.padding_idx}"
 
 
 class _Norm(Module):

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ArgumentError
+from ..frontend import public as accel
 from . import functional
 from .module import Module
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
-    "MSELoss", "NLLLoss", "SmoothL1Loss",
+    "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss",
+    "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss",
+    "MarginRankingLoss", "MSELoss", "MultiLabelSoftMarginLoss", "NLLLoss", "PairwiseDistance",
+    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss",
 ]  # fmt: skip
 
 
 class _Loss(Module):
-    """A function of prediction and target; `reduction` is "mean", "sum" or "none"."""
+    """A function of prediction, target and what else it takes; `reduction` is "mean", "sum" or
+    "none"."""
 
     function = ""
     reductions: tuple[str, ...] = ("mean", "sum", "none")
@@ -32,36 +36,62 @@ class _Loss(Module):
         for name, value in settings.items():
             setattr(self, name, value)
 
-    def forward(self, prediction: Any, target: Any) -> Any:
+    def forward(self, *operands: Any) -> Any:
         settings = {name: getattr(self, name) for name in self.settings}
         function = getattr(functional, self.function)
-        return function(prediction, target, reduction=self.reduction, **settings)
+        return function(*operands, reduction=self.reduction, **settings)
 
     def extra_repr(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.settings]
         return ", ".join([*shown, f"reduction={self.reduction!r}"])
 
 
-class CrossEntropyLoss(_Loss):
-    """Of logits [N, C, …] and class numbers [N, …]: minus the log-probability of the class."""
+class _WeightedLoss(_Loss):
+    """A loss with weights, which are buffers: part of the state, and not trained."""
+
+    def _weigh(self, **weights: Any) -> None:
+        for name, weight in weights.items():
+            self.register_buffer(name, None if weight is None else accel.asarray(weight))
+
+    def forward(self, *operands: Any) -> Any:
+        weights = {name: getattr(self, name) for name in self._buffer_names}
+        settings = {name: getattr(self, name) for name in self.settings}
+        function = getattr(functional, self.function)
+        return function(*operands, reduction=self.reduction, **settings, **weights)
+
+
+class CrossEntropyLoss(_WeightedLoss):
+    """Minus the log-probability of the target, of logits [N, C, …].
+
+    Targets are class numbers [N, …] or probabilities [N, C, …]; `weight` is [C].
+    """
 
     function = "cross_entropy"
 
     def __init__(
-        self, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+        self,
+        weight: Any = None,
+        *,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
     ) -> None:
         super().__init__(
             reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing
         )
+        self._weigh(weight=weight)
 
 
-class NLLLoss(_Loss):
-    """Of log-probabilities [N, C, …] and class numbers [N, …]."""
+class NLLLoss(_WeightedLoss):
+    """Of log-probabilities [N, C, …] and class numbers [N, …]; `weight` is [C]."""
 
     function = "nll_loss"
 
-    def __init__(self, *, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index)
+        self._weigh(weight=weight)
 
 
 class MSELoss(_Loss):
@@ -94,16 +124,26 @@ class HuberLoss(_Loss):
         super().__init__(reduction=reduction, delta=delta)
 
 
-class BCELoss(_Loss):
+class BCELoss(_WeightedLoss):
     """Binary cross entropy of probabilities."""
 
     function = "binary_cross_entropy"
 
+    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self._weigh(weight=weight)
 
-class BCEWithLogitsLoss(_Loss):
+
+class BCEWithLogitsLoss(_WeightedLoss):
     """Binary cross entropy of logits, computed without overflow."""
 
     function = "binary_cross_entropy_with_logits"
+
+    def __init__(
+        self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
+    ) -> None:
+        super().__init__(reduction=reduction)
+        self._weigh(weight=weight, pos_weight=pos_weight)
 
 
 class KLDivLoss(_Loss):
@@ -114,3 +154,111 @@ class KLDivLoss(_Loss):
 
     def __init__(self, *, log_target: bool = False, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, log_target=log_target)
+
+
+class GaussianNLLLoss(_Loss):
+    """Minus the log-likelihood of targets under normal distributions: of means, targets and
+    variances."""
+
+    function = "gaussian_nll_loss"
+
+    def __init__(
+        self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction=reduction, full=full, eps=eps)
+
+
+class PoissonNLLLoss(_Loss):
+    """Minus the log-likelihood of counts under Poisson distributions."""
+
+    function = "poisson_nll_loss"
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        *,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction, log_input=log_input, full=full, eps=eps)
+
+
+class HingeEmbeddingLoss(_Loss):
+    """Distances where the target is 1, what they lack to `margin` where it is -1."""
+
+    function = "hinge_embedding_loss"
+
+    def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction, margin=margin)
+
+
+class MarginRankingLoss(_Loss):
+    """Of two scores and a target of 1 or -1: which of them is to be greater, by `margin`."""
+
+    function = "margin_ranking_loss"
+
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction, margin=margin)
+
+
+class CosineEmbeddingLoss(MarginRankingLoss):
+    """Of two vectors and a target: alike (1) or not (-1, up to a cosine of `margin`)."""
+
+    function = "cosine_embedding_loss"
+
+
+class SoftMarginLoss(_Loss):
+    """log(1 + exp(-target x)) for targets 1 and -1."""
+
+    function = "soft_margin_loss"
+
+
+class MultiLabelSoftMarginLoss(_WeightedLoss):
+    """The mean over classes of the binary cross entropy of logits; `weight` is [C]."""
+
+    function = "multilabel_soft_margin_loss"
+
+    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self._weigh(weight=weight)
+
+
+class TripletMarginLoss(_Loss):
+    """Of anchors, positives and negatives: these farther from the anchor than those, by
+    `margin`."""
+
+    function = "triplet_margin_loss"
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        p: float = 2.0,
+        eps: float = 1e-6,
+        swap: bool = False,
+        *,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction, margin=margin, p=p, eps=eps, swap=swap)
+
+
+class CosineSimilarity(Module):
+    """`functional.cosine_similarity` along `dim`."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return functional.cosine_similarity(x, y, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """`functional.pairwise_distance` by the `p`-norm."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        super().__init__()
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return functional.pairwise_distance(x, y, self.norm, self.eps, self.keepdim)
