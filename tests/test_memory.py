@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemo
 from accel.runtime import compiler
 from accel.targets.pure import buffers, limits, memory
 from accel.targets.pure.nest import LINE
+from accel.targets.pure.views import Buffer
 
 BYTE = np.dtype(np.uint8)
 FLOAT = np.dtype(np.float32)
@@ -300,6 +303,77 @@ def test_memory_of_devices_that_are_not_there() -> None:
 def test_what_cannot_be_allocated_is_an_error_and_no_crash() -> None:
     with pytest.raises(OutOfMemoryError):
         (accel.zeros((1 << 20, 1)) + accel.zeros((1, 1 << 26))).block_until_ready()
+
+
+# -- the plan -----------------------------------------------------------------------------
+@dataclass
+class FakeStep:
+    """What the plan asks of a step."""
+
+    reads: set[Buffer]
+    writes: set[Buffer]
+    scratch: int
+    pairs: list[tuple[Buffer, Buffer]]
+
+    def in_place(self) -> list[tuple[Buffer, Buffer]]:
+        return self.pairs
+
+
+def drawn_steps(rng: random.Random) -> list[FakeStep]:
+    """Steps that write new buffers, sometimes over operands of theirs, and read old ones."""
+    known: list[Buffer] = [Buffer(accel.float32, 100, "input")]
+    steps = []
+    for _ in range(rng.randint(1, 14)):
+        reads = set(rng.sample(known, min(len(known), rng.randint(1, 3))))
+        sizes = [rng.choice([0, 1, 5, 16, 64, 100, 300]) for _ in range(rng.randint(1, 3))]
+        kinds = [rng.choice(["arena", "arena", "arena", "output"]) for _ in sizes]
+        writes = [Buffer(accel.float32, n, k) for n, k in zip(sizes, kinds, strict=True)]
+        pairs = [(r, w) for r in reads for w in writes if r.size == w.size and rng.random() < 0.7]
+        late = [b for b in known if b.kind == "output" and rng.random() < 0.2]  # in pieces
+        steps.append(FakeStep(reads, {*writes, *late}, rng.choice([0, 0, 40, 500]), pairs))
+        known += writes
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_nothing_alive_shares_its_memory(seed: int) -> None:
+    steps = drawn_steps(random.Random(seed))
+    plan = buffers.MemoryPlan(steps)  # type: ignore[arg-type]
+    life: dict[Buffer, tuple[int, int]] = {}
+    for number, step in enumerate(steps):
+        for b in step.reads | step.writes:
+            life[b] = life.get(b, (number, 0))[0], number
+    for number, step in enumerate(steps):
+        pieces: list[tuple[object, int, int, Buffer | None]] = []
+        at = plan.scratch[number]
+        pieces.append((None, at, at + step.scratch, None))
+        assert at % 64 == 0 and at + step.scratch <= plan.bytes
+        for b, (born, died) in life.items():
+            if b.kind == "output" and b.size and born <= number:
+                pieces.append((b, 0, b.nbytes, b))
+            if b.kind != "arena" or not b.size or not born <= number <= died:
+                continue
+            host, offset = plan.places[b]
+            assert offset % 64 == 0
+            assert offset + b.nbytes <= (plan.bytes if host is None else host.nbytes)
+            pieces.append((host, offset, offset + b.nbytes, b))
+        for (where, begin, end, b), (other, first, last, c) in itertools.combinations(pieces, 2):
+            if where is other and begin < last and first < end:
+                pair = {b, c}
+                assert any(pair == set(p) for p in step.pairs), (seed, number)
+                operand = next(p[0] for p in step.pairs if pair == set(p))
+                assert life[operand][1] == number, (seed, number)
+
+
+def test_intermediates_lie_in_the_memory_of_results_that_come_later() -> None:
+    f = accel.compile(lambda x: accel.softmax(accel.cumulative_sum(accel.cumsum(x, 1), axis=1), 1))
+    x = np.random.default_rng(0).random((64, 64)) / 64
+    (step,) = f._executable((x,), {}).steps
+    expected = np.cumsum(np.cumsum(x, 1), 1)
+    expected = np.exp(expected - expected.max(1, keepdims=True))
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(f(x).numpy(), expected, rtol=1e-12)
+    assert step.run.arena_bytes < 2 * 64 * 64 * 8  # of two intermediates
 
 
 # -- results that pass by the caches ---------------------------------------------------------

@@ -22,7 +22,7 @@ from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_graph, run_node
 from .attention import native_attention
-from .buffers import plan_arena, stream_results
+from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
 from .entry import Job, call, pointer
@@ -97,7 +97,7 @@ class PureRun:
         partition, inputs, outputs = _partition(run, self._layouts)
         steps = [step_of(c) for c in partition.ordered()]
         stream_results(steps)
-        plan = plan_arena(steps)
+        plan = MemoryPlan(steps)
         self.arena_bytes = plan.bytes
         constants = _numbered(partition.buffers, "constant")
         self._inputs = [n.type.dtype.numpy for n in run.inputs]
@@ -105,14 +105,15 @@ class PureRun:
         self._constants = [b.array for b in constants if b.array is not None]
         # The order of a call's arrays: inputs, outputs, the arena, constants.
         self._arena = len(inputs) + len(outputs)
-        self._offsets = plan.offsets
+        self._places = plan.places
         self._compile(steps, plan.scratch)
 
     # -- building -------------------------------------------------------------------------
     def _place(self, buffer: Buffer) -> tuple[int, int]:
         """Which of the call's arrays holds a buffer, and at which byte."""
-        if buffer.kind == "arena":  # one of no elements may have no place
-            return self._arena, self._offsets.get(buffer, 0)
+        if buffer.kind == "arena":
+            host, offset = self._places.get(buffer, (None, 0))  # one of no elements has none
+            return (self._arena if host is None else self._place(host)[0]), offset
         first = {"input": 0, "output": len(self._inputs), "constant": self._arena + 1}
         return first[buffer.kind] + buffer.index, 0
 
