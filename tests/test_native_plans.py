@@ -417,6 +417,28 @@ def test_parameters_stay_leaves_that_collect_gradients() -> None:
     assert w.grad.tolist() == [2, 2, 2]
 
 
+def test_counters_of_modules_are_written_in_place(call) -> None:
+    class Counter(nn.Module):
+        def __init__(self):
+            self.seen = accel.zeros((), dtype=accel.int64)
+            self.last = accel.zeros(3)
+
+        def forward(self, x):
+            self.seen += 1
+            self.last.copy_(x * 2)
+            return x * self.seen
+
+    model = Counter()
+    kept = model.seen
+    f = accel.compile(model)
+    x = array(3)
+    for i in range(1, 6):
+        np.testing.assert_allclose(call(f, x).numpy(), x * i, rtol=1e-6)
+        assert model.seen is kept and kept.item() == i
+        np.testing.assert_array_equal(model.last.numpy(), x * 2)
+    assert f.cache_info().misses == 1 and native_hits(f) == (3 if call is fast else 0)
+
+
 def test_a_module_that_changes_is_recorded_again(call) -> None:
     model = nn.Linear(3, 2)
     f = accel.compile(lambda x: model(x))

@@ -226,6 +226,8 @@ class Tracer:
             return
         key = (id(owner), name)
         old = self.attributes[key][2] if key in self.attributes else vars_of(owner).get(name)
+        if old is value and isinstance(value, Tensor):
+            return  # ``owner.count += 1``: the Tensor is written, the attribute stays
         if isinstance(value, Tensor) or (value is None and isinstance(old, Tensor)):
             self.attributes[key] = (owner, name, value)
         elif old is not value and not (is_scalar(value) and same(old, value)):
