@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import accel
 from accel import nn, optim
-from accel.frontend.native_calls import world
+from accel.frontend.native_world import world
 from accel.targets.pure import native_api
 
 pytestmark = pytest.mark.skipif(

@@ -1,66 +1,30 @@
-"""Native calls of compiled functions: specialisations as rows of words for emitted code.
+"""Native calls of compiled functions.
 
-A call that Python has served is described as a *plan*: what must hold for the specialisation to be
-used again, where its inputs lie, what becomes of its outputs. From then on `accel_call` (see
-`targets.pure.native_call_text`) serves calls that fit, and hands all others to Python as
-before. What a plan cannot say (trees of arguments, results that gradients flow through) stays with
-Python.
+A call that Python has served for the second time leaves a plan (`native_plans`): what must hold
+for the specialisation to be used again, where its inputs lie, what becomes of its outputs. From
+then on `accel_call` (`targets.pure.native_call_text`) serves calls that fit, and hands all others
+to Python as before. What a plan cannot say (trees of arguments, results that gradients flow
+through) stays with Python.
 """
 
 from __future__ import annotations
 
-import functools
-import types
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import float32
-from ..ir.types import TensorType
 from ..runtime import state as runtime_state
-from . import guards as g
-from . import module_state, trees
-from . import references as r
-from .native_objects import NativeCallable, call_natively, slot_offset
-from .specialization import Result, Specialization, Write
-from .tensor import Tensor
-from .tracing import GradientGuard
-from .values import Value
+from .native_objects import NativeCallable, call_natively
+from .native_plans import Plan, Unsupported, plan_of
+from .native_world import address, world
+from .specialization import Specialization
 
 __all__ = ["NativeCalls"]
 
 #: Plans kept for one function.
 _CAPACITY = 64
-#: Tensor arguments that are compared with each other on every call, where the function writes.
-_COMPARED = 8
-
-
-class Unsupported(Exception):
-    """A specialisation has something that plans cannot say."""
-
-
-class Plan:
-    """The native form of a specialisation under one state of the settings."""
-
-    def __init__(self, words: dict[str, int], kept: list[Any]) -> None:
-        from ..targets.pure.native_api import Block
-        from ..targets.pure.native_call_text import PLAN
-
-        self._fields = PLAN
-        self.block = Block.of([words.get(name, 0) for name in PLAN], kept)
-        self.block[PLAN.index("self")] = id(self.block)
-        self._alive: tuple[Any, ...] = ()
-
-    def settle(self, state: runtime_state.State) -> None:
-        """Make it a plan for `state` and for what Modules hold at present."""
-        now = module_state.epoch()
-        if self._alive and self._alive[0] is state and self._alive[1] is now:
-            return
-        before, self._alive = self._alive, (state, now)
-        self.block[self._fields.index("state")] = id(state)
-        self.block[self._fields.index("epoch")] = id(now)
-        del before  # only now may what it refers to go
 
 
 class NativeCalls:
@@ -69,6 +33,7 @@ class NativeCalls:
     def __init__(self) -> None:
         self._plans: list[Plan] = []
         self._hits = np.zeros(1, np.int64)
+        self._lock = threading.Lock()
 
     @property
     def hits(self) -> int:
@@ -77,25 +42,32 @@ class NativeCalls:
 
     def clear(self, function: NativeCallable) -> None:
         """Forget all plans and the count."""
-        self._plans.clear()
-        self._hits[0] = 0
-        if function._native is not None:
-            function._native = _dispatch(self._plans, self._hits)
+        with self._lock:
+            self._plans = []
+            self._hits[0] = 0
+            if function._native is not None:
+                function._native = _dispatch(self._plans, self._hits)
 
     def learn(
         self, function: NativeCallable, entry: Specialization, args: Sequence[Any],
         kwargs: dict[str, Any], state: runtime_state.State,
     ) -> None:  # fmt: skip
         """Take over calls like this one, which `entry` has just served under `state`."""
-        if entry.native is None:
-            entry.native = _plan(entry, args, kwargs)
+        with self._lock:
+            if entry.native is None:
+                entry.native = _plan(entry, args, kwargs)
+                if entry.native:
+                    self._add(function, entry.native)
             if entry.native:
                 entry.native.settle(state)
-                self._plans = [entry.native, *self._plans][:_CAPACITY]
-                function._native = _dispatch(self._plans, self._hits)  # before it may be read
-                call_natively(function, _world().address)
-        elif entry.native:
-            entry.native.settle(state)
+
+    def _add(self, function: NativeCallable, plan: Plan) -> None:
+        """Try `plan` before the others; those that leave do not come back."""
+        self._plans = [plan, *self._plans][:_CAPACITY]
+        function._native = _dispatch(self._plans, self._hits)  # before anything reads it
+        shared = world()
+        assert shared is not None
+        call_natively(function, shared.entry)
 
 
 def _plan(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> Plan | bool:
@@ -103,92 +75,20 @@ def _plan(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) ->
     if getattr(entry.executable, "native_run", None) is None or world() is None:
         return False
     try:
-        return _Writer(entry, args, kwargs).plan()
+        return plan_of(entry, args, kwargs)
     except Unsupported:
         return False
-
-
-# -- what all plans share ---------------------------------------------------------------------
-class World:
-    """Objects that emitted code knows, and its address."""
-
-    def __init__(
-        self, usual: Sequence[tuple[Any, tuple[str, ...]]], offsets: dict[str, dict[str, int]]
-    ) -> None:
-        from ..targets.pure.jit import compile_module
-        from ..targets.pure.native_api import Block, interface
-        from ..targets.pure.native_call_text import WORLD, Layout, call_text
-
-        table = np.array([*(id(value) for value, _ in usual), 0], np.int64)
-        dispatch = slot_offset(NativeCallable, "_native")
-        assert dispatch is not None
-        groups = tuple(names for _, names in usual)
-        layout = Layout(offsets["tensor"], offsets["value"], groups, dispatch)
-        variable, settings = runtime_state.cells()
-        objects = {
-            "variable": variable, "settings": settings, "epoch": module_state.cell(),
-            "none": None, "true": True, "false": False, "float": float, "tuple": tuple,
-            "tensor": Tensor, "value": Value, "method": "__call__",
-        }  # fmt: skip
-        words = {name: id(value) for name, value in objects.items()}
-        words |= {"interface": _address(interface()), "usual": _address(table)}
-        kept = [objects, usual, table]
-        self.block = Block.of([words[name] for name in WORLD], kept)
-        self._code = compile_module(call_text(layout))
-        self.address = self._code.address("accel_call")
-
-
-@functools.cache
-def world() -> World | None:
-    """What emitted code must know of this process; None where it cannot be known."""
-    from ..targets.pure.native_api import available
-
-    if not available():
-        return None
-    sample, other = (
-        Tensor._of(Value(TensorType(float32, (1,)), data=np.zeros(1, np.float32)))
-        for _ in range(2)
-    )
-    tensor = {name: slot_offset(Tensor, name) for name in ("_value", "_grad")}
-    names = [s for s in Value.__slots__ if s != "__weakref__"]
-    value = {name: slot_offset(Value, name) for name in names}
-    usual = {n: getattr(sample._value, n) for n in names
-             if n not in ("data", "type", "requires_grad", "owner")}  # fmt: skip
-    known = set(Tensor.__slots__) == {"__weakref__", *tensor}
-    known = known and all(not v and v is getattr(other._value, n) for n, v in usual.items())
-    offsets = {"tensor": tensor, "value": value}
-    for kind, fields, objects in ((Tensor, tensor, sample), (Value, value, sample._value)):
-        known = known and all(_lies(objects, offset, name) for name, offset in fields.items())
-        fields["__weakref__"] = kind.__weakrefoffset__
-    objects_ = {id(v): v for v in usual.values()}
-    groups = [(v, tuple(n for n in usual if usual[n] is v)) for v in objects_.values()]
-    return World(groups, offsets) if known else None  # type: ignore[arg-type]
-
-
-def _world() -> World:
-    """What `world` found."""
-    found = world()
-    assert found is not None
-    return found
-
-
-def _lies(owner: Any, offset: int | None, name: str) -> bool:
-    """Whether the slot `name` of an object lies at `offset`."""
-    import ctypes
-
-    if offset is None:
-        return False
-    return ctypes.c_ssize_t.from_address(id(owner) + offset).value == id(getattr(owner, name))
 
 
 def _dispatch(plans: Sequence[Plan], hits: np.ndarray) -> Any:
     """The block of a compiled function with these plans."""
     from ..targets.pure.native_api import Block
-    from ..targets.pure.native_call_text import DISPATCH, PLAN
+    from ..targets.pure.native_layout import DISPATCH, PLAN
     from ..targets.pure.native_text import RUN
 
-    here = _world()
-    table = np.array([*(_address(p.block) for p in plans), 0], np.int64)
+    shared = world()
+    assert shared is not None
+    table = np.array([*(address(p.block) for p in plans), 0], np.int64)
     most = {"bases": 1, "results": 1, "writes": 1}
     for plan in plans:
         run = plan.block.kept[0]
@@ -196,275 +96,6 @@ def _dispatch(plans: Sequence[Plan], hits: np.ndarray) -> Any:
         most["bases"] = max(most["bases"], size)
         for name in ("results", "writes"):
             most[name] = max(most[name], int(plan.block[PLAN.index(name)]))
-    words = {"world": _address(here.block), "plans": _address(table), "count": len(plans),
-             "hits": _address(hits), **most}  # fmt: skip
-    return Block.of([words[n] for n in DISPATCH], [table, hits, [p.block for p in plans], here])
-
-
-def _address(array: np.ndarray) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-# -- one plan ---------------------------------------------------------------------------------
-class _Writer:
-    """Writes the plan of a specialisation for calls with arguments like those of one call."""
-
-    def __init__(self, entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        from ..targets.pure import native_call_text
-
-        self._text = native_call_text
-        self._kinds = list(native_call_text.CHECKS)
-        self.entry = entry
-        self.arguments = [*args, *kwargs.values()]
-        self.names = list(kwargs)
-        self.positional = len(args)
-        self.run = entry.executable.native_run
-        self.block = entry.executable.native_block(cache_hits=1)
-        # the block first, by which the size of tables is found
-        self.kept: list[Any] = [self.block, entry, self.arguments, self.names]
-        reads = entry.executable.native_reads
-        self._bases = {id(entry.references[i]): base for base, i in enumerate(reads)}
-        self._checks: list[tuple[int, ...]] = []
-        self._leaves: dict[int, int] = {}  # places of the arguments by number of their leaves
-
-    # words
-    def _object(self, value: Any) -> int:
-        self.kept.append(value)
-        return id(value)
-
-    def _table(self, words: Sequence[int]) -> int:
-        array = np.array([*words, 0], np.int64)
-        self.kept.append(array)
-        return _address(array)
-
-    def _rows(self, rows: Sequence[Sequence[int]]) -> int:
-        return self._table([word for row in rows for word in row])
-
-    def _check(
-        self, kind: str, a: int = 0, b: int = 0, c: int = 0, d: int = 0, base: int = 0
-    ) -> None:
-        self._checks.append((self._kinds.index(kind), a, b, c, d, base))
-
-    def _spec(self, type_: TensorType) -> int:
-        """What is said of an array of a type."""
-        dims = self._table(type_.shape)
-        return self._table([0, self._object(type_.dtype.numpy), len(type_.shape), dims, 0])
-
-    def _base(self, reference: r.Reference | None) -> int:
-        """The place of an input among the bases; one that nobody reads goes where no input is."""
-        return self._bases.get(id(reference), len(self.run.inputs))
-
-    # the plan
-    def plan(self) -> Plan:
-        """The plan, or `Unsupported`."""
-        for guard in self.entry._always:
-            self._guard(guard)
-        python = [row for row in self._checks if row[0] in self._calling()]
-        others = [row for row in self._checks if row[0] not in self._calling()]
-        self._checks = []
-        self._note_arguments()
-        self._note_references()
-        # what may run Python code comes before anything that later must still be so
-        checks = [*python, *self._checks, *others] if not python else [
-            *python, *others, *self._checks]
-        results, structure, finish = self._results()
-        writes = [self._write(w) for w in self.entry._writes]
-        words = {
-            "run": _address(self.block), "positional": self.positional,
-            "keywords": len(self.names), "names": self._table([id(n) for n in self.names]),
-            "held": len(self.run.inputs) if self.run.runs_others else 0,
-            "checks": len(checks), "check_rows": self._rows(checks),
-            "results": len(results), "result_rows": self._rows(results),
-            "structure": self._text.STRUCTURES.index(structure), "finish": finish,
-            "writes": len(writes), "write_rows": self._rows(writes),
-        }  # fmt: skip
-        return Plan(words, self.kept)
-
-    def _calling(self) -> list[int]:
-        return [self._kinds.index(kind) for kind in ("holds", "item")]
-
-    # arguments
-    def _note_arguments(self) -> None:
-        by_leaf = {
-            x.index: x for x in self.entry.references
-            if isinstance(x, (r.ArrayArgument, r.FloatArgument, r.TensorArgument))
-        }  # fmt: skip
-        static = {place for place, _ in self.entry.static}
-        tensors: list[int] = []
-        leaf = 0
-        for place, argument in enumerate(self.arguments):
-            if argument is None:
-                self._check("same", place, id(None))
-                continue
-            self._leaves[leaf] = place
-            if isinstance(argument, Tensor):
-                tensors.append(place)
-            self._argument(place, argument, by_leaf.get(leaf), leaf in static)
-            leaf += 1
-        self._compare(tensors)
-
-    def _argument(
-        self, place: int, argument: Any, reference: r.Reference | None, static: bool
-    ) -> None:
-        kind, base = type(argument), self._base(reference)
-        if isinstance(argument, Tensor):
-            value = argument._value
-            conditions = (value.requires_grad, value.owner is not None,
-                          argument._grad is not None)  # fmt: skip
-            flags = sum(on << bit for bit, on in enumerate(conditions))
-            self._array(value.data)
-            self._check("tensor", place, self._spec(value.type), self._object(kind), flags, base)
-        elif kind is np.ndarray:
-            self._array(argument)
-            self._check("array", place, self._spec(r.array_type(argument)), base=base)
-        elif kind is float and not static:
-            self._check("float", place, base=base)
-        elif kind in (int, bool, str, bytes):
-            self._check("equal", place, self._object(argument), self._object(kind))
-        elif kind is float or isinstance(argument, module_state.Stateful) or _by_identity(argument):
-            self._check("same", place, self._object(argument))
-        else:
-            raise Unsupported
-
-    def _array(self, array: Any) -> None:
-        """Refuse what is no array as kernels need it."""
-        if type(array) is not np.ndarray or not array.flags.c_contiguous:
-            raise Unsupported
-        if not array.dtype.isnative:
-            raise Unsupported
-
-    def _compare(self, tensors: list[int]) -> None:
-        """Which Tensors are one and the same decides what is written where."""
-        found = self.arguments
-        for i, place in enumerate(tensors):
-            for other in tensors[:i]:
-                if found[place] is found[other]:
-                    self._check("alias", place, other)
-                elif len(tensors) > _COMPARED and self.entry._writes:
-                    raise Unsupported
-                elif self.entry._writes:
-                    self._check("distinct", place, other)
-
-    # what is read from outside
-    def _note_references(self) -> None:
-        for reference in (*self.entry.references, *self.entry._unused):
-            if not isinstance(reference, (r.ArrayArgument, r.FloatArgument, r.TensorArgument)):
-                self._reference(reference)
-
-    def _reference(self, x: r.Reference) -> None:
-        base = self._base(x)
-        if isinstance(x, r.TensorReference):
-            spec = self._spec(x.type)
-            self._check("captured", id(x.target), spec, d=int(x.requires_grad), base=base)
-        elif isinstance(x, r.GradientReference) and isinstance(x.of, r.TensorReference):
-            self._check("gradient", id(x.of.target), self._spec(x.type), base=base)
-        elif isinstance(x, r.GradientReference) and isinstance(x.of, r.TensorArgument):
-            place = self._leaves[x.of.index]
-            self._check("argument_gradient", place, self._spec(x.type), base=base)
-        elif isinstance(x, (r.ArrayReference, r.ValueReference)):
-            array = x.array if isinstance(x, r.ArrayReference) else x.constant.data
-            self._array(array)
-            self._check("constant", self._object(array), self._spec(x.type), base=base)
-        elif isinstance(x, r.HyperparameterReference):
-            found = _entry(x.owner, x.attribute)
-            if x.place is not None and type(found) is not tuple:
-                raise Unsupported
-            place = -1 if x.place is None else x.place
-            self._check("setting", id(x.owner), self._object(x.attribute), place, base=base)
-        else:
-            raise Unsupported
-
-    # guards
-    def _guard(self, guard: g.Guard) -> None:
-        if isinstance(guard, g._ValueGuard) and guard.picture is None and self._value(guard):
-            return
-        if isinstance(guard, g.DefaultsGuard) and guard.function.__kwdefaults__ is None:
-            if isinstance(guard.function, types.FunctionType):
-                defaults = guard.positional
-                word = 0 if defaults is None else self._object(defaults)
-                self._check("defaults", id(guard.function), word)
-                return
-        if isinstance(guard, GradientGuard):
-            self._check("has_gradient", id(guard.tensor), int(guard.present))
-            return
-        self._check("holds", self._object(guard.holds))
-
-    def _value(self, guard: g._ValueGuard) -> bool:
-        """Check that a place holds the very object that it holds now; False if unknown how."""
-        present = guard.present()
-        if isinstance(guard, g.CellGuard):
-            self._check("cell", id(guard.cell), self._object(present))
-            return present is not g.MISSING
-        if isinstance(guard, g.NameGuard):
-            space, name = guard.space, guard.name
-        elif isinstance(guard, g.HyperparameterGuard):
-            # what a mapping says of another's entry holds as long as that stays the same object
-            space, name = getattr(guard.owner, "source", guard.owner), guard.name
-        else:
-            return False
-        if isinstance(space, dict) and type(space).get is dict.get and name in space:
-            self._check("entry", id(space), self._object(name), self._object(space[name]))
-            return True
-        if isinstance(space, types.MappingProxyType) and name in space:
-            words = self._object(space), self._object(name), self._object(space[name])
-            self._check("item", *words)
-            return True
-        return False
-
-    # results and writes
-    def _results(self) -> tuple[list[tuple[int, int, int]], str, int]:
-        rows = [self._result(x) for x in self.entry._results]
-        structure = self.entry._structure
-        if structure == trees.LEAF:
-            return rows, "leaf", 0
-        kind, _, children = structure
-        if kind in (tuple, list) and all(child == trees.LEAF for child in children):
-            return rows, kind.__name__, 0
-        return rows, "tree", self._object(functools.partial(trees.unflatten, structure))
-
-    def _result(self, x: Result) -> tuple[int, int, int]:
-        kinds = self._text.RESULTS
-        if x.kind == "output":
-            return kinds.index("output"), self._output(x.payload), id(self.entry._types[x.payload])
-        if x.kind == "static":
-            return kinds.index("object"), self._object(x.payload), 0
-        if x.kind == "same" and isinstance(x.payload, r.TensorArgument):
-            return kinds.index("argument"), self._leaves[x.payload.index], 0
-        if x.kind == "same" and isinstance(x.payload, r.TensorReference):
-            return kinds.index("object"), id(x.payload.target), 0
-        raise Unsupported
-
-    def _output(self, place: int) -> int:
-        return int(self.entry.executable.native_order[place])
-
-    def _write(self, x: Write) -> tuple[int, int, int, int, int, int]:
-        if x.attribute is not None or x.source is not None or x.kind not in ("value", "grad"):
-            raise Unsupported
-        if x.kind == "value" and x.place is None:
-            raise Unsupported
-        reference = getattr(x.target, "__self__", None)
-        if isinstance(reference, r.TensorArgument):
-            target, argument = 0, self._leaves[reference.index]
-        elif isinstance(reference, r.TensorReference):
-            target, argument = id(reference.target), 0
-        else:
-            raise Unsupported
-        kind = "none" if x.place is None else {"value": "value", "grad": "gradient"}[x.kind]
-        output, type_ = 0, 0
-        if x.place is not None:
-            output, type_ = self._output(x.place), id(self.entry._types[x.place])
-        return self._text.WRITES.index(kind), target, argument, output, type_, int(x.leaf)
-
-
-def _by_identity(value: Any) -> bool:
-    """Whether an argument is compared by identity, and is no tree."""
-    kind = type(value)
-    return (kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
-            and trees.flatten(value)[1] == trees.LEAF)  # fmt: skip
-
-
-def _entry(owner: Any, name: str) -> Any:
-    """The entry of a dict, which emitted code reads itself."""
-    if not isinstance(owner, dict) or type(owner).__getitem__ is not dict.__getitem__:
-        raise Unsupported
-    return owner.get(name)
+    words = {"world": address(shared.block), "plans": address(table), "count": len(plans),
+             "hits": address(hits), **most}  # fmt: skip
+    return Block.of([words[n] for n in DISPATCH], [table, hits, [p.block for p in plans], shared])

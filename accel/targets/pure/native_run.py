@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from .jit import CodeModule, compile_module, driver_address
 from .native_api import Block, builtin, interface
 from .native_text import RUN, native_text
 
-__all__ = ["NativeRun", "code"]
+__all__ = ["NativeRun"]
 
 #: What makes an array of outputs' or intermediates' memory.
 Allocator = Callable[[], np.ndarray]
@@ -104,7 +105,7 @@ class NativeRun:
     @staticmethod
     def function(block: Block) -> Callable[..., list[np.ndarray]]:
         """A built-in function of a call's arguments that gives its results."""
-        return builtin(code().address("accel_run_arrays"), block)
+        return builtin(_address(), block)
 
 
 def _table(kept: list[Any], words: Sequence[int]) -> int:
@@ -114,9 +115,17 @@ def _table(kept: list[Any], words: Sequence[int]) -> int:
     return pointer(array)
 
 
+_LOCK = threading.Lock()
+
+
+def _address() -> int:
+    """Where `accel_run_arrays` is."""
+    with _LOCK:  # of two racing copies one would be unmapped while it runs
+        return _code().address("accel_run_arrays")
+
+
 @functools.cache
-def code() -> CodeModule:
-    """The entries' machine code, which lives as long as the process."""
+def _code() -> CodeModule:
     return compile_module(native_text())
 
 
