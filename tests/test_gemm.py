@@ -14,9 +14,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+import accel
 from accel.errors import InternalCompilerError
 from accel.targets.pure import gemm, jit
 from accel.targets.pure.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
@@ -306,6 +308,44 @@ def test_core_integer_epilogue() -> None:
         assert untouched()
 
 
+HALVES = {"float16": (np.float16, 2.0**-11), "bfloat16": (ml_dtypes.bfloat16, 2.0**-8)}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_core_halves_are_summed_in_single_precision(name: str) -> None:
+    dtype, roundoff = HALVES[name]
+    rng = np.random.default_rng(16)
+    multiply = accel.compile(lambda a, b: a @ b)
+    turned = accel.compile(lambda a, b: a @ b.T)
+    for m, n, k in [(1, 1, 1), (3, 5, 4), (2, 3, 0), (0, 2, 3), (1, 70, 300), (33, 65, 700),
+                    (64, 10, 17), (40, 1, 19)]:  # fmt: skip
+        a = rng.standard_normal((2, m, k)).astype(dtype)
+        b = rng.standard_normal((k, n)).astype(dtype)
+        wide, other = a.astype(np.float64), b.astype(np.float64)
+        exact = wide @ other
+        bound = (k + 2) * 2.0**-24 * (abs(wide) @ abs(other))
+        bound += roundoff * (abs(exact) + bound) + 2.0**-24
+        for result in (multiply(a, b), turned(a, np.ascontiguousarray(b.T))):
+            found = np.asarray(result)
+            assert found.dtype == dtype
+            assert (abs(found.astype(np.float64) - exact) <= bound).all(), (m, n, k)
+    executed = multiply.explain(a, b)
+    assert "reference" not in str(executed)
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_core_every_half_is_widened_and_rounded_as_numpy_does(name: str) -> None:
+    dtype, _ = HALVES[name]
+    every = np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(-1, 1)
+    multiply = accel.compile(lambda a, b: a @ b)
+    for factor in (1.0, 1.0009765625, 0.33, 2.0**-14, 3e-5, 1.75):
+        other = np.array([[factor]], dtype)
+        with np.errstate(all="ignore"):  # a product of two halves is exact in single precision
+            expected = (every.astype(np.float32) * other.astype(np.float32)).astype(dtype)
+        found = np.asarray(multiply(every, other))
+        np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
+
+
 def test_core_special_values_and_empty_sums() -> None:
     a = np.array([[np.inf, 1.0], [np.nan, 2.0], [-0.0, 1e38]], "f4")
     b = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 1e2]], "f4")
@@ -334,6 +374,23 @@ def test_core_items_may_be_divided_in_any_way() -> None:
         assert product.steps[-1].items > 3
         product.run(lambda items: [(i, i + 1) for i in reversed(range(items))])
         assert whole.tobytes() == parts.tobytes()
+
+
+@pytest.mark.parametrize(
+    "m, n, k, right, library",
+    [(3, 2100, 500, "dense", "lines"), (3, 2100, 500, "transposed", "dots"),
+     (48, 700, 300, "transposed", "turned"), (300, 500, 900, "dense", "tiles")],
+)  # fmt: skip
+def test_core_items_of_every_library(m: int, n: int, k: int, right: str, library: str) -> None:
+    rng = np.random.default_rng(17)
+    a, b = make(rng, (m, k), "f4", "dense"), make(rng, (k, n), "f4", right)
+    whole, parts = np.empty((m, n), "f4"), np.empty((m, n), "f4")
+    Product(a, b, [whole]).run()
+    product = Product(a, b, [parts])
+    assert library in gemm.libraries(product.spec, product.problem)
+    assert product.steps[-1].items > 1
+    product.run(lambda items: [(i, i + 1) for i in reversed(range(items))])
+    assert whole.tobytes() == parts.tobytes()
 
 
 class Guarded:
@@ -398,7 +455,7 @@ def test_forms_are_chosen_by_shape_and_layout() -> None:
     assert form(1000, 4, 1000, "dense", "dense") == ("dots", "", "lines")
 
 
-def test_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) -> None:
+def test_core_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) -> None:
     """Forms that the estimate of time would not choose are right as well."""
     rng = np.random.default_rng(15)
     for number in range(4):
@@ -440,6 +497,18 @@ def test_one_kernel_serves_all_shapes() -> None:
     spec = MatmulSpec("float", jit.host_machine(), ("float",))
     kernels = {cache.get(name, gemm.emit_multiply(spec, None, name)) for name in ("a", "b", "c")}
     assert len(kernels) == 1 and cache.compiles == 1
+
+
+@pytest.mark.parametrize("name", ["tiles", "turned", "lines", "dots", "pack", "pack_half"])
+def test_libraries_compile_for_neon(name: str) -> None:
+    llvm = pytest.importorskip("llvmlite.binding")
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = jit.Machine("aarch64-unknown-linux-gnu", "cortex-a72", "+neon", 16, True)
+    for element in ("float", "double") if name != "pack_half" else ("float",):
+        text = jit.assembly(gemm.emit_library(name, element, machine), machine)
+        if name in ("tiles", "lines", "dots"):
+            assert "fmla" in text
 
 
 def lower_levels() -> list[str]:

@@ -25,6 +25,7 @@ from .growth import Growth
 from .loops import loop_kernel
 from .lowering import ELEMENTS, supported
 from .nest import Access, Nest
+from .products import HALVES
 from .scan import Scan
 from .views import View, moved
 
@@ -282,7 +283,8 @@ class Partition(Growth):
         if node.op.name == "convolution_weight_gradient" and dtype in ELEMENTS:
             return self._weight_gradient(node)
         kind = "conv" if node.op.name in WINDOWS else node.op.name
-        if dtype not in ELEMENTS or dtype.kind == "b" or kind not in ("matmul", "conv"):
+        native = dtype in ELEMENTS or (kind == "matmul" and dtype in HALVES)
+        if not native or dtype.kind == "b" or kind not in ("matmul", "conv"):
             return self._reference(node)
         cluster = self.new(kind, node)
         axes: list[int | None] = []

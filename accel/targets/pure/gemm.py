@@ -32,8 +32,9 @@ however the items are divided.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from .gemm_emit import emit_multiply
@@ -55,9 +56,11 @@ _BLOCK_K = 384  # steps of k, about, after which the other blocks of A and B hav
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
-_LIBRARIES = {
+_LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
     "tiles": emit_tiles, "turned": emit_turned, "lines": emit_lines, "dots": emit_dots,
     "pack": emit_pack,
+    "pack_half": functools.partial(emit_pack, half="half"),
+    "pack_bfloat": functools.partial(emit_pack, half="bfloat"),
 }  # fmt: skip
 
 
@@ -66,7 +69,7 @@ class Step:
     """One kernel call: which code, its argument block, its number of items, and its work in
     multiply-adds or their equivalent."""
 
-    kind: str  # "pack" or "multiply"
+    kind: str  # "multiply", or the library that packs
     arguments: tuple[int, ...]
     items: int
     work: int
@@ -128,8 +131,8 @@ def schedule(
     Returns
     -------
     list of Step
-        In order; those of kind ``"pack"`` run the library of that name, the others the text
-        of `emit_multiply`. Empty if the result has no elements.
+        In order; those of kind ``"multiply"`` run the text of `emit_multiply`, the others the
+        library of that name. Empty if the result has no elements.
     """
     steps: list[Step] = []
     for plan in _plans(spec, problem):
@@ -211,7 +214,7 @@ def _source(spec: MatmulSpec, problem: Problem, form: Form, which: str) -> tuple
 
 def _panel_width(spec: MatmulSpec, kind: str, columns: int) -> int:
     tile = tile_of(spec.element, spec.machine)
-    return rounded(columns, tile.lanes) if kind == "lines" else tile.columns
+    return rounded(max(columns, 1), tile.lanes) if kind == "lines" else tile.columns
 
 
 def _packed_bytes(spec: MatmulSpec, problem: Problem, form: Form, which: str) -> int:
@@ -254,7 +257,7 @@ def _pack_step(
     items = _copies(source, problem) * panels
     if (kind == "lines") == (which == "b"):
         packed = packed._replace(row=spec.size, column=line)
-    return Step("pack", block, items, items * panel // spec.size * COPY), packed
+    return Step(form.packing, block, items, items * panel // spec.size * COPY), packed
 
 
 def _sums_in_output(spec: MatmulSpec, problem: Problem) -> bool:
@@ -299,6 +302,7 @@ def _steps(
     operands = [a, b, partials, *problem.outputs, *problem.extras]
     block = argument_block(header, problem.batch, operands)
     items = math.prod(problem.batch) * down * along
+    steps = [step for step in steps if step.items]
     return [*steps, Step("multiply", block, items, math.prod(problem.batch) * m * n * k)]
 
 

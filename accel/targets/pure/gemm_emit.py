@@ -25,6 +25,7 @@ from .gemm_spec import (
     tile_of,
 )
 from .gemm_tiles import FRAME, TILES_PARAMS
+from .half import narrowed
 from .llvm_text import Function, Lanes, module_text
 
 __all__ = ["TILE_BYTES", "Finish", "emit_multiply", "identity"]
@@ -85,6 +86,8 @@ class Finish:
             zip(self.spec.outputs, self.outputs, results, strict=True)
         ):
             target = lanes.like(element)
+            if element in ("half", "bfloat"):
+                result, target = narrowed(result, element, lanes), lanes.like("i16")
             if element == "i1":
                 result, target = lanes.like("i8").convert("zext", result, target), lanes.like("i8")
             if self.scattered:

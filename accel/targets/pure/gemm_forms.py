@@ -47,6 +47,8 @@ class Form:
     pack_a, pack_b
         ``"panels"``: copied into panels of a register tile's columns; ``"lines"``: copied so
         that k is consecutive; empty: read in place.
+    packing
+        The library that packs.
     """
 
     library: str
@@ -55,6 +57,7 @@ class Form:
     unit: int
     pack_a: str = ""
     pack_b: str = ""
+    packing: str = "pack"
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ class Form:
         names = [self.library] if self.library else []
         if self.library == "turned":
             names.append("tiles")
-        return (*names, "pack") if self.pack_a or self.pack_b else tuple(names)
+        return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
 
 
 def rounded(extent: int, multiple: int) -> int:
@@ -82,6 +85,9 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     """The forms that can compute a floating-point product, with their estimated times."""
     m, n, k = problem.m, problem.n, problem.k
     tile = tile_of(spec.element, spec.machine)
+    if spec.half:
+        yield from _half_candidates(spec, problem)
+        return
     a_along_k = problem.a.column == spec.size or k <= 1
     b_along_k = problem.b.row == spec.size or k <= 1
     b_along_n = problem.b.column == spec.size
@@ -110,6 +116,19 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
         pack_a = "" if problem.a.row == spec.size else "panels"
         time = rounded(m, tile.lanes) * n * k + COPY * k * m * bool(pack_a) + _TURN * m * n
         yield time, Form("turned", tile.columns, width, width, pack_a)
+
+
+def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
+    """Both operands are widened as they are packed."""
+    m, n, k = problem.m, problem.n, problem.k
+    tile, packing = tile_of(spec.element, spec.machine), "pack_" + spec.half
+    yield max(m, _FEW) * rounded(n, tile.lanes) * k, Form(
+        "tiles", tile.rows, tile.columns, tile.columns, "lines", "panels", packing
+    )
+    height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
+    yield m * n * (rounded(k, tile.lanes) + _TOTAL), Form(
+        "dots", height, TILE_BYTES // spec.size // height, 4, "lines", "lines", packing
+    )
 
 
 def _must_pack_b(spec: MatmulSpec, problem: Problem) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from .gemm_spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller
+from .half import widened
 from .jit import Machine
 from .llvm_text import Function, Lanes, module_text
 
@@ -18,11 +19,12 @@ class _Pack:
     matrix p / panels. A (transposed) and B are packed by the same kernel.
     """
 
-    def __init__(self, spec: MatmulSpec) -> None:
-        self.fn = Function("pack", KERNEL_PARAMS, "i64")
+    def __init__(self, spec: MatmulSpec, name: str) -> None:
+        self.fn = Function(name, KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn)
         self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
-        self.size = spec.size
+        self.half = spec.half
+        self.size, self.source_size = spec.size, 2 if spec.half else spec.size
 
     def write(self) -> str:
         fn, field = self.fn, self.arguments.field
@@ -46,9 +48,9 @@ class _Pack:
     def _panel(self, source: str, target: str, columns: str) -> None:
         """Full vectors by the way that the strides allow, the rest one by one."""
         fn, width = self.fn, self.lanes.width
-        along_columns = fn.icmp("eq", self.column, self.size)
+        along_columns = fn.icmp("eq", self.column, self.source_size)
         along_k = fn.op(f"xor i1 {along_columns}, true")
-        along_k = fn.op(f"and i1 {along_k}, {fn.icmp('eq', self.row, self.size)}")
+        along_k = fn.op(f"and i1 {along_k}, {fn.icmp('eq', self.row, self.source_size)}")
         either = fn.op(f"or i1 {along_columns}, {along_k}")
         whole = fn.integer("and", columns, -width)
         vectors = fn.op(f"select i1 {either}, i64 {whole}, i64 0")
@@ -58,14 +60,23 @@ class _Pack:
             self._transpose(source, target, vectors)
         self._one_by_one(source, target, "0", vectors, columns)
 
+    def _at(self, source: str, index: str) -> str:
+        """The place of the element `index` behind `source`."""
+        return self.fn.gep(source, self.fn.integer("mul", index, self.source_size))
+
+    def _read(self, lanes: Lanes, pointer: str) -> str:
+        if not self.half:
+            return lanes.load(pointer)
+        return widened(lanes.like("i16").load(pointer), self.half, lanes)
+
     def _copy(self, source: str, target: str, columns: str) -> None:
         fn = self.fn
         with fn.loop(0, self.k) as k:
             s = fn.gep(source, fn.integer("mul", k.index, self.row))
             t = fn.gep(target, fn.integer("mul", k.index, self.line))
             with fn.loop(0, columns, self.lanes.width) as c:
-                at = fn.integer("mul", c.index, self.size)
-                self.lanes.store(self.lanes.load(fn.gep(s, at)), fn.gep(t, at))
+                value = self._read(self.lanes, self._at(s, c.index))
+                self.lanes.store(value, fn.gep(t, c.index, self.lanes.element))
 
     def _transpose(self, source: str, target: str, columns: str) -> None:
         """Square blocks: vectors along k are loaded, vectors along the columns stored."""
@@ -75,10 +86,10 @@ class _Pack:
             s = fn.gep(source, fn.integer("mul", c.index, self.column))
             t = fn.gep(target, fn.integer("mul", c.index, self.size))
             with fn.loop(0, whole, width) as k:
-                at = fn.gep(s, fn.integer("mul", k.index, self.size))
+                at = self._at(s, k.index)
                 rows = []
                 for _ in range(width):
-                    rows.append(self.lanes.load(at))
+                    rows.append(self._read(self.lanes, at))
                     at = fn.gep(at, self.column)
                 to = fn.gep(t, fn.integer("mul", k.index, self.line))
                 for row in transpose(self.lanes, rows):
@@ -92,7 +103,7 @@ class _Pack:
             s = fn.gep(source, fn.integer("mul", k.index, self.row))
             t = fn.gep(target, fn.integer("mul", k.index, self.line))
             with fn.loop(begin, end) as c:
-                value = one.load(fn.gep(s, fn.integer("mul", c.index, self.column)))
+                value = self._read(one, fn.gep(s, fn.integer("mul", c.index, self.column)))
                 one.store(value, fn.gep(t, fn.integer("mul", c.index, self.size)))
 
 
@@ -155,6 +166,8 @@ def _exchange(lanes: Lanes, rows: list[str], distance: int, orders: list[list[in
 
 
 @functools.cache
-def emit_pack(element: str, machine: Machine) -> str:
-    """The packing kernel of an element type; its exported function is ``pack``."""
-    return _Pack(MatmulSpec(element, machine, (element,))).write()
+def emit_pack(element: str, machine: Machine, half: str = "") -> str:
+    """The packing kernel of an element type, from halves if they are named; its exported
+    function is ``pack``, ``pack_half`` or ``pack_bfloat``."""
+    spec = MatmulSpec(element, machine, (element,), half=half)
+    return _Pack(spec, f"pack_{half}" if half else "pack").write()

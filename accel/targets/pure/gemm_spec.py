@@ -78,12 +78,16 @@ class MatmulSpec:
         Element types of the results; the product itself unless there is an epilogue.
     extras
         The operands that the epilogue loads.
+    half
+        ``half`` or ``bfloat`` where A and B hold such numbers, which packing widens to
+        `element`; else empty.
     """
 
     element: str
     machine: Machine
     outputs: tuple[str, ...]
     extras: tuple[Extra, ...] = ()
+    half: str = ""
 
     @property
     def size(self) -> int:

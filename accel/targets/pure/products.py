@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...ir import dtypes
 from ...ir.node import Node
 from . import gemm
 from .clusters import Cluster
@@ -14,7 +15,10 @@ from .jit import Machine
 from .lowering import ELEMENTS
 from .views import Buffer, View
 
-__all__ = ["Product", "product"]
+__all__ = ["HALVES", "Product", "product"]
+
+#: Dtypes whose products are computed in float32, by the names of their bits.
+HALVES = {dtypes.float16: "half", dtypes.bfloat16: "bfloat"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Product:
 
     def multiply_text(self, name: str) -> str:
         """The LLVM module of the multiply kernel."""
-        return gemm.emit_multiply(self.spec, None if self.work.plain else self.work.write, name)
+        plain = self.work.plain and not self.spec.half
+        return gemm.emit_multiply(self.spec, None if plain else self.work.write, name)
 
 
 def _operand(view: View, batch: int, size: int, place: tuple[int, int]) -> Matrix:
@@ -85,10 +90,10 @@ def product(cluster: Cluster, machine: Machine) -> Product:
         a = _row(a) if len(a.shape) == 1 else a
         b = _column(b) if len(b.shape) == 1 else b
     work = Work(cluster, layout)
-    spec = MatmulSpec(
-        ELEMENTS[node.type.dtype], machine,
-        tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]), tuple(work.kinds),
-    )  # fmt: skip
+    half = HALVES.get(node.type.dtype, "")
+    outputs = tuple([HALVES.get(n.type.dtype) or ELEMENTS[n.type.dtype] for n in cluster.stores])
+    element = "float" if half else ELEMENTS[node.type.dtype]
+    spec = MatmulSpec(element, machine, outputs, tuple(work.kinds), half)
     targets = tuple(cluster.stores.values())
     return Product(spec, (spec, work.key), layout, k, a, b, targets, work)
 
