@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 
 from . import threads
 from .conv_emit import emit_windows
+from .conv_finite import emit_finite, finite_block
 from .conv_geometry import Geometry, ceil_div, displacements, even, phases_of
 from .conv_pack import emit_pack
-from .conv_spec import HEADER, Axis, Windows, block_of
+from .conv_spec import FLAG_BYTES, HEADER, Axis, Windows, block_of
 from .conv_tiles import ROWS, emit_tiles
 from .gemm_spec import MatmulSpec, Matrix
 
 __all__ = [
-    "Axis", "Plan", "Windows", "emit_pack", "emit_tiles", "emit_windows", "merged", "plan",
-    "schedule",
+    "Axis", "Plan", "Windows", "emit_finite", "emit_pack", "emit_tiles", "emit_windows",
+    "finite_block", "merged", "plan", "schedule",
 ]  # fmt: skip
 
 _SLAB_BYTES = 256 << 10  # of packed source: a quarter of a second-level cache, with sums behind
@@ -71,7 +72,7 @@ class Plan:
     @property
     def scratch(self) -> int:
         """Bytes of scratch space."""
-        return self.slot * self.parts
+        return FLAG_BYTES + self.slot * self.parts
 
 
 def _direct(spec: MatmulSpec, windows: Windows) -> bool:
@@ -208,7 +209,8 @@ def _steps(spec: MatmulSpec, windows: Windows, plan: Plan) -> tuple[dict[str, in
 
 
 def schedule(
-    spec: MatmulSpec, windows: Windows, tiles: int, pack: int, scratch: tuple[int, int] = (0, 0)
+    spec: MatmulSpec, windows: Windows, tiles: int, pack: int, scratch: tuple[int, int] = (0, 0),
+    guarded: bool = False,
 ) -> list[Step]:
     """The kernel calls that compute `windows`; none if the result has no elements.
 
@@ -222,6 +224,8 @@ def schedule(
         Addresses of the tile library and of the packing function of the element type.
     scratch
         (base index, byte offset) of ``plan(spec, windows).scratch`` bytes.
+    guarded
+        Whether to do nothing unless the flag there is set.
     """
     if not windows.size:
         return []
@@ -236,8 +240,9 @@ def schedule(
         "groups": windows.groups, "block_m": block_m, "block_columns": block_columns,
         "block_rows": block_rows, "m": windows.rows, "columns": columns.extent,
         "rows": rows.extent, "channels": windows.channels, "packed": int(made.packed),
-        "tiles": tiles, "pack": pack, "grain": made.grain or made.items, "slot": made.slot,
-        "slab": made.slab, "sums_row": made.sums_row, **made.geometry.header(windows.axes), **steps,
+        "guarded": int(guarded), "tiles": tiles, "pack": pack, "grain": made.grain or made.items,
+        "slot": made.slot, "slab": made.slab, "sums_row": made.sums_row,
+        **made.geometry.header(windows.axes), **steps,
     }  # fmt: skip
     tables = {
         "at_lines": [i * windows.weight.row for i in range(ROWS)],

@@ -15,7 +15,7 @@ from __future__ import annotations
 from ...errors import InternalCompilerError
 from . import conv_tiles
 from .conv_slab import Slab, fill
-from .conv_spec import HEADER
+from .conv_spec import FLAG_BYTES, HEADER
 from .gemm_emit import Finish, identity
 from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
 from .llvm_text import Function, Lanes, module_text
@@ -46,9 +46,11 @@ class _Windows:
         self.slab = Slab(self.arguments, _SOURCE)
         known = fn.op("alloca i64, align 8")
         fn.store("i64", "-1", known, 8)
+        space = self.arguments.pointer(_SCRATCH, [])
+        self._return_unless_needed(space)
         part = fn.integer("udiv", "%begin", self.header("grain"))
         slot = fn.integer("mul", part, self.header("slot"))
-        self.packed = fn.gep(self.arguments.pointer(_SCRATCH, []), slot)
+        self.packed = fn.gep(fn.gep(space, FLAG_BYTES), slot)
         self.sums = fn.gep(self.packed, self.header("slab"))
         self._tile_frame()
         with fn.loop("%begin", "%end") as item:
@@ -63,6 +65,17 @@ class _Windows:
             self._sum()
         fn.do("ret i64 0")
         return module_text([fn])
+
+    def _return_unless_needed(self, flag: str) -> None:
+        """Return from a guarded call whose flag is not set."""
+        fn = self.fn
+        guarded, skip, run = fn.label("guarded"), fn.label("skip"), fn.label("run")
+        fn.cond_br(fn.icmp("ne", self.header("guarded"), 0), guarded, run)
+        fn.block(guarded)
+        fn.cond_br(fn.icmp("eq", fn.load("i64", flag, 8), 0), skip, run)
+        fn.block(skip)
+        fn.do("ret i64 0")
+        fn.block(run)
 
     def _tile_frame(self) -> None:
         table = self.fn.gep("%args", self.header("at_steps"))
@@ -140,18 +153,19 @@ class _Windows:
     def _finish_rows(self, sums: str, pitch: str) -> None:
         """The epilogue over the rows of a block of one output channel."""
         fn = self.fn
-        one, masks = Lanes(fn, self.spec.element, 1), self.spec.machine.has_masks
-        wide = self.lanes
-        whole = self.columns if masks else fn.integer("and", self.columns, -wide.width)
+        one = Lanes(fn, self.spec.element, 1)
+        twice = Lanes(fn, self.spec.element, 2 * self.lanes.width)
+        masks = self.spec.machine.has_masks
+        main, rest = (twice, self.lanes) if masks else (self.lanes, one)
+        whole = fn.integer("and", self.columns, -main.width)
         with fn.loop(0, self.rows, 1, [("ptr", sums)]) as row:
             (line,) = row.values
             self.finish.at_row(fn.integer("add", self.row, row.index))
-            with fn.loop(0, whole, wide.width) as j:
-                mask = wide.lane_mask(j.index, self.columns) if masks else None
-                self._write(wide, line, j.index, mask)
-            if not masks:
-                with fn.loop(whole, self.columns) as j:
-                    self._write(one, line, j.index, None)
+            with fn.loop(0, whole, main.width) as j:
+                self._write(main, line, j.index, None)
+            with fn.loop(whole, self.columns, rest.width) as j:
+                mask = rest.lane_mask(j.index, self.columns) if masks else None
+                self._write(rest, line, j.index, mask)
             row.next = [fn.gep(line, pitch, self.spec.element)]
 
     def _write(self, lanes: Lanes, line: str, j: str, mask: str | None) -> None:

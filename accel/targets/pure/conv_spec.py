@@ -18,9 +18,12 @@ from typing import NamedTuple
 
 from .gemm_spec import RECORD, Constant, Matrix
 
-__all__ = ["AXES", "HEADER", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]
+__all__ = ["AXES", "FLAG_BYTES", "HEADER", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]
 
 AXES = 3
+
+FLAG_BYTES = 64
+"""At the start of a convolution's scratch space: a flag, see `conv_finite`."""
 
 # The slots of argument blocks, 64-bit integers: a header, records of the operands (weight,
 # source, scratch space, outputs, extras; or gradient, source, scratch space, result), tables.
@@ -50,9 +53,11 @@ _BLOCKS = (
     "at_lines", "at_steps",
 )  # fmt: skip
 #   packed                    whether the source is copied to scratch space first
+#   guarded                   whether to run only if the flag at the scratch space's start is set
 #   inner ... b_step          see `conv_tiles`
 HEADER = (
-    *_PACKING, *_BLOCKS, "m_blocks", "block_m", "packed", "inner", "outer", "a_step", "b_step",
+    *_PACKING, *_BLOCKS, "m_blocks", "block_m", "packed", "guarded", "inner", "outer", "a_step",
+    "b_step",
 )  # fmt: skip
 # Of the weight gradient, an item is a block of channels, a group, a chunk of the blocks of
 # places; then a block of lines (channels and taps), a group.

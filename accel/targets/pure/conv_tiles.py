@@ -29,8 +29,8 @@ ROWS = 8
 FRAME = ("table", "inner", "outer", "a_step", "b_step", "c_row", "accumulate")
 """The slots of a frame, 64-bit integers."""
 
-_TILE_PARAMS = [("ptr", name) for name in ("frame", "lines", "a", "b", "c")]
-TILES_PARAMS = [*_TILE_PARAMS, ("i64", "m"), ("i64", "n")]
+_POINTERS = [("ptr", name) for name in ("frame", "lines", "a", "b", "c")]
+TILES_PARAMS = [*_POINTERS, ("i64", "m"), ("i64", "n")]
 
 
 def _frame_slot(fn: Function, name: str) -> str:
@@ -55,18 +55,19 @@ def _heights(machine: Machine) -> tuple[int, ...]:
 
 
 class _Tile:
-    """Writes one register tile."""
+    """Writes a register tile that moves over `count` tiles of columns."""
 
     def __init__(self, element: str, machine: Machine, rows: int, vectors: int) -> None:
         self.fn = Function(
-            f"tile_{rows}x{vectors}", _TILE_PARAMS, "void", "noinline nounwind", "internal"
-        )
+            f"tile_{rows}x{vectors}", [*_POINTERS, ("i64", "count")], "void", "noinline nounwind",
+            "internal",
+        )  # fmt: skip
         self.lanes = Lanes(self.fn, element, machine.lanes(ELEMENT_BYTES[element]))
         self.rows, self.vectors, self.fused = rows, vectors, machine.has_fma
         self.stride = self.lanes.width * self.lanes.bytes
 
     def write(self) -> Function:
-        fn, lanes = self.fn, self.lanes
+        fn = self.fn
         table, inner, outer, a_step, b_step, c_row = (
             _frame_slot(fn, name) for name in FRAME[:-1]
         )
@@ -74,23 +75,34 @@ class _Tile:
         lines = [
             fn.gep("%a", fn.load("i64", fn.gep("%lines", 8 * i), 8)) for i in range(self.rows)
         ]
-        places = [
-            fn.gep(fn.gep("%c", fn.integer("mul", c_row, i)), v * self.stride)
-            for i in range(self.rows) for v in range(self.vectors)
-        ]  # fmt: skip
+        rows = [fn.integer("mul", c_row, i) for i in range(self.rows)]
+        self.walk = table, inner, outer, a_step, b_step
+        with fn.loop(0, "%count", 1, [("ptr", "%b"), ("ptr", "%c")]) as tile:
+            b, c = tile.values
+            self._tile(lines, b, [
+                fn.gep(fn.gep(c, row), v * self.stride) for row in rows
+                for v in range(self.vectors)
+            ])  # fmt: skip
+            wide = self.vectors * self.stride
+            tile.next = [fn.gep(b, wide), fn.gep(c, wide)]
+        fn.do("ret void")
+        return fn
+
+    def _tile(self, lines: list[str], b: str, places: list[str]) -> None:
+        """One tile, whose sums are to be at `places`."""
+        fn, lanes = self.fn, self.lanes
+        table, inner, outer, a_step, b_step = self.walk
         sums = [(lanes.type, start) for start in self._starts(places)]
-        with fn.loop(0, outer, 1, [("i64", "0"), ("i64", "0"), *sums]) as turn:
-            a, b, *held = turn.values
+        with fn.loop(0, outer, 1, [("i64", "0"), ("ptr", b), *sums]) as turn:
+            left, right, *held = turn.values
             carried = [("ptr", table), *((lanes.type, value) for value in held)]
             with fn.loop(0, inner, 1, carried) as step:
-                step.next = self._step(step.values, lines, a, b)
+                step.next = self._step(step.values, lines, left, right)
             turn.next = [
-                fn.integer("add", a, a_step), fn.integer("add", b, b_step), *step.values[1:]
+                fn.integer("add", left, a_step), fn.gep(right, b_step), *step.values[1:]
             ]  # fmt: skip
         for place, value in zip(places, turn.values[2:], strict=True):
             lanes.store(value, place)
-        fn.do("ret void")
-        return fn
 
     def _starts(self, places: list[str]) -> list[str]:
         """What c holds if the frame says ``accumulate``, else zero."""
@@ -108,7 +120,7 @@ class _Tile:
         fn, lanes = self.fn, self.lanes
         entry, *sums = values
         left = fn.integer("add", a, fn.load("i64", entry, 8))
-        right = fn.gep("%b", fn.integer("add", b, fn.load("i64", fn.gep(entry, 8), 8)))
+        right = fn.gep(b, fn.load("i64", fn.gep(entry, 8), 8))
         columns = [lanes.load(fn.gep(right, v * self.stride)) for v in range(self.vectors)]
         found = []
         for i, line in enumerate(lines):
@@ -163,19 +175,17 @@ class _Library:
                 alone = fn.icmp("eq", fn.integer("urem", left, 3), 1)
                 some = fn.op(f"and i1 {alone}, {fn.icmp('ne', tiled, 0)}")
                 tiled = fn.integer("sub", tiled, fn.op(f"zext i1 {some} to i64"))
-            end = fn.integer("add", begin, fn.integer("mul", tiled, wide))
-            with fn.loop(begin, end, wide) as column:
-                self._call(tiles[count], lines, c, column.index)
+            self._call(tiles[count], lines, c, begin, tiled)
             left = fn.integer("sub", left, fn.integer("mul", tiled, count))
-            begin = end
+            begin = fn.integer("add", begin, fn.integer("mul", tiled, wide))
         with fn.when(fn.icmp("ne", begin, "%n")):  # some columns are computed again
-            self._call(tiles[1], lines, c, fn.integer("sub", "%n", self.width))
+            self._call(tiles[1], lines, c, fn.integer("sub", "%n", self.width), "1")
 
-    def _call(self, name: str, lines: str, c: str, column: str) -> None:
+    def _call(self, name: str, lines: str, c: str, column: str, count: str) -> None:
         fn = self.fn
         shift = fn.integer("mul", column, self.size)
         b, c = fn.gep("%b", shift), fn.gep(c, shift)
-        fn.do(f"call void {name}(ptr %frame, ptr {lines}, ptr %a, ptr {b}, ptr {c})")
+        fn.do(f"call void {name}(ptr %frame, ptr {lines}, ptr %a, ptr {b}, ptr {c}, i64 {count})")
 
 
 @functools.cache

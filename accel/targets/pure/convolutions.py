@@ -69,6 +69,13 @@ class Convolution:
             return [conv.merged(whole)]
         return [w for w in _remainders(whole, _strides(self.node)) if w.size]
 
+    def edges(self, place: Place) -> list[Windows]:
+        """The places that see something outside of the source, once more without it: of a
+        gradient, which sums over the source alone."""
+        if self.node.op.name == "convolution":
+            return []
+        return [edge for w in self.windows(place) for edge in _edges(w) if edge.size]
+
     def _windows(self, place: Place) -> Windows:
         """The convolution, or the gradient with axes as if its stride were 1."""
         groups = self.node.attrs["groups"]
@@ -122,13 +129,40 @@ def _remainders(windows: Windows, strides: Sequence[int]) -> Iterator[Windows]:
             extent = max(0, -(-(axis.extent - first) // step))
             axes.append(Axis(extent, axis.source, 1, tuple(taps)))
 
-        yield replace(
-            windows, axes=(axes[0], axes[1], axes[2]),
-            outputs=tuple([_every(o, firsts, strides) for o in windows.outputs]),
-            extras=tuple([
-                _every(o, firsts, strides) if isinstance(o, Matrix) else o for o in windows.extras
-            ]),
-        )  # fmt: skip
+        yield _part(windows, axes, firsts, strides)
+
+
+def _edges(windows: Windows) -> Iterator[Windows]:
+    """The parts of a window of stride 1 whose places see the same taps, not all of them."""
+    ranges = [_ranges(axis) for axis in windows.axes]
+    for parts in itertools.product(*ranges):
+        axes = []
+        for axis, (begin, end) in zip(windows.axes, parts, strict=True):
+            taps = [(begin + t, w) for t, w in axis.taps if 0 <= begin + t < axis.source]
+            axes.append(Axis(end - begin, axis.source, 1, tuple(taps)))
+        if any(len(a.taps) < len(b.taps) for a, b in zip(axes, windows.axes, strict=True)):
+            yield _part(windows, axes, [begin for begin, _ in parts], (1, 1, 1))
+
+
+def _ranges(axis: Axis) -> list[tuple[int, int]]:
+    """The places of an axis divided where a tap enters or leaves the source."""
+    turns = {0, axis.extent}
+    for tap, _ in axis.taps:
+        turns.update(t for t in (-tap, axis.source - tap) if 0 < t < axis.extent)
+    return list(itertools.pairwise(sorted(turns)))
+
+
+def _part(
+    windows: Windows, axes: Sequence[Axis], firsts: Sequence[int], strides: Sequence[int]
+) -> Windows:
+    """Every `strides`-th place of a window from `firsts` on, as `axes` describe them."""
+    return replace(
+        windows, axes=(axes[0], axes[1], axes[2]),
+        outputs=tuple([_every(o, firsts, strides) for o in windows.outputs]),
+        extras=tuple([
+            _every(o, firsts, strides) if isinstance(o, Matrix) else o for o in windows.extras
+        ]),
+    )  # fmt: skip
 
 
 def _every(operand: Matrix, firsts: Sequence[int], strides: Sequence[int]) -> Matrix:

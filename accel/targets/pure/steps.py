@@ -314,6 +314,11 @@ class ProductStep:
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
 
+def _nowhere(buffer: Buffer) -> tuple[int, int]:
+    """For what does not depend on where buffers are."""
+    return 0, 0
+
+
 class ConvolutionStep:
     """A convolution, or its gradient with respect to the image, with its epilogue."""
 
@@ -321,7 +326,7 @@ class ConvolutionStep:
         self.cluster = cluster
         self.made = made
         self.ops = _summary(cluster)
-        windows = made.windows(lambda buffer: (0, 0))
+        windows = [*made.windows(_nowhere), *made.edges(_nowhere)]
         self.scratch = max([conv.plan(made.spec, w).scratch for w in windows], default=0)
         views = [made.x, made.weight, *[e for e in made.work.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
@@ -334,17 +339,27 @@ class ConvolutionStep:
             # these name their function themselves
             _TEXTS.get(("window tiles", own), "tiles", lambda name: conv.emit_tiles(*own)),
             _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
-        ]
+            *(
+                [_TEXTS.get(("finite", own), "finite", lambda name: conv.emit_finite(*own))]
+                if made.edges(_nowhere) else []
+            ),
+        ]  # fmt: skip
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
     ) -> list[Record]:
-        main, tiles, pack = kernels
-        steps = [
-            conv.schedule(self.made.spec, windows, tiles.address, pack.address, scratch)
-            for windows in self.made.windows(place)
-        ]
-        return [Record(main, s.arguments, s.items, grain=s.grain) for own in steps for s in own]
+        main, tiles, pack, *finite = kernels
+        made, called = self.made, (tiles.address, pack.address, scratch)
+        steps = [s for w in made.windows(place) for s in conv.schedule(made.spec, w, *called)]
+        records = [Record(main, s.arguments, s.items, grain=s.grain) for s in steps]
+        for kernel in finite:
+            weight = made.weight.buffer
+            block = conv.finite_block(weight.size, place(weight), scratch)
+            records.append(Record(kernel, block, 1))
+            for windows in made.edges(place):
+                steps = conv.schedule(made.spec, windows, *called, guarded=True)
+                records += [Record(main, s.arguments, s.items) for s in steps]
+        return records
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         return ()
@@ -370,7 +385,7 @@ class WeightGradientStep:
         # of a square's gradient both operands may be one node
         self.operands = [cluster.tables[n] for n in self.node.inputs]
         (self.target,) = cluster.stores.values()
-        self.scratch = self._made(lambda buffer: (0, 0)).scratch
+        self.scratch = self._made(_nowhere).scratch
         self.reads = {v.buffer for v in self.operands}
         self.writes = {self.target.buffer}
 
@@ -378,7 +393,7 @@ class WeightGradientStep:
         return weight_gradient(self.node, self.operands, self.target, self.machine, place)
 
     def sources(self) -> list[Code]:
-        own = (self._made(lambda buffer: (0, 0)).element, self.machine)
+        own = (self._made(_nowhere).element, self.machine)
         return [
             _TEXTS.get((name, own), name.split()[-1], functools.partial(_library, emit, *own))
             for name, emit in (
