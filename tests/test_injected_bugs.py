@@ -11,7 +11,7 @@ import pytest
 import accel
 from accel.ir import Op, dtypes
 from accel.runtime.compiler import clear_cache
-from accel.targets.pure import emit, loops, steps
+from accel.targets.pure import emit_sweep, loops, steps
 from accel.targets.pure.vecmath import coefficients
 from accel.testing import Case, assert_targets_agree
 from accel.testing.arrays import draw_array
@@ -40,14 +40,14 @@ def wrong_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def dropped_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elements behind the last whole vector are not computed."""
-    strip = emit._SweepWriter._strip
+    strip = emit_sweep.SweepWriter._strip
 
     def without_tail(self: Any, dim: int, low: str, high: str, width: int, *rest: Any,
                      **options: Any) -> Any:  # fmt: skip
         last = len(self.emitter.widths) > 1 and width == self.emitter.widths[-1]
         return strip(self, dim, low, low if last else high, width, *rest, **options)
 
-    monkeypatch.setattr(emit._SweepWriter, "_strip", without_tail)
+    monkeypatch.setattr(emit_sweep.SweepWriter, "_strip", without_tail)
 
 
 def wrong_stride(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ The code of a kernel depends on `Nest.key()`; all else is here. In order:
   the index strides in bytes of a `Gather` or `ScatterAdd`, the size of a `check_index` and
   the status that it reports;
 - place and byte offset of the scratch memory, if the kernel stashes values, and how many work
-  items are done with one area of it.
+  items are done with one area of it; where the nest is cut into chunks, instead how many
+  indices a chunk has, and how many chunks there are.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class Slots:
         First slot of an instruction's own.
     scratch
         First of the three slots of the scratch memory, or None.
+    chunks
+        First of the four slots of a nest in chunks, or None.
     count
         Number of slots.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, chunked: bool = False) -> None:
         nest = schedule.nest
         dims = len(nest.extents)
         self.pointer = [2 * a for a in range(len(nest.accesses))]
@@ -66,7 +69,8 @@ class Slots:
             self.extra[place] = at
             at += _extra_slots(i)
         self.scratch = at if schedule.stash else None
-        self.count = at + (3 if schedule.stash else 0)
+        self.chunks = at if chunked else None
+        self.count = at + (4 if chunked else 3 if schedule.stash else 0)
 
 
 def _extra_slots(i: Instruction) -> int:
@@ -84,6 +88,7 @@ def pack_arguments(
     places: Sequence[tuple[int, int]],
     scratch: tuple[int, int] | None = None,
     grain: int = 0,
+    chunks: tuple[int, int] | None = None,
 ) -> list[int]:
     """The argument block of a nest, as signed 64-bit integers.
 
@@ -99,6 +104,8 @@ def pack_arguments(
     grain
         Work items of a part, where calls share the items among them: calls for different parts
         use different areas of the scratch memory, one behind the other. 0: one call does all.
+    chunks
+        Of a nest that is cut: how many indices a chunk has, and how many chunks there are.
     """
     schedule = Schedule.of(nest)
     nest = schedule.nest
@@ -111,10 +118,10 @@ def pack_arguments(
         block += [s * access.dtype.itemsize for s in access.strides]
     for i in nest.instructions:
         block += _extra_values(nest, i)
-    if schedule.stash:
+    if schedule.stash or chunks is not None:
         if scratch is None:
             raise ValueError("the nest stashes values and needs scratch memory")
-        block += [*scratch, grain or _ALL]
+        block += [*scratch, *(chunks or (grain or _ALL,))]
     return block
 
 

@@ -78,7 +78,7 @@ class Values:
         for slot in range(slots.count):
             self._arguments[slot] = fn.load("i64", fn.gep("%args", slot, "i64"), 8)
         self.extent = [self._arguments[s] for s in slots.extent]
-        self._pointers = [self._pointer(first) for first in slots.pointer]
+        self._pointers = [self.pointer(first) for first in slots.pointer]
         last = self.schedule.last
         for access, a in enumerate(self.nest.accesses):
             for width in {w for w in widths if w > 1}:
@@ -92,7 +92,8 @@ class Values:
         """The value of a slot of the argument block."""
         return self._arguments[slot]
 
-    def _pointer(self, first: int) -> str:
+    def pointer(self, first: int) -> str:
+        """The pointer of which two slots tell: a place among the bases, and an offset."""
         base = self.fn.gep("%bases", self._arguments[first], "ptr")
         return self.fn.gep(self.fn.load("ptr", base, 8), self._arguments[first + 1])
 
@@ -106,7 +107,7 @@ class Values:
         area = fn.integer("mul", elements, sum(sizes.values()))
         area = fn.integer("and", fn.integer("add", area, SCRATCH_ALIGNMENT - 1), -SCRATCH_ALIGNMENT)
         part = fn.integer("udiv", "%begin", self._arguments[first + 2])
-        pointer = fn.gep(self._pointer(first), fn.integer("mul", part, area))
+        pointer = fn.gep(self.pointer(first), fn.integer("mul", part, area))
         for place, size in sizes.items():
             self._scratch[place] = pointer
             pointer = fn.gep(pointer, fn.integer("mul", elements, size))

@@ -158,6 +158,18 @@ class Schedule:
         totals = sum(isinstance(i, Reduce) for i in self.nest.instructions)
         return totals + len(self.kept) <= PANEL_VALUES
 
+    @property
+    def totals(self) -> int:
+        """Values of a sweep's totals at most: those of places have two."""
+        code = self.nest.instructions
+        found = [[code[p] for p in sweep.body] for sweep in self.sweeps]
+        return max(sum(2 if "arg" in i.op else 1 for i in own if isinstance(i, Reduce))
+                   for own in found)  # fmt: skip
+
+    def given(self, place: int) -> int:
+        """The phase from which on a value can be used."""
+        return self.phase[place] + isinstance(self.nest.instructions[place], Reduce)
+
     @functools.cached_property
     def kept(self) -> tuple[int, ...]:
         """The values of a row that sweeps behind the one that gives them need."""
@@ -165,7 +177,7 @@ class Schedule:
         found = set()
         for user, i in enumerate(code):
             for place in operands_of(i):
-                given = self.phase[place] + isinstance(code[place], Reduce)
+                given = self.given(place)
                 late = self.depth[user] > 1 or self.phase[user] > given
                 if given > 0 and late and not self.in_sweep(place):
                     found.add(place)

@@ -19,6 +19,7 @@ from .attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
 from .convolutions import Convolution, convolution, weight_gradient
 from .emit import (
+    chunks,
     emit_nest,
     item_multiple,
     pack_arguments,
@@ -27,11 +28,13 @@ from .emit import (
     work_items,
     work_of,
 )
+from .emit_chunks import Stage, stages
 from .jit import Kernel, Machine, assembly, host_machine
 from .loops import LoopKernel, loop_kernel
 from .nest import Gather, Load, ScatterAdd, Store
 from .products import Product, product
 from .scan import Scan, scan
+from .schedule import Schedule
 from .views import Buffer, View
 
 __all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "ProductStep", "Record",
@@ -188,9 +191,15 @@ class LoopStep:
         self.nest = kernel.nest
         self.ops = _summary(cluster)
         self.items = work_items(self.nest, machine)
-        self.grain = self._grain(scratch_bytes(self.nest, machine))
-        parts = -(-self.items // self.grain) if self.grain else 1
-        self.scratch = scratch_bytes(self.nest, machine, parts)
+        self.chunks = chunks(self.nest, machine)
+        if self.chunks is None:
+            self.grain = self._grain(scratch_bytes(self.nest, machine))
+            parts = -(-self.items // self.grain) if self.grain else 1
+            self.scratch = scratch_bytes(self.nest, machine, parts)
+            self.stages: list[Stage | None] = [None]
+        else:
+            self.grain, self.scratch = 0, self.chunks.bytes
+            self.stages = list(stages(Schedule.of(self.nest)))
         self.machine = machine
         access = self.nest.accesses
         code = self.nest.instructions
@@ -203,6 +212,15 @@ class LoopStep:
             for i in code if isinstance(i, (Load, Gather, ScatterAdd))
         }  # fmt: skip
 
+    def _code(self, stage: Stage | None) -> Code:
+        name = _symbol(self.ops)
+        if stage is not None:
+            name += f"_{'joint' if stage.joins else 'chunk'}{stage.sweep}"
+        return _TEXTS.get(
+            (self.nest.key(), self.machine, stage), name,
+            lambda name: emit_nest(self.nest, name, self.machine, stage).text,
+        )  # fmt: skip
+
     def _grain(self, scratch: int) -> int:
         """Work items of a part; parts have scratch memory of their own."""
         if not splittable(self.nest):
@@ -212,14 +230,7 @@ class LoopStep:
 
     def sources(self) -> list[Code]:
         """The kernels to compile."""
-        if not self.items:
-            return []
-        key = self.nest.key(), self.machine
-        return [
-            _TEXTS.get(
-                key, _symbol(self.ops), lambda name: emit_nest(self.nest, name, self.machine).text
-            )
-        ]
+        return [self._code(stage) for stage in self.stages] if self.items else []
 
     def stream(self, buffers: Collection[Buffer]) -> None:
         """Let what is written to `buffers` pass by the caches."""
@@ -233,10 +244,19 @@ class LoopStep:
         if not self.items:
             return []
         places = [place(b) for b in self.kernel.buffers]
-        at = scratch if self.scratch else None
-        block = pack_arguments(self.nest, places, at, self.grain)
-        work = work_of(self.nest)
-        return [Record(kernels[0], tuple(block), self.items, self.kernel.checks, self.grain, work)]
+        at, work, checks = scratch if self.scratch else None, work_of(self.nest), self.kernel.checks
+        if self.chunks is None:
+            block = tuple(pack_arguments(self.nest, places, at, self.grain))
+            return [Record(kernels[0], block, self.items, checks, self.grain, work)]
+        count, size = self.chunks.count, self.chunks.size
+        block = tuple(pack_arguments(self.nest, places, at, chunks=(size, count)))
+        items, work = self.items * count, 2 * work // len(self.stages)
+        grain = threads.grain(items, work)
+        return [
+            Record(kernel, block, self.items, checks) if stage is not None and stage.joins
+            else Record(kernel, block, items, checks, grain, work)
+            for stage, kernel in zip(self.stages, kernels, strict=True)
+        ]  # fmt: skip
 
     def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
         """(operand, result) pairs that may share memory: each element of the operand is read
