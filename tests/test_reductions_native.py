@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import accel
-from accel.targets.pure import program
+from accel.targets.pure import program, steps
 
 #: Extents around those of lanes, blocks, panels and chunks.
 SHAPES = [
@@ -209,3 +209,88 @@ def test_programs_for_strides_are_few_and_products_take_them():
     flipped = product(a[::-1], b[:, ::-1])
     np.testing.assert_allclose(flipped, a[::-1].astype(np.float64) @ b[:, ::-1], rtol=1e-4,
                                atol=1e-3)  # fmt: skip
+
+
+# -- chunks and threads -------------------------------------------------------------------
+CHUNKED = {
+    "all": lambda x: (x.sum(), x.max(), accel.argmax(x.reshape(-1), axis=0)),
+    "two sweeps": lambda x: accel.var(x),
+    "scores": lambda x: accel.logsumexp(x, axis=(0, 1)),
+    "columns": lambda x: accel.mean(x, axis=0),
+    "columns in two sweeps": lambda x: accel.std(x, axis=0),
+    "places in columns": lambda x: accel.argmin(x, axis=0),
+    "columns kept": lambda x: x - x.mean(0),
+    "few rows": lambda x: accel.sum(x.reshape(3, -1), axis=1),
+    "outer columns": lambda x: accel.sum(x.reshape(2, -1, 100), axis=1),
+    "two swept": lambda x: accel.sum(x.reshape(-1, 5, 100), axis=(0, 2)),
+    "elements and their sum": lambda x: (x * 2, accel.sum(x * 2)),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKED)
+def test_few_rows_are_cut_and_threads_change_no_bit(name):
+    x = numbers((9000, 100))
+    x[5, 7] = 40.0
+    fn = accel.compile(CHUNKED[name])
+    wanted = [np.asarray(v) for v in tuples(accel.compile(CHUNKED[name], mode="pure")(
+        x.astype(np.float64)))]  # fmt: skip
+    before = accel.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 8):
+            accel.set_num_threads(count)
+            results.append([np.asarray(v) for v in tuples(fn(x))])
+    finally:
+        accel.set_num_threads(before)
+    for found in results[1:]:
+        for a, b in zip(results[0], found, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(results[0], wanted, strict=True):
+        terms = x.size / max(a.size, 1)  # of sums; means and the like are below 1 in error
+        sums = name in ("all", "few rows", "outer columns", "two swept", "elements and their sum")
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2.0**-24 * (terms if sums else 24))
+
+
+def tuples(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def test_a_reduction_in_chunks_has_a_kernel_to_take_and_one_to_join_them():
+    step = steps_of(lambda x: x.sum(), (3_000_000,))
+    assert [s.joins for s in step.stages] == [False, True]
+    assert step.chunks.count > 8
+    assert steps_of(lambda x: x.sum(), (3_000,)).chunks is None
+    assert steps_of(lambda x: x.sum(1), (3_000, 1000)).chunks is None
+    assert steps_of(lambda x: x.sum(0), (3_000, 1000)).chunks is not None
+
+
+def steps_of(fn, shape):
+    """The step of the only kernel of `fn`."""
+    found = []
+    made = steps.LoopStep.__init__
+
+    def noted(self, *args):
+        made(self, *args)
+        found.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps.LoopStep, "__init__", noted)
+        accel.compile(fn)(np.ones(shape, np.float32))
+    (step,) = found
+    return step
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_survives_chunks(value):
+    x = numbers((2_000_000,))
+    x[1_500_000] = value
+    assert np.isnan(accel.compile(lambda a: a.sum() * 0)(x).item())
+    assert int(accel.compile(lambda a: accel.argmax(a, axis=0))(x)) == 1_500_000
+    assert not np.isfinite(accel.compile(lambda a: a.max())(x).item())
+    assert int(accel.compile(accel.count_nonzero)(x)) == np.count_nonzero(x)
+
+
+def test_sums_in_chunks_are_as_exact_as_blocks():
+    x = np.random.default_rng(8).random(1 << 23, np.float32)
+    error = abs(float(accel.compile(lambda a: a.sum())(x)) - x.sum(dtype=np.float64))
+    assert error <= 2e-7 * x.sum(dtype=np.float64)
