@@ -128,7 +128,7 @@ def work_of(nest: Nest) -> int:
 
 def chunks(nest: Nest, machine: Machine | None = None) -> Chunks | None:
     """How the nest is cut into chunks; None where its work items are enough, or cannot be cut."""
-    return chunks_of(Schedule.of(nest), work_items(nest, machine), work_of(nest))
+    return chunks_of(Schedule.of(nest), work_items(nest, machine))
 
 
 class _Emitter(Writer):

@@ -21,8 +21,8 @@ __all__ = ["Chunks", "Stage", "chunks_of", "stages", "write_chunk", "write_joint
 
 #: Rows of a nest below which they are cut; chunks of all rows that are then aimed at.
 _FEW_ITEMS, _CHUNKS = 16, 64
-#: Work of a chunk at least, in multiply-adds or their equivalent.
-_LEAST_WORK = 1 << 17
+#: Points of a chunk at least; with fewer chunks of these than four a nest is not cut.
+_LEAST_POINTS, _LEAST_CHUNKS = 1 << 15, 4
 #: Bytes of a room a lane.
 _ROOM = 8
 
@@ -50,15 +50,16 @@ def stages(schedule: Schedule) -> list[Stage]:
     return [Stage(n, joins) for n in range(len(schedule.sweeps)) for joins in (False, True)]
 
 
-def chunks_of(schedule: Schedule, rows: int, work: int) -> Chunks | None:
-    """How to cut a nest of `rows` work items and this work; None where that does not pay."""
+def chunks_of(schedule: Schedule, rows: int) -> Chunks | None:
+    """How to cut a nest of `rows` work items; None where that does not pay."""
     cuts = (schedule.kind == "row" and not schedule.stash) or schedule.panelled
     if not cuts or schedule.serial or not 0 < rows < _FEW_ITEMS:
         return None
     extent = schedule.nest.extents[schedule.swept[0]]
-    wanted = min(_CHUNKS // rows, work // (rows * _LEAST_WORK))
-    if wanted < 2:
+    parts = schedule.nest.points // _LEAST_POINTS
+    if parts < _LEAST_CHUNKS or parts < 2 * rows:
         return None
+    wanted = min(_CHUNKS, parts) // rows
     size = -(-extent // wanted)
     if schedule.panelled or len(schedule.swept) == 1:
         whole = PANEL_ROWS if schedule.panelled else BLOCK
