@@ -21,7 +21,7 @@ __all__ = ["Attention", "Part", "attention", "native_attention"]
 _FORWARD, _GRADIENT = "scaled_dot_product_attention", "scaled_dot_product_attention_gradient"
 
 #: Fewer queries than this do not fill the lanes; products and a softmax serve them better.
-_FEW_QUERIES = 4
+_FEW_QUERIES = 12
 
 #: Multiply-adds that a score costs besides its products.
 _SCORE_WORK = 8

@@ -95,7 +95,10 @@ class Blocks:
         with fn.loop("%begin", "%end") as item:
             batch = self.arguments.batch_indices(fn.integer("udiv", item.index, blocks))
             first = fn.integer("mul", fn.integer("urem", item.index, blocks), height)
-            yield batch, Rows(first, smaller(fn, fn.integer("sub", self.extent(), first), height))
+            count = smaller(fn, fn.integer("sub", self.extent(), first), height)
+            whole = fn.integer("add", count, self.lanes.width - 1)
+            self.columns = fn.integer("and", whole, -self.lanes.width)  # products skip idle vectors
+            yield batch, Rows(first, count)
 
     def matrix(self, operand: int, batch: Sequence[str]) -> tuple[str, str, str]:
         """Where an operand's matrix begins, and its row and column stride."""
@@ -244,7 +247,7 @@ class Blocks:
 
     def product(self, frame: str, k: str, a: str, b: str, c: str, m: str) -> None:
         """c (+)= a @ b for m rows of a matrix where it lies."""
-        given = (frame, k, a, b, c, m, str(self.spec.tile.columns))
+        given = (frame, k, a, b, c, m, self.columns)
         pairs = zip(TILES_PARAMS, given, strict=True)
         arguments = ", ".join(f"{t} {v}" for (t, _), v in pairs)
         self.fn.do(f"call void {self.library}({arguments})")
