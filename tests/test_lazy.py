@@ -149,6 +149,29 @@ def test_shared_leaves_and_shared_work_are_told_from_different_ones() -> None:
         assert ((x + 1) * (y + 1)).tolist() == [12, 24]
 
 
+def test_one_recipe_with_its_leaves_shared_in_all_ways() -> None:
+    x, y, z = (Tensor([k, k + 1.0]) for k in (2.0, 5.0, 11.0))
+    for _ in range(3):
+        for a, b, c in ((x, y, z), (x, x, y), (x, y, x), (y, x, x), (x, x, x), (z, z, y)):
+            expected = a.numpy() * b.numpy() - c.numpy()
+            assert (a * b - c).tolist() == expected.tolist()
+
+
+def test_work_of_the_same_steps_is_told_apart_by_what_they_are_applied_to() -> None:
+    x = Tensor([1.0, 2.0])
+
+    def forward() -> Tensor:
+        t = x * 3
+        return t - (-t)
+
+    def backward() -> Tensor:
+        t = x * 3
+        return (-t) - t
+
+    for _ in range(3):
+        assert forward().tolist() == [6, 12] and backward().tolist() == [-6, -12]
+
+
 def test_a_float_that_changes_becomes_an_argument() -> None:
     clear_cache()
     x = Tensor(np.arange(5, dtype=F32))
@@ -164,9 +187,11 @@ def test_a_float_that_changes_becomes_an_argument() -> None:
 
 def test_a_float_that_changes_keeps_powers_exact_and_gradients_right() -> None:
     x = Tensor(np.array([1.5, -2.0], F32))
+    many = Tensor(np.random.default_rng(0).normal(size=5000).astype(F32))
     for k in range(12):
         assert ((x**2.0).numpy() == np.array([2.25, 4], F32)).all()
-        assert (x ** (2.0 + k)).shape == (2,)
+        assert (many ** (3.0 + k)).shape == (5000,)
+    np.testing.assert_array_equal((many**2.0).numpy(), many.numpy() * many.numpy())
     w = Tensor([1.0, 2.0], requires_grad=True)
     for k in range(12):
         w.grad = None
@@ -219,6 +244,9 @@ def test_work_that_repeats_is_differentiated_once(monkeypatch: pytest.MonkeyPatc
     )
     x = Tensor([3.0, -1.0], requires_grad=True)
 
+    def difference(t: Tensor, first: bool) -> Tensor:
+        return (t - (-t) if first else (-t) - t).sum()
+
     def gradient(function: Callable[[Tensor], Tensor]) -> list[float]:
         x.grad = None
         function(x).backward()
@@ -233,6 +261,8 @@ def test_work_that_repeats_is_differentiated_once(monkeypatch: pytest.MonkeyPatc
         (lambda x: (x * x)[0], [6, 0]),
         (lambda x: (x * x)[1], [0, -2]),
         (lambda x: (x * x).mean(), [3, -1]),
+        (lambda x: difference(x * 2, True), [4, 4]),
+        (lambda x: difference(x * 2, False), [-4, -4]),
     ]
     for attempt in range(3):
         calls.clear()
@@ -328,6 +358,46 @@ def test_what_was_computed_meanwhile_is_not_computed_again() -> None:
         return first, later.numpy()
 
     assert work_of(read_between) == 2
+
+
+def test_what_is_held_is_kept_whatever_was_held_before() -> None:
+    x = Tensor(np.linspace(0, 1, 8, dtype=F32))
+
+    def nothing_held() -> Any:
+        return ((x * 3) * 2).numpy()
+
+    def held() -> Any:
+        inner = x * 3
+        return (inner * 2).numpy(), inner.numpy()
+
+    def computed_before() -> Any:
+        inner = x * 3
+        outer = inner * 2
+        return inner.numpy(), outer.numpy()
+
+    def shared() -> Any:
+        inner = x * 3
+        return (inner * inner).numpy()
+
+    def two_held() -> Any:
+        one, other = x * 3, x * 3
+        return (one * other).numpy(), one.numpy(), other.numpy()
+
+    found: dict[Any, set[int]] = {}
+    for program in (nothing_held, held, computed_before, shared, two_held) * 2:
+        found.setdefault(program, set()).add(work_of(program))
+    assert found == {nothing_held: {2}, held: {2}, computed_before: {2}, shared: {2},
+                     two_held: {2}}  # fmt: skip
+
+
+def test_temporaries_are_no_results() -> None:
+    x = Tensor([1.0, 2.0])
+    for _ in range(3):
+        y = accel.exp(x) + 1
+        recipe, _ = y._value.form
+        y.numpy()
+        assert [place for _, place, _ in recipe.shortcut.results] == [0]
+        assert len(recipe.shortcut.plan.results) == 1
 
 
 def test_temporaries_are_freed_each_time() -> None:

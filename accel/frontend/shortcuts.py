@@ -51,16 +51,16 @@ def tree_values(value: Value, recipe: Recipe, alone: int) -> tuple[list[Value], 
     values = [value]
     held: list[int] = []
     paths = recipe.paths
-    for user, place in paths if paths is not None else recipe.find_paths():
-        inputs = values[user].inputs
-        if place >= len(inputs):
-            return [], held  # another thread has just computed it
-        inner = inputs[place]
-        if inner.data is not None:
-            return [], held
-        if sys.getrefcount(inner) > alone:
-            held.append(len(values))
-        values.append(inner)
+    try:
+        for user, place in paths if paths is not None else recipe.find_paths():
+            inner = values[user].inputs[place]
+            if inner.data is not None:
+                return [], held
+            if sys.getrefcount(inner) > alone:
+                held.append(len(values))
+            values.append(inner)
+    except IndexError:
+        return [], held  # another thread has just computed a part
     if held and len({id(values[i]) for i in held}) != len(held):
         return [], held
     return values, held

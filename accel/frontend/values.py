@@ -218,7 +218,7 @@ class Value:
     def settle(self, data: Any, form: Any = None) -> None:
         """Keep the computed `data`; the history stays only where gradients need it."""
         self.form = form
-        self.data = data  # first: a concurrent walk that sees no data must still see inputs
+        self.data = data  # before the rest: a walk that sees no data must still see inputs
         if not self.requires_grad or not any(i.requires_grad for i in self.inputs):
             self.step, self.inputs = None, ()
 
