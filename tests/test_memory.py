@@ -460,3 +460,42 @@ def test_the_memory_of_the_control_group_counts(tmp_path: Path) -> None:
     (old / "memory.limit_in_bytes").write_text("1048576\n")
     assert limits.memory_limit(tmp_path, "4:memory:/jobs\n0::/\n") == MIB
     assert 0 < limits.available_memory() <= 2**62
+
+
+# -- code ---------------------------------------------------------------------------------
+def test_functions_that_are_dropped_leave_no_code_and_calls_leave_nothing() -> None:
+    out = in_fresh_process("""
+import gc, itertools, accel, numpy as np
+from accel.runtime import compiler
+from accel.targets.pure import KERNELS, steps
+KERNELS.max_bytes, steps._TEXTS_KEPT = 0, 1 << 16
+accel.set_num_threads(1)
+x = np.ones(64, np.float32)
+OPS = accel.exp, accel.tanh, accel.abs, accel.sqrt
+chains = itertools.product(OPS, repeat=6)
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as file: return int(file.read().split()[1]) * 4096
+
+def compile_and_drop(count):
+    for chain in itertools.islice(chains, count):
+        def f(x):
+            for op in chain: x = op(x)
+            return x
+        accel.compile(f)(x)
+        compiler.clear_cache()
+
+compile_and_drop(40)
+before, kernels = resident(), len(KERNELS)
+compile_and_drop(80)
+print((resident() - before) // 80, len(KERNELS) - kernels)
+f, large = accel.compile(lambda x: accel.exp(x) * x), np.ones(300_000, np.float32)
+for a in (x, large): f(a)
+before = resident()
+for _ in range(30_000): f(x)
+for _ in range(200): f(large)
+print(resident() - before)
+""", ACCEL_CACHE="0")  # fmt: skip
+    per_cycle, kernels, calls = map(int, out.split())
+    assert per_cycle < 12_000 and kernels <= 0 and calls < 1 << 20

@@ -43,7 +43,8 @@ __all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "Produc
 #: Base index and byte offset of a buffer in the call's table of pointers.
 Place = Callable[[Buffer], tuple[int, int]]
 
-_TEXTS_KEPT = 4096
+#: Characters of emitted code to keep, so that equal nests are written once.
+_TEXTS_KEPT = 16 << 20
 
 #: Scratch memory up to which a kernel is cut into as many parts as there could be; into a few
 #: parts it is cut always.
@@ -122,6 +123,7 @@ class _Texts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._texts: OrderedDict[object, Code] = OrderedDict()
+        self._length = 0
 
     def get(self, key: object, name: str, emit: Callable[[str], str]) -> Code:
         """The code of `key`; the name is that under which it was first emitted."""
@@ -132,9 +134,12 @@ class _Texts:
                 return code
         code = name, emit(name)
         with self._lock:
+            _, replaced = self._texts.pop(key, ("", ""))  # another thread was quicker
             self._texts[key] = code
-            while len(self._texts) > _TEXTS_KEPT:
-                self._texts.popitem(last=False)
+            self._length += len(code[1]) - len(replaced)
+            while self._length > _TEXTS_KEPT:
+                _, (_, oldest) = self._texts.popitem(last=False)
+                self._length -= len(oldest)
         return code
 
 
