@@ -78,6 +78,12 @@ class Windows(NamedTuple):
         return any(low or high for low, high in self.margins)
 
     @property
+    def tile(self) -> bool:
+        """Whether the windows lie side by side, without gaps."""
+        rows = zip(self.kernel, self.stride, self.dilation, self.places, strict=True)
+        return all(d == 1 and (k == s or n == 1) for k, s, d, n in rows)
+
+    @property
     def margins(self) -> Pairs:
         """How far windows reach beyond the image, before and behind."""
         rows = zip(self.extents, self.places, self.spans, self.stride, self.padding, strict=True)
@@ -190,9 +196,21 @@ def _folded(b: Builder, x: Node, windows: Windows, join: str, reduce: str) -> No
     if math.prod(windows.kernel) <= _TAPS_AT_ONCE:
         parts = [piece for _, piece in _pieces(b, x, windows)]
         return functools.reduce(lambda u, v: b.apply(join, u, v), parts)
+    if windows.tile:
+        return _folded_tiles(b, x, windows, reduce)
     for axis in range(len(windows.kernel)):
         x = _folded_along(b, x, windows, axis, join, reduce)
     return x
+
+
+def _folded_tiles(b: Builder, x: Node, windows: Windows, reduce: str) -> Node:
+    """Windows that lie side by side are axes of their own, such as those of a global pool."""
+    lead, pairs = x.type.shape[:2], list(zip(windows.places, windows.kernel, strict=True))
+    stop = (*lead, *[n * k for n, k in pairs])
+    if stop != x.type.shape:
+        x = b.slice(x, start=(0,) * len(stop), stop=stop, step=(1,) * len(stop))
+    split = b.reshape(x, shape=(*lead, *itertools.chain.from_iterable(pairs)))
+    return b.apply(reduce, split, axis=tuple(range(3, 3 + 2 * len(pairs), 2)))
 
 
 def _folded_along(
