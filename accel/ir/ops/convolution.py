@@ -306,12 +306,18 @@ def _weight_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, Node]:
     )
 
 
-def _error(reference: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def _error(reference: Callable[..., np.ndarray], inner: bool) -> Callable[..., np.ndarray]:
     """The bound of a sum of products: each factor moves by its own bound, and every term is
-    rounded as often as there are terms. Their number is the op's value for operands of 1."""
+    rounded as often as there are terms. Their number is the op's value for operands of 1.
+
+    `inner` sums may have zeros around the first operand or not; with a second one that is not
+    finite this shows at the edges, and nothing is promised.
+    """
 
     def error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
         x, y = (magnitude(v) for v in values)
+        if inner and not np.isfinite(y).all():
+            return np.full(out.shape, np.inf)
         e, f = (np.broadcast_to(v, w.shape) for v, w in zip(errors, (x, y), strict=True))
         terms = reference(np.ones_like(x), np.ones_like(y), **attrs)
         rounding = (terms + 2) * unit_roundoff(out.dtype)
@@ -425,8 +431,8 @@ def _register(
         name=name, form="contraction", category="conv", arity=(2, 2), kinds="f",
         attrs=_ATTRS if given is None else {**_ATTRS, given: REQUIRED},
         prepare=_prepare(name, given), infer=infer, reference=reference, gradient=gradient,
-        error=_error(reference), samples=samples, error_samples=error_samples,
-        cost=2.0,  # of each multiply-add
+        error=_error(reference, inner=given == "shape"), samples=samples,
+        error_samples=error_samples, cost=2.0,  # of each multiply-add
         doc=doc, source=_SOURCE,
     ))  # fmt: skip
 

@@ -143,6 +143,9 @@ def _prepare(name: str) -> Prepare:
             raise ArgumentError(f"{name}: a divisor of 0", remedy="give another, or None")
         if "shape" in attrs:
             full["shape"] = as_shape(attrs["shape"], name)
+            if len(full["shape"]) != count:
+                raise ArgumentError(f"{name}: shape {attrs['shape']} for {count} spatial "
+                                    "dimensions", remedy="give an extent for each")  # fmt: skip
         dilation = full.get("dilation", (1,) * count)
         for k, d, pair in zip(full["kernel"], dilation, full["padding"], strict=True):
             if max(pair) > reach(k, d) // 2:
@@ -594,7 +597,11 @@ _register_avg(
 _register_avg(
     "avg_pool_gradient", {**_AVG_ATTRS, "shape": REQUIRED}, _back_type, _back_reference,
     _back_expand, _back_gradient, _back_samples,
-    lambda: [ErrorSample((TensorType(F32, (1, 1, 3)),), {"kernel": 2, "shape": (9,)},
-                         ShapeError, "pooled")],
+    lambda: [
+        ErrorSample((TensorType(F32, (1, 1, 3)),), {"kernel": 2, "shape": (9,)}, ShapeError,
+                    "pooled"),
+        ErrorSample((TensorType(F32, (1, 1, 3)),), {"kernel": 2, "shape": (6, 6)}, ArgumentError,
+                    "spatial"),
+    ],
     "The gradient of `avg_pool` with respect to its image, whose spatial extents are `shape`.",
 )  # fmt: skip
