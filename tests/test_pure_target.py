@@ -139,6 +139,19 @@ def test_bias_activation_and_residual_join_the_product() -> None:
     assert run.kernels[0].ops == "matmul add relu add"
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("rows", [1, 3, 40, 200])
+def test_a_linear_layer_is_one_kernel(activation: str, rows: int) -> None:
+    """Whatever tile library its shape asks for."""
+    def body(b: Builder, x: Node, w: Node, c: Node, r: Node) -> Node:
+        product = b.matmul(x, b.permute(w, axes=(1, 0)))
+        return b.add(b.mul(getattr(b, activation)(b.add(product, c)), 0.5), r)
+
+    x, w = normal(rows, 50) / 7, normal(70, 50, seed=1)
+    run = checked(body, x, w, normal(70, seed=2), normal(rows, 70, seed=3))
+    assert kinds(run) == ["matmul"] and run.native_calls == 1
+
+
 def test_a_product_keeps_what_others_read() -> None:
     def body(b: Builder, x: Node, w: Node) -> tuple[Node, ...]:
         z = b.matmul(x, w)

@@ -278,9 +278,10 @@ def emit_dots(element: str, machine: Machine) -> str:
 
 # -- turned --------------------------------------------------------------------------------
 def turned_columns(element: str, machine: Machine) -> int:
-    """The columns that ``turned`` takes at a time; its rows are a register tile's columns."""
+    """The columns that ``turned`` takes at a time: two vectors, for the sake of epilogues; its
+    rows are a register tile's columns."""
     tile = tile_of(element, machine)
-    return max(tile.rows, tile.lanes)
+    return 2 * max(tile.rows, tile.lanes)
 
 
 @functools.cache
