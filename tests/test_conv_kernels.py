@@ -143,6 +143,9 @@ LARGE = [
     ((1, 3, 70, 66), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
     ((2, 24, 31, 29), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
     ((2, 24, 31, 29), (24, 1, 3, 3), {"padding": 1, "groups": 24, "stride": 2}),
+    ((2, 6, 31, 70), (18, 1, 3, 2), {"padding": (1, 2), "groups": 6, "stride": (2, 1)}),
+    ((1, 5, 20, 17), (5, 1, 5, 5), {"padding": 4, "groups": 5, "dilation": 2}),
+    ((2, 7, 150), (7, 1, 4), {"padding": ((3, 0),), "groups": 7}),
     ((2, 40, 9, 9), (48, 40, 1, 1), {}),
     ((1, 40, 9, 9), (48, 40, 1, 1), {"stride": 2}),
     ((1, 300, 7, 7), (30, 300, 3, 3), {"padding": 1}),
@@ -216,6 +219,17 @@ def test_core_epilogue_is_one_kernel(name: str, attrs: dict[str, Any]) -> None:
     np.testing.assert_array_equal(run(everything)[0], expected)
 
 
+def test_core_depthwise_epilogue() -> None:
+    x, weight = normal(2, 5, 19, 37), normal(10, 1, 3, 3, seed=1)
+    shift, attrs = normal(10, 1, 1, seed=2), {"padding": 1, "groups": 5}
+    plain = check(FORWARD, [x, weight], attrs)([x, weight])[0]
+    run = run_of(
+        lambda b, x, y, z: b.relu(b.add(b.convolution(x, y, **attrs), z)), x, weight, shift
+    )
+    assert [k.kind for k in run.kernels] == ["conv"]
+    np.testing.assert_array_equal(run([x, weight, shift])[0], np.maximum(plain + shift, 0))
+
+
 def test_a_result_of_another_dtype() -> None:
     x, weight = normal(1, 3, 9, 20), normal(4, 3, 3, 3, seed=1)
     run = run_of(lambda b, x, y: b.gt(b.convolution(x, y), 0.0), x, weight)
@@ -226,7 +240,7 @@ def test_a_result_of_another_dtype() -> None:
 
 # -- threads and memory ---------------------------------------------------------------------
 @pytest.mark.parametrize("name", OPS)
-@pytest.mark.parametrize("shape, kernel, attrs", LARGE[:6], ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize("shape, kernel, attrs", LARGE[:9], ids=lambda v: str(v)[:40])
 def test_the_same_bits_at_every_thread_count(
     name: str, shape: Any, kernel: Any, attrs: dict[str, Any]
 ) -> None:
@@ -250,15 +264,20 @@ def test_nothing_is_read_outside() -> None:
     x, weight = normal(1, 4, 11, 13), normal(5, 4, 3, 3, seed=1)
     cases: list[dict[str, Any]] = [{}, {"padding": 1}, {"stride": 2, "padding": 1}]
     for attrs in cases:
+        own = {**attrs, "groups": 4}
+        run = run_of(lambda b, x, y, a=own: b.convolution(x, y, **a), x, weight[:4, :1])
+        held = [x, np.ascontiguousarray(weight[:4, :1])]
+        ends = [Guarded(page, a).array for a in held]
+        np.testing.assert_array_equal(run(ends)[0], run(held)[0])
         run = run_of(lambda b, x, y, attrs=attrs: b.convolution(x, y, **attrs), x, weight)
         want = run([x, weight])[0]
-        ends = Guarded(page, x), Guarded(page, weight)
-        np.testing.assert_array_equal(run([e.array for e in ends])[0], want)
+        ends = [Guarded(page, a).array for a in (x, weight)]
+        np.testing.assert_array_equal(run(ends)[0], want)
         for name in (INPUT, WEIGHT):
             arrays, full = operands(name, x, weight, attrs)
             run = run_of(lambda b, x, y, n=name, a=full: getattr(b, n)(x, y, **a), *arrays)
-            ends = Guarded(page, arrays[0]), Guarded(page, arrays[1])
-            np.testing.assert_array_equal(run([e.array for e in ends])[0], run(arrays)[0])
+            ends = [Guarded(page, a).array for a in arrays]
+            np.testing.assert_array_equal(run(ends)[0], run(arrays)[0])
 
 
 class Guarded:

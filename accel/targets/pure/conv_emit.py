@@ -20,7 +20,7 @@ from .gemm_emit import Finish, identity
 from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
 from .llvm_text import Function, Lanes, module_text
 
-__all__ = ["emit_windows"]
+__all__ = ["emit_windows", "finish_rows"]
 
 _WEIGHT, _SOURCE, _SCRATCH, _FIRST = 0, 1, 2, 3  # operand records
 
@@ -148,29 +148,41 @@ class _Windows:
                 sums = fn.gep(
                     self.sums, fn.integer("mul", line.index, self.header("sums_row"))
                 )  # fmt: skip
-                self._finish_rows(sums, pitch)
+                finish_rows(
+                    self.finish, sums, pitch, (self.row, self.rows), (self.column, self.columns)
+                )  # fmt: skip
 
-    def _finish_rows(self, sums: str, pitch: str) -> None:
-        """The epilogue over the rows of a block of one output channel."""
-        fn = self.fn
-        one = Lanes(fn, self.spec.element, 1)
-        twice = Lanes(fn, self.spec.element, 2 * self.lanes.width)
-        masks = self.spec.machine.has_masks
-        main, rest = (twice, self.lanes) if masks else (self.lanes, one)
-        whole = fn.integer("and", self.columns, -main.width)
-        with fn.loop(0, self.rows, 1, [("ptr", sums)]) as row:
-            (line,) = row.values
-            self.finish.at_row(fn.integer("add", self.row, row.index))
-            with fn.loop(0, whole, main.width) as j:
-                self._write(main, line, j.index, None)
-            with fn.loop(whole, self.columns, rest.width) as j:
-                mask = rest.lane_mask(j.index, self.columns) if masks else None
-                self._write(rest, line, j.index, mask)
-            row.next = [fn.gep(line, pitch, self.spec.element)]
 
-    def _write(self, lanes: Lanes, line: str, j: str, mask: str | None) -> None:
-        value = lanes.load(self.fn.gep(line, j, self.spec.element))
-        self.finish.write(lanes, value, self.fn.integer("add", self.column, j), mask)
+def finish_rows(
+    finish: Finish, sums: str, pitch: str, rows: tuple[str, str], columns: tuple[str, str]
+) -> None:
+    """Write the epilogue over a rectangle of one output channel.
+
+    Parameters
+    ----------
+    finish
+        At the output channel.
+    sums, pitch
+        Address of the sums, and elements from a row of them to the next.
+    rows, columns
+        First and number of the places.
+    """
+    fn, spec = finish.fn, finish.spec
+    lanes = spec.machine.lanes(spec.size)
+    masks = spec.machine.has_masks
+    main, rest = (2 * lanes, lanes) if masks else (lanes, 1)
+    (row, height), (column, width) = rows, columns
+    whole = fn.integer("and", width, -main)
+    with fn.loop(0, height, 1, [("ptr", sums)]) as line:
+        (start,) = line.values
+        finish.at_row(fn.integer("add", row, line.index))
+        for begin, end, count in (("0", whole, main), (whole, width, rest)):
+            few = Lanes(fn, spec.element, count)
+            with fn.loop(begin, end, count) as j:
+                mask = few.lane_mask(j.index, width) if masks and count == rest else None
+                value = few.load(fn.gep(start, j.index, spec.element))
+                finish.write(few, value, fn.integer("add", column, j.index), mask)
+        line.next = [fn.gep(start, pitch, spec.element)]
 
 
 def emit_windows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from ...ir.types import Shape
 from . import conv
 from .clusters import Cluster
 from .conv import Axis, Windows
+from .conv_depthwise import Depthwise, emit_depthwise
 from .conv_weight import WeightGradient
 from .epilogues import Layout, Work
 from .gemm_spec import MatmulSpec, Matrix
@@ -35,7 +37,7 @@ class Convolution:
     Attributes
     ----------
     spec, key
-        What the code depends on; equal keys mean equal code.
+        What the code depends on, besides whether it is depthwise.
     node
         The op.
     scattered
@@ -57,9 +59,23 @@ class Convolution:
     targets: tuple[View, ...]
     work: Work
 
+    @functools.cached_property
+    def depthwise(self) -> Depthwise | None:
+        """How to compute it as a depthwise convolution, if that is possible."""
+        if self.node.op.name != "convolution":
+            return None
+        return Depthwise.of(self.spec, self._windows(lambda buffer: (0, 0)))
+
+    @property
+    def code(self) -> object:
+        """What the code depends on; equal values mean equal code."""
+        return self.key, self.depthwise
+
     def text(self, name: str) -> str:
         """The LLVM module of the kernel."""
         work = None if self.work.plain else self.work.write
+        if self.depthwise is not None:
+            return emit_depthwise(self.spec, self.depthwise, work, name)
         return conv.emit_windows(self.spec, work, name, self.scattered)
 
     def windows(self, place: Place) -> list[Windows]:

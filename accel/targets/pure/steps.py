@@ -17,6 +17,7 @@ from ...ir.node import Node
 from . import conv, conv_weight, gemm, threads
 from .attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
+from .conv_depthwise import depthwise_block
 from .convolutions import Convolution, convolution, weight_gradient
 from .emit import (
     chunks,
@@ -359,8 +360,10 @@ class ConvolutionStep:
 
     def sources(self) -> list[Code]:
         made, own = self.made, (self.made.spec.element, self.made.spec.machine)
+        if made.depthwise is not None:
+            return [_TEXTS.get(made.code, _symbol(self.ops), made.text)]
         return [
-            _TEXTS.get(made.key, _symbol(self.ops), made.text),
+            _TEXTS.get(made.code, _symbol(self.ops), made.text),
             # these name their function themselves
             _TEXTS.get(("window tiles", own), "tiles", lambda name: conv.emit_tiles(*own)),
             _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
@@ -373,6 +376,12 @@ class ConvolutionStep:
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
     ) -> list[Record]:
+        if self.made.depthwise is not None:
+            return [
+                Record(kernels[0], depthwise_block(w), items, grain=threads.grain(items, work))
+                for w in self.made.windows(place) if (items := w.batch * w.groups * w.rows)
+                if (work := w.size * w.terms)
+            ]  # fmt: skip
         main, tiles, pack, *finite = kernels
         made, called = self.made, (tiles.address, pack.address, scratch)
         steps = [s for w in made.windows(place) for s in conv.schedule(made.spec, w, *called)]
