@@ -25,7 +25,8 @@ from accel.ir.graph import Graph
 from accel.ir.node import Node
 from accel.ir.op import get_op
 from accel.ir.types import TensorType
-from accel.targets.pure import PureRun, compile_run, jit
+from accel.targets.pure import PureRun, compile_run, conv, conv_weight, jit
+from accel.targets.pure.gemm_spec import MatmulSpec
 
 Array = np.ndarray
 FORWARD, INPUT, WEIGHT = (
@@ -310,6 +311,23 @@ def test_another_shape_needs_no_other_code() -> None:
             normal(*kernel),
         )  # fmt: skip
         assert run.kernels[0].name == first.kernels[0].name
+
+
+@pytest.mark.parametrize("element", ["float", "double"])
+def test_libraries_compile_for_neon(element: str) -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = jit.Machine("aarch64-unknown-linux-gnu", "cortex-a72", "+neon", 16, True)
+    assert "fmla" in jit.assembly(conv.emit_tiles(element, machine), machine)
+    spec = MatmulSpec(element, machine, (element,))
+    for text in (
+        conv.emit_pack(element, machine), conv.emit_finite(element, machine),
+        conv.emit_windows(spec), conv_weight.emit_products(element, machine),
+        conv_weight.emit_gather(element, machine), conv_weight.emit_turn(element, machine),
+    ):  # fmt: skip
+        assert jit.assembly(text, machine)
 
 
 def test_forced_levels() -> None:

@@ -137,8 +137,8 @@ class _Tile:
 class _Library:
     """Writes the tiles and the choice among them."""
 
-    def __init__(self, element: str, machine: Machine) -> None:
-        self.element, self.machine = element, machine
+    def __init__(self, element: str, machine: Machine, whole: bool) -> None:
+        self.element, self.machine, self.whole = element, machine, whole
         self.size = ELEMENT_BYTES[element]
         self.width = machine.lanes(self.size)
         self.fn = Function("tiles", TILES_PARAMS)
@@ -150,7 +150,7 @@ class _Library:
         whole = fn.integer("and", "%m", -first)
         with fn.loop(0, whole, first) as row:
             self._lines(first, row.index)
-        for rows in rest:
+        for rows in () if self.whole else rest:
             with fn.when(fn.icmp("ne", fn.integer("and", "%m", rows), 0)):
                 self._lines(rows, fn.integer("and", "%m", -2 * rows))
         fn.do("ret void")
@@ -189,6 +189,7 @@ class _Library:
 
 
 @functools.cache
-def emit_tiles(element: str, machine: Machine) -> str:
-    """The tile library of an element type; its exported function is ``tiles``."""
-    return _Library(element, machine).write()
+def emit_tiles(element: str, machine: Machine, whole: bool = False) -> str:
+    """The tile library of an element type; its exported function is ``tiles``. Without the
+    tiles of few rows, half of the code, m must be a multiple of `ROWS`: `whole`."""
+    return _Library(element, machine, whole).write()

@@ -14,6 +14,7 @@ from . import conv
 from .clusters import Cluster
 from .conv import Axis, Windows
 from .conv_depthwise import Depthwise, emit_depthwise
+from .conv_tiles import ROWS
 from .conv_weight import WeightGradient
 from .epilogues import Layout, Work
 from .gemm_spec import MatmulSpec, Matrix
@@ -65,6 +66,12 @@ class Convolution:
         if self.node.op.name != "convolution":
             return None
         return Depthwise.of(self.spec, self._windows(lambda buffer: (0, 0)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the output channels of a group fill tiles."""
+        o, c = self.weight.shape[0] // self.node.attrs["groups"], self.weight.shape[1]
+        return (o if self.node.op.name == "convolution" else c) % ROWS == 0
 
     @property
     def code(self) -> object:

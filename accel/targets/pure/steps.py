@@ -365,7 +365,8 @@ class ConvolutionStep:
         return [
             _TEXTS.get(made.code, _symbol(self.ops), made.text),
             # these name their function themselves
-            _TEXTS.get(("window tiles", own), "tiles", lambda name: conv.emit_tiles(*own)),
+            _TEXTS.get(("window tiles", own, made.whole), "tiles",
+                       lambda name: conv.emit_tiles(*own, made.whole)),
             _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
             *(
                 [_TEXTS.get(("finite", own), "finite", lambda name: conv.emit_finite(*own))]
