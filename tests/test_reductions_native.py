@@ -115,10 +115,10 @@ def test_one_nan_or_infinity_is_found_everywhere(place):
 
 
 # -- strides ------------------------------------------------------------------------------
-BASE = numbers((96, 257, 6))
+BASE = numbers((96, 129, 12))
 
 LAYOUTS = {
-    "rows of a wider array": BASE[:, :200, :5].reshape(96, -1)[:, :999],
+    "rows of a wider array": BASE[:, :120, :10].reshape(96, -1)[:, :999],
     "inner-contiguous": BASE.reshape(96, -1)[:, 3:1400],
     "transposed": BASE.reshape(96, -1).T,
     "permuted": BASE.transpose(1, 2, 0),
@@ -133,6 +133,11 @@ LAYOUTS = {
     "overlapping": np.lib.stride_tricks.sliding_window_view(BASE.reshape(-1)[:9000], 7),
     "a middle axis": BASE[:, 5, :].repeat(40, 0)[:, 1:],
 }
+
+
+#: Without eight elements one behind the other: copied, as NumPy does it best.
+GATHERED = ("reversed", "every second", "every third", "a column of few", "few transposed",
+            "four transposed")  # fmt: skip
 
 
 def programs(x, fn):
@@ -160,7 +165,7 @@ def test_strided_operands_are_read_where_they_lie(name, monkeypatch):
         wanted = np.asarray(ordered.astype(np.float64).sum(axis=axis) * 2)
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
         if wanted.nbytes < x.nbytes // 4:
-            assert in_place
+            assert in_place == (name not in GATHERED)
     np.testing.assert_array_equal(accel.compile(lambda a: a * 3)(x), ordered * np.float32(3))
     np.testing.assert_array_equal(accel.compile(lambda a: accel.argmax(a, axis=-1))(x),
                                   ordered.argmax(-1))  # fmt: skip

@@ -55,6 +55,8 @@ _PLAIN = 0x0001 | _ALIGNED
 _WORTH_PLANNING = 1 << 15
 _PLANNED_NODE = 1 << 10
 _LAYOUTS_KEPT = 8
+#: Elements along an axis, one behind the other or one and the same, that make a register.
+_STRETCH = 8
 
 #: For every input its strides in elements, or None where it is C-contiguous.
 Layouts = tuple["tuple[int, ...] | None", ...]
@@ -323,11 +325,12 @@ def _is_strided(array: np.ndarray) -> bool:
 
 def _strides(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...] | None:
     """The strides of `array` in elements, those of single elements 0; None where it has others,
-    or another dtype."""
+    or another dtype, or must be gathered: NumPy's copy takes less time than that."""
     size = dtype.itemsize
-    if array.dtype != dtype or any(s % size for s in array.strides):
+    pairs = list(zip(array.shape, array.strides, strict=True))
+    straight = any(extent >= _STRETCH and stride in (0, size) for extent, stride in pairs)
+    if not straight or array.dtype != dtype or any(s % size for s in array.strides):
         return None
-    pairs = zip(array.shape, array.strides, strict=True)
     return tuple([0 if extent == 1 else stride // size for extent, stride in pairs])
 
 
