@@ -258,8 +258,8 @@ def test_too_much_memory_is_an_error_and_not_the_end():
     def far_too_much() -> accel.Tensor:
         return accel.zeros((10**6, 10**6, 10**5)) + 1
 
-    expect(far_too_much, errors.OutOfMemoryError, "allocate")
-    expect(accel.compile(far_too_much), errors.OutOfMemoryError, "allocate")
+    expect(far_too_much, errors.OutOfMemoryError, "no memory|allocate")
+    expect(accel.compile(far_too_much), errors.OutOfMemoryError, "no memory|allocate")
     assert issubclass(errors.OutOfMemoryError, MemoryError)
     assert (ones(2) + 1).tolist() == [2.0, 2.0]
 

@@ -63,8 +63,20 @@ def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list
         elif op.name == "matmul":
             kinds["contraction"].append(op)
         elif op.arity[0] == 1 and (op.arity == (1, 1) or op.name in ("cat", "stack")):
-            kinds["unary"].append(op)
+            if not _reads_indices(op):
+                kinds["unary"].append(op)
     return kinds
+
+
+def _reads_indices(op: Op) -> bool:
+    """Whether the operand holds indices, which random integers would exceed."""
+    samples = op.samples() if op.samples else ()
+    operands = [(s.operands[0], s.high) for s in samples if s.operands]
+    return any(
+        x.dtype.is_integer and high is not None if isinstance(x, TensorType)
+        else isinstance(x, np.ndarray) and x.dtype.kind in "iu"
+        for x, high in operands
+    )  # fmt: skip
 
 
 def draw_graph(

@@ -119,6 +119,9 @@ def _undefined(node: Node, operands: list[Known], lenient: bool) -> np.ndarray |
     name = node.op.name
     if name in ("signbit", "copysign"):  # the sign of a NaN
         mask = np.isnan(widened(operands[-1].value))
+    elif name.startswith("convolution"):
+        # Whether padding takes part, where a NaN or infinity meets it, is left to the library.
+        mask = np.array(not all(np.isfinite(widened(o.value)).all() for o in operands))
     elif not lenient:
         return None
     elif name == "gelu":
