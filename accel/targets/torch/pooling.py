@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...ir.node import Node
+from ...ir.types import Shape
 from .convolution import in_float32
 from .lowering import Context, Kernel, lowers
 
@@ -31,10 +32,17 @@ def _max_pool(context: Context, node: Node) -> Kernel | None:
     return lambda x: function(x, *settings, return_indices=True)[1]
 
 
+def _larger(shape: Shape, kernel: Shape) -> bool:
+    """Whether the image holds a window without padding, as torch's avg_pool3d demands."""
+    return all(n >= k for n, k in zip(shape[2:], kernel, strict=True))
+
+
 @lowers("avg_pool")
 def _avg_pool(context: Context, node: Node) -> Kernel | None:
     padding, attrs, count = _even(node), node.attrs, node.type.ndim - 2
     if padding is None or (count == 1 and attrs["divisor_override"] is not None):
+        return None
+    if count == 3 and not _larger(node.inputs[0].type.shape, attrs["kernel"]):
         return None
     function = getattr(context.torch.nn.functional, f"avg_pool{count}d")
     more = () if count == 1 else (attrs["divisor_override"],)
@@ -47,6 +55,8 @@ def _avg_pool(context: Context, node: Node) -> Kernel | None:
 def _avg_pool_gradient(context: Context, node: Node) -> Kernel | None:
     padding, attrs, count = _even(node), node.attrs, node.type.ndim - 2
     if padding is None or count == 1:
+        return None
+    if count == 3 and not _larger(node.type.shape, attrs["kernel"]):
         return None
     function = getattr(context.torch.ops.aten, f"avg_pool{count}d_backward")
     shape = node.type.shape
