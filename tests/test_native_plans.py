@@ -168,13 +168,16 @@ def test_keywords(call) -> None:
 
 def test_static_arguments_are_compared_by_type_and_value(call) -> None:
     def f(x, n, name="a"):
+        if isinstance(n, bool):
+            return x * 7
         return x * n if name == "a" else x - n
 
     f = accel.compile(f)
     x = array(3)
     for _ in range(3):
         for n in (1, True, 2, 10**6, int("1000000")):
-            np.testing.assert_array_equal(call(f, x, n).numpy(), x * np.float32(n))
+            expected = x * np.float32(7 if n is True else n)
+            np.testing.assert_array_equal(call(f, x, n).numpy(), expected)
         np.testing.assert_array_equal(call(f, x, 2, "".join("bc")).numpy(), x - 2)
 
 
@@ -189,6 +192,8 @@ def test_floats_are_fetched_and_branched_on(call) -> None:
     for s in (3.0, -0.0, float("inf"), float("nan")):
         np.testing.assert_array_equal(call(g, x, s).numpy(), x * np.float32(s))
     assert g.cache_info().misses == 1
+    for s in (3, True, np.float64(2.5), np.float32(1.5)):
+        np.testing.assert_array_equal(np.asarray(call(g, x, s), np.float32), x * np.float32(s))
 
 
 FACTOR = 2.0
@@ -246,6 +251,18 @@ def test_modes_and_gradient_states_are_told_apart(call) -> None:
     np.testing.assert_allclose(w.grad.numpy(), 4 * x, rtol=1e-6)
 
 
+def test_the_same_call_in_another_state_of_gradients() -> None:
+    w = accel.asarray(array(3)).requires_grad_()
+    f = accel.compile(lambda x: (x * w).sum())
+    x, y = accel.asarray(array(3, seed=1)), accel.asarray(array(3, seed=2))
+    with accel.no_grad():
+        assert not warm(f, x).requires_grad
+    assert f(x).requires_grad
+    g = accel.compile(lambda x: x * 2)
+    assert not warm(g, y).requires_grad
+    assert g(y.requires_grad_()).requires_grad
+
+
 def test_contexts_that_come_again_stay_native() -> None:
     f = accel.compile(lambda x: x + 1)
     x = array(3)
@@ -291,6 +308,18 @@ def test_gradients_attached_or_not(call) -> None:
         assert call(f, x).tolist() == [2, 2]
 
 
+def test_gradients_of_captured_tensors(call) -> None:
+    w = accel.asarray(np.ones(2, np.float32), copy=True).requires_grad_()
+    f = accel.compile(lambda x: x * 2 if w.grad is None else x * w.grad)
+    x = array(2)
+    for factor in (None, 3.0, 4.0, None, 5.0):
+        w.grad = None if factor is None else accel.asarray(np.full(2, factor, np.float32))
+        for _ in range(3):
+            expected = x * np.float32(factor or 2)
+            np.testing.assert_array_equal(call(f, x).numpy(), expected)
+    assert native_hits(f) > 6 or call is plain
+
+
 # -- captured state and writes ------------------------------------------------------------------
 def test_captured_tensors_are_read_and_written_back(call) -> None:
     total, count = accel.zeros(3), accel.zeros((), dtype=accel.int64)
@@ -331,6 +360,24 @@ def test_earlier_values_stay_when_state_is_written(call) -> None:
         assert lazy[i].tolist() == [10 * (i + 1.0)] * 4
 
 
+def test_a_value_that_others_share_is_not_changed_in_place(call) -> None:
+    state, saved = accel.zeros(3), accel.ones(3)
+
+    @accel.compile
+    def step():
+        state.copy_(state + 1)
+
+    @accel.compile
+    def save():
+        saved.copy_(state)
+
+    for i in range(1, 8):
+        call(step)
+        if i == 4:
+            call(save)
+    assert saved.tolist() == [4, 4, 4] and state.tolist() == [7, 7, 7]
+
+
 def test_tensor_arguments_are_written_back_arrays_are_not(call) -> None:
     @accel.compile
     def f(x, y):
@@ -353,11 +400,13 @@ def test_one_tensor_given_twice(call) -> None:
         y *= 2
         return x - y
 
-    for _ in range(3):
-        x, y = accel.ones(2), accel.ones(2)
+    ones = lambda: accel.asarray(np.ones(2, np.float32))  # noqa: E731
+    for _ in range(4):
+        x, y = ones(), ones()
         assert call(f, x, y).tolist() == [0, 0] and (x.tolist(), y.tolist()) == ([2, 2], [2, 2])
-        x = accel.ones(2)
+        x = ones()
         assert call(f, x, x).tolist() == [0, 0] and x.tolist() == [4, 4]
+    assert native_hits(f) == (4 if call is fast else 0)
 
 
 def trained(call, make, steps=6):
