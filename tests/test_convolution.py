@@ -232,6 +232,8 @@ def test_a_small_network_learns() -> None:
     losses = [step(x, y).item() for _ in range(12)]
     assert losses[-1] < losses[0] / 3
     assert step.cache_info().misses == 1
+    explanation = step.explain(x, y)
+    assert explanation.native_calls == explanation.steps == 1  # no step on the reference
     norm = model[1]
     assert norm.num_batches_tracked.item() == 12
     assert np.abs(norm.running_mean.numpy()).max() > 1e-3
@@ -240,6 +242,15 @@ def test_a_small_network_learns() -> None:
     once, again = model(x).numpy(), model(x).numpy()
     np.testing.assert_array_equal(once, again)
     np.testing.assert_array_equal(norm.running_var.numpy(), before)
+
+
+def test_a_network_after_training_is_a_kernel_a_layer() -> None:
+    """Bias, batch norm and relu are written with the convolution's results."""
+    model = small_cnn().eval()
+    rows = accel.compile(lambda x: model(x)).explain(np.zeros((2, 3, 32, 32), np.float32)).rows
+    kernels = [line for row in rows for line in row.kernels.split("\n") if line.strip()]
+    assert len(kernels) == 6  # one of them for the batch norm's factors
+    assert sum("convolution" in k and "relu" in k for k in kernels) == 2
 
 
 # -- against torch --------------------------------------------------------------------------
