@@ -23,7 +23,6 @@ COPY = 8
 """What packing an element weighs against a multiply-add."""
 
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
-_TURN = 4  # what turning a result weighs
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
 
@@ -74,7 +73,7 @@ def rounded(extent: int, multiple: int) -> int:
 
 
 def form_of(spec: MatmulSpec, problem: Problem) -> Form:
-    """The form of the least estimated time."""
+    """The form of the least estimated time, of equal ones the first."""
     if not spec.is_float:
         lanes = spec.machine.lanes(spec.size)
         return Form("", 8, 1 << 30, lanes)
@@ -97,6 +96,12 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
         unit = min(width, 32 * tile.lanes)  # memory is read in stretches of so many columns
         yield m * rounded(n, tile.lanes) * k, Form("lines", LINES_ROWS, width, unit)
 
+    if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
+        width = turned_columns(spec.element, spec.machine)
+        pack_a = "" if problem.a.row == spec.size else "panels"
+        time = rounded(m, tile.lanes) * n * k + COPY * k * m * bool(pack_a)
+        yield time, Form("turned", tile.columns, width, width, pack_a)
+
     pack_a = "panels" if _must_pack_a(spec, problem) else ""
     pack_b = "panels" if _must_pack_b(spec, problem) else ""
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
@@ -110,12 +115,6 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
     width = TILE_BYTES // spec.size // height
     yield time, Form("dots", height, width, 4, pack_a, pack_b)
-
-    if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
-        width = turned_columns(spec.element, spec.machine)
-        pack_a = "" if problem.a.row == spec.size else "panels"
-        time = rounded(m, tile.lanes) * n * k + COPY * k * m * bool(pack_a) + _TURN * m * n
-        yield time, Form("turned", tile.columns, width, width, pack_a)
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
