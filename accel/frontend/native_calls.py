@@ -59,7 +59,7 @@ class NativeCalls:
                 if entry.native:
                     self._add(function, entry.native)
             if entry.native:
-                entry.native.settle(state)
+                entry.native.settle(state, entry.epoch)
 
     def _add(self, function: NativeCallable, plan: Plan) -> None:
         """Try `plan` before the others; those that leave do not come back."""

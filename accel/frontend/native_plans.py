@@ -44,14 +44,14 @@ class Plan:
         self.block[PLAN.index("self")] = id(self.block)
         self._alive: tuple[Any, ...] = ()
 
-    def settle(self, state: runtime_state.State) -> None:
-        """Make it a plan for `state` and for what Modules hold at present."""
-        now = module_state.epoch()
-        if self._alive and self._alive[0] is state and self._alive[1] is now:
+    def settle(self, state: runtime_state.State, epoch: int) -> None:
+        """Make it a plan for `state`, and for what Modules held at `epoch`, which is the very
+        object that was the epoch when the guards were looked at."""
+        if self._alive and self._alive[0] is state and self._alive[1] is epoch:
             return
-        before, self._alive = self._alive, (state, now)
+        before, self._alive = self._alive, (state, epoch)
         self.block[self._fields.index("state")] = id(state)
-        self.block[self._fields.index("epoch")] = id(now)
+        self.block[self._fields.index("epoch")] = id(epoch)
         del before  # only now may what it refers to go
 
 
@@ -251,10 +251,12 @@ class _Writer:
 
     def _value(self, guard: g._ValueGuard) -> bool:
         """Check that a place holds the very object that it holds now; False if unknown how."""
-        present = guard.present()
         if isinstance(guard, g.CellGuard):
-            self._check("cell", id(guard.cell), self._object(present))
-            return present is not g.MISSING
+            content = guard.present()
+            if not guard.holds() or guard.present() is not content:
+                raise Unsupported  # another thread has changed it meanwhile
+            self._check("cell", id(guard.cell), self._object(content))
+            return content is not g.MISSING
         if isinstance(guard, g.NameGuard):
             space, name = guard.space, guard.name
         elif isinstance(guard, g.HyperparameterGuard):
@@ -262,14 +264,15 @@ class _Writer:
             space, name = getattr(guard.owner, "source", guard.owner), guard.name
         else:
             return False
-        if isinstance(space, dict) and type(space).get is dict.get and name in space:
-            self._check("entry", id(space), self._object(name), self._object(space[name]))
-            return True
-        if isinstance(space, types.MappingProxyType) and name in space:
-            words = self._object(space), self._object(name), self._object(space[name])
-            self._check("item", *words)
-            return True
-        return False
+        plain = isinstance(space, dict) and type(space).get is dict.get
+        if not (plain or isinstance(space, types.MappingProxyType)) or name not in space:
+            return False
+        found = space[name]
+        if not guard.holds() or space.get(name) is not found:
+            raise Unsupported
+        words = self._object(space), self._object(name), self._object(found)
+        self._check("entry" if plain else "item", *words)
+        return True
 
     # results and writes
     def _results(self) -> tuple[list[tuple[int, int, int]], str, int]:

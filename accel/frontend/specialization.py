@@ -56,6 +56,8 @@ class Specialization:
         What was recorded.
     references
         Where each graph input comes from.
+    epoch
+        When the guards that an epoch vouches for were looked at.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Specialization:
         self._types = tuple(strong_type(n.type) for n in graph.outputs)
         self._by_epoch = tuple([g for g in guards if g.by_epoch])
         self._always = tuple([g for g in guards if not g.by_epoch])
-        self._epoch = epoch()
+        self.epoch = epoch()
         self.static = tuple(static)
         self.executable: Any = None
         #: The plan of native calls; None until it is made, False where none can be.
@@ -102,11 +104,11 @@ class Specialization:
             if not guard.holds():
                 return None
         now = epoch()
-        if now != self._epoch:
+        if now != self.epoch:
             for guard in self._by_epoch:
                 if not guard.holds():
                     return None
-            self._epoch = now
+            self.epoch = now
         for reference in self._unused:
             if reference.value(leaves) is None:
                 return None
