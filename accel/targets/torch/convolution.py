@@ -38,11 +38,17 @@ def _has_work(node: Node) -> bool:
     return all(t.type.size for t in (node, *node.inputs))
 
 
+def _zeros(node: Node) -> Kernel:
+    """The sums of nothing."""
+    shape = node.type.shape
+    return lambda *tensors: tensors[0].new_zeros(shape)
+
+
 @lowers("convolution")
 def _convolution(context: Context, node: Node) -> Kernel | None:
     torch = context.torch
     if not _has_work(node):
-        return None
+        return _zeros(node)
     settings, extra = _settings(node)
     widths = [w for pair in reversed(extra) for w in pair]
 
@@ -58,7 +64,7 @@ def _convolution(context: Context, node: Node) -> Kernel | None:
 def _input_gradient(context: Context, node: Node) -> Kernel | None:
     torch = context.torch
     if not _has_work(node):
-        return None
+        return _zeros(node)
     settings, extra = _settings(node)
     n, channels, *extents = node.type.shape
     pairs = list(zip(extents, extra, strict=True))
@@ -79,7 +85,7 @@ def _input_gradient(context: Context, node: Node) -> Kernel | None:
 def _weight_gradient(context: Context, node: Node) -> Kernel | None:
     torch, shape = context.torch, node.type.shape
     if not _has_work(node):
-        return None
+        return _zeros(node)
     settings, extra = _settings(node)
     widths = [w for pair in reversed(extra) for w in pair]
 
