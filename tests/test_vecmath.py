@@ -55,11 +55,12 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
 
 
 # -- harness ------------------------------------------------------------------------------
-def kernel_text(name: str, element: str, width: int) -> str:
+def kernel_text(name: str, element: str, width: int, has_scale: bool = False) -> str:
     """A module whose @kernel(x0, [x1,] y, n) maps a function over n elements, tail included."""
     operands = 2 if name in BINARY else 1
     params = [("ptr", f"x{i}") for i in range(operands)]
     fn = Function("kernel", [*params, ("ptr", "y"), ("i64", "n")])
+    fn.has_scale = has_scale
 
     def body(lanes: Lanes, index: str) -> None:
         xs = [lanes.load(fn.gep(f"%x{i}", index, element)) for i in range(operands)]
@@ -161,6 +162,16 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
     assert errors(y, expected, unit=unit).max() <= vecmath.ULP[name][0]
     with np.errstate(all="ignore"):
         assert_same_kind(y, expected.astype(np.float32), x)
+
+
+@pytest.mark.skipif(not jit.host_machine().has_scale, reason="the processor has no AVX-512")
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("name", ["exp", "exp2", "sinh", "cosh", "erfc", "pow"])
+def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> None:
+    arrays = patterns(element, name, 100_000)
+    for width in (8, 16, 64):
+        native = load(kernel_text(name, element, width, has_scale=True), element)
+        np.testing.assert_array_equal(native(*arrays), compiled(name, element, 16)(*arrays))
 
 
 def test_erf_and_gelu_saturate_exactly() -> None:

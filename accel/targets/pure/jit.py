@@ -61,6 +61,11 @@ class Machine:
         return self.vector_bytes == 64
 
     @property
+    def has_scale(self) -> bool:
+        """Whether one instruction multiplies vectors by powers of two."""
+        return self.vector_bytes == 64 and self.triple.startswith("x86_64")
+
+    @property
     def fingerprint(self) -> str:
         """A short hash of everything on which generated code depends."""
         llvm = _llvm()

@@ -81,6 +81,8 @@ class Function:
         self.declarations: set[str] = set()
         self.block_name = "entry"
         self.streams = False
+        #: Whether the machine multiplies by powers of two in one instruction (AVX-512).
+        self.has_scale = False
         self._values = 0
         self._labels = 0
 
@@ -220,6 +222,10 @@ def module_text(functions: Sequence[Function]) -> str:
     return "\n".join(f.text() for f in functions) + "\n" + "\n".join(declarations) + "\n"
 
 
+#: The x86 instruction that scales by powers of two: its suffix and its mask's type.
+_SCALE = {"float": ("ps", "i16"), "double": ("pd", "i8")}
+
+
 class Lanes:
     """Arithmetic on `width` lanes of one element type, written into a function.
 
@@ -294,6 +300,46 @@ class Lanes:
 
     def fma(self, a: str | float, b: str | float, c: str | float) -> str:
         return self.intrinsic("fma", a, b, c)
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether one instruction multiplies these lanes by powers of two."""
+        register = 512 // max(self.bits, 1)
+        return self.fn.has_scale and self.element in _SCALE and self.width % register == 0
+
+    def scaled(self, a: str, n: str) -> str:
+        """a * 2**n for integral n, rounded once, register by register (`has_scale`)."""
+        suffix, mask = _SCALE[self.element]
+        register = 512 // self.bits
+        part = Lanes(self.fn, self.element, register)
+        name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
+        done = [
+            self.fn.call(part.type, name, (part.type, self._cut(a, i, part)),
+                         (part.type, self._cut(n, i, part)), (part.type, "zeroinitializer"),
+                         (mask, "-1"), ("i32", "4"))
+            for i in range(0, self.width, register)
+        ]  # fmt: skip
+        return self._joined(done, part)
+
+    def _cut(self, a: str, start: int, part: Lanes) -> str:
+        if part.width == self.width:
+            return a
+        places = ", ".join(f"i32 {start + i}" for i in range(part.width))
+        return self.fn.op(
+            f"shufflevector {self.type} {a}, {self.type} poison, <{part.width} x i32> <{places}>"
+        )
+
+    def _joined(self, parts: list[str], part: Lanes) -> str:
+        while len(parts) > 1:
+            places = ", ".join(f"i32 {i}" for i in range(2 * part.width))
+            wide = Lanes(self.fn, self.element, 2 * part.width)
+            parts = [
+                self.fn.op(f"shufflevector {part.type} {a}, {part.type} {b}, "
+                           f"<{wide.width} x i32> <{places}>")
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]  # fmt: skip
+            part = wide
+        return parts[0]
 
     def abs(self, a: str) -> str:
         if self.is_float:

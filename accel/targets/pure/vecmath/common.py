@@ -16,7 +16,8 @@ from .coefficients import DOUBLE, SINGLE
 __all__ = [
     "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "paired",
     "pick",
-    "polynomial", "power_of_two", "round_scaled", "scale", "series",
+    "polynomial", "power_of_two", "round_scaled", "scale",
+    "scale_by_bits", "series",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -115,7 +116,12 @@ def power_of_two(lanes: Lanes, biased: str) -> str:
     return lanes.from_bits(lanes.integers.binary("shl", biased, mantissa_bits(lanes)))
 
 
-def scale(lanes: Lanes, x: str, biased: str) -> str:
+def scale(lanes: Lanes, x: str, n: str, biased: str) -> str:
+    """x * 2**n, rounded once, from n, a float, and the bits of n + twice the exponent bias."""
+    return lanes.scaled(x, n) if lanes.has_scale else scale_by_bits(lanes, x, biased)
+
+
+def scale_by_bits(lanes: Lanes, x: str, biased: str) -> str:
     """x * 2**n from the bits of n + twice the exponent bias.
 
     Two factors, each normal, so that results may overflow to infinity or be rounded once

@@ -31,8 +31,8 @@ def _complement(lanes: Lanes, a: str) -> str:
     a = at_most(lanes, a, pick(lanes, 10.1, 27.3))
     square = lanes.mul(a, a)
     low = lanes.fma(lanes.neg(a), a, square)
-    p, bits = exp_parts(lanes, lanes.neg(square), low)
-    return scale(lanes, lanes.mul(p, _scaled_complement(lanes, a)), bits)
+    p, n, bits = exp_parts(lanes, lanes.neg(square), low)
+    return scale(lanes, lanes.mul(p, _scaled_complement(lanes, a)), n, bits)
 
 
 def erfc(lanes: Lanes, x: str) -> str:

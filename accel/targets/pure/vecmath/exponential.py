@@ -46,12 +46,16 @@ def _minus_one(lanes: Lanes, r: str) -> str:
     return lanes.fma(lanes.mul(r, r), polynomial(lanes, "exp", r), r)
 
 
-def exp_parts(lanes: Lanes, x: str, low: str | None = None, shift: int = 0) -> tuple[str, str]:
-    """exp(x + low) * 2**shift as (p, bits) for :func:`common.scale`; x must be clamped."""
-    bits, _, r = _reduce(lanes, x, 2 * _bias(lanes) + shift)
+def exp_parts(
+    lanes: Lanes, x: str, low: str | None = None, shift: int = 0
+) -> tuple[str, str, str]:
+    """exp(x + low) * 2**shift as (p, n, bits) for :func:`common.scale`; x must be clamped."""
+    bits, n, r = _reduce(lanes, x, 2 * _bias(lanes) + shift)
     if low is not None:
         r = lanes.add(r, low)
-    return lanes.add(_minus_one(lanes, r), 1.0), bits
+    if shift:
+        n = lanes.add(n, shift)
+    return lanes.add(_minus_one(lanes, r), 1.0), n, bits
 
 
 def exp(lanes: Lanes, x: str) -> str:
@@ -66,7 +70,7 @@ def exp2(lanes: Lanes, x: str) -> str:
     x = at_least(lanes, x, pick(lanes, -151.0, -1076.0))
     n, bits = round_scaled(lanes, x, 1.0, 2 * _bias(lanes))
     r = lanes.sub(x, n)
-    return scale(lanes, lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), bits)
+    return scale(lanes, lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), n, bits)
 
 
 def expm1(lanes: Lanes, x: str) -> str:

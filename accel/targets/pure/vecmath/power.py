@@ -12,6 +12,7 @@ from .common import (
     polynomial,
     round_scaled,
     scale,
+    scale_by_bits,
 )  # fmt: skip
 from .logarithm import exponent_and_fraction
 
@@ -85,7 +86,7 @@ def _pow_double(lanes: Lanes, a: str, y: str) -> str:
     z_low = lanes.select(outside, 0.0, z_low)
     z = at_least(lanes, at_most(lanes, z, 1100.0), -1100.0)
     n, bits = round_scaled(lanes, z, 1.0, 2046)
-    return scale(lanes, _exp2_pair(lanes, lanes.sub(z, n), z_low), bits)
+    return scale(lanes, _exp2_pair(lanes, lanes.sub(z, n), z_low), n, bits)
 
 
 def _exp2_pair(lanes: Lanes, r: str, low: str) -> str:
@@ -131,7 +132,7 @@ def _pow_core(lanes: Lanes, a: str, offset: str, y: str) -> str:
     n, bits = round_scaled(double, z, 1.0, 2 * 127)
     r = lanes.convert("fptrunc", double.sub(z, n), double)
     p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
-    return scale(lanes, p, lanes.integers.convert("trunc", bits, double.integers))
+    return scale_by_bits(lanes, p, lanes.integers.convert("trunc", bits, double.integers))
 
 
 def _pow_single(lanes: Lanes, x: str, y: str) -> str:
