@@ -60,7 +60,7 @@ FITS = [
     Fit("exp2", "(2**r - 1)/r", near_zero(lambda r: mp.expm1(r * mp.log(2)) / r),
         -0.5001, 0.5001, 0.71),
     Fit("log", "(log1p(f) - f + f**2/2)/f**3",
-        near_zero(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3), -0.33334, 0.33334, 0.13),
+        near_zero(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3), -0.25001, 0.50001, 0.25),
     Fit("sin", "(sin(r)/r - 1)/t, t = r*r",
         near_zero(lambda t: (mp.sin(mp.sqrt(t)) / mp.sqrt(t) - 1) / t), 0, 0.63, 0.62),
     Fit("cos", "(cos(r) - 1 + t/2)/t**2, t = r*r",

@@ -303,22 +303,35 @@ class Lanes:
 
     @property
     def has_scale(self) -> bool:
-        """Whether one instruction multiplies these lanes by powers of two."""
+        """Whether single instructions take these lanes apart into exponents and significands,
+        and multiply them by powers of two."""
         register = 512 // max(self.bits, 1)
         return self.fn.has_scale and self.element in _SCALE and self.width % register == 0
 
     def scaled(self, a: str, n: str) -> str:
-        """a * 2**n for integral n, rounded once, register by register (`has_scale`)."""
+        """a * 2**n for integral n, rounded once (`has_scale`)."""
+        return self._by_register("scalef", a, n)
+
+    def exponent(self, a: str) -> str:
+        """floor(log2|a|) as a float, infinite for zeros and infinities (`has_scale`)."""
+        return self._by_register("getexp", a)
+
+    def significand(self, a: str) -> str:
+        """a * 2**-n in [3/4, 3/2); NaN for a < 0 and 1 for infinity (`has_scale`)."""
+        return self._by_register("getmant", a, more=(("i32", "11"),))
+
+    def _by_register(
+        self, name: str, *operands: str, more: Sequence[tuple[str, str]] = ()
+    ) -> str:
+        """An AVX-512 instruction on each whole register of the lanes."""
         suffix, mask = _SCALE[self.element]
-        register = 512 // self.bits
-        part = Lanes(self.fn, self.element, register)
-        name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
-        done = [
-            self.fn.call(part.type, name, (part.type, self._cut(a, i, part)),
-                         (part.type, self._cut(n, i, part)), (part.type, "zeroinitializer"),
-                         (mask, "-1"), ("i32", "4"))
-            for i in range(0, self.width, register)
-        ]  # fmt: skip
+        part = Lanes(self.fn, self.element, 512 // self.bits)
+        rest = [*more, (part.type, "zeroinitializer"), (mask, "-1"), ("i32", "4")]
+        done = []
+        for start in range(0, self.width, part.width):
+            cut = [(part.type, self._cut(a, start, part)) for a in operands]
+            full = f"llvm.x86.avx512.mask.{name}.{suffix}.512"
+            done.append(self.fn.call(part.type, full, *cut, *rest))
         return self._joined(done, part)
 
     def _cut(self, a: str, start: int, part: Lanes) -> str:

@@ -1,6 +1,6 @@
 """log, log1p, log2, log10 and the inverse hyperbolic functions.
 
-x = 2**e (1 + f) with 2/3 <= 1 + f < 4/3, and log(1 + f) = f - f*f/2 + f**3 q(f).
+x = 2**e (1 + f) with 3/4 <= 1 + f < 3/2, and log(1 + f) = f - f*f/2 + f**3 q(f).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from .common import LN2, is_single, mantissa_bits, pick, polynomial
 
 __all__ = ["acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2"]
 
-_TWO_THIRDS = (0x3F2AAAAB, 0x3FE5555555555555)
+_THREE_FOURTHS = (0x3F400000, 0x3FE8000000000000)
 
 
 def exponent_and_fraction(lanes: Lanes, x: str, pivot: int) -> tuple[str, str, str]:
@@ -45,8 +45,11 @@ def _normal(lanes: Lanes, x: str) -> tuple[str, str]:
 
 def _parts(lanes: Lanes, x: str) -> tuple[str, str]:
     """e (a float) and f of x > 0."""
+    if lanes.has_scale:
+        m = lanes.significand(x)
+        return lanes.sub(lanes.exponent(x), lanes.exponent(m)), lanes.sub(m, 1.0)
     normal, offset = _normal(lanes, x)
-    e, m, _ = exponent_and_fraction(lanes, normal, pick(lanes, *_TWO_THIRDS))
+    e, m, _ = exponent_and_fraction(lanes, normal, pick(lanes, *_THREE_FOURTHS))
     return lanes.add(e, offset), lanes.sub(m, 1.0)
 
 
@@ -73,9 +76,17 @@ def _edges(lanes: Lanes, x: str, y: str) -> str:
     return lanes.select(lanes.cmp("oeq", x, 0.0), float("-inf"), y)
 
 
+def _ends(lanes: Lanes, x: str, e: str, y: str) -> str:
+    """`_edges`, where e may be what an instruction gives: infinite or NaN just where y is NaN."""
+    if lanes.has_scale:
+        return lanes.select(lanes.cmp("uno", y, y), e, y)
+    return _edges(lanes, x, y)
+
+
 def log(lanes: Lanes, x: str) -> str:
     """The natural logarithm."""
-    return _edges(lanes, x, _natural(lanes, *_parts(lanes, x)))
+    e, f = _parts(lanes, x)
+    return _ends(lanes, x, e, _natural(lanes, e, f))
 
 
 def _other_base(
@@ -90,7 +101,7 @@ def _other_base(
     if exponent[1]:
         rest = lanes.fma(e, exponent[1], rest)
     y = lanes.fma(high, base[0], rest)
-    return _edges(lanes, x, lanes.fma(e, exponent[0], y))
+    return _ends(lanes, x, e, lanes.fma(e, exponent[0], y))
 
 
 def log2(lanes: Lanes, x: str) -> str:
@@ -122,7 +133,7 @@ def log1p(lanes: Lanes, x: str) -> str:
     """log of 1 + x = 2**e (1 + f) with f = x 2**-e + (2**-e - 1), rounded once."""
     integers = lanes.integers
     u = lanes.add(x, 1.0)
-    e, m, shifted = exponent_and_fraction(lanes, u, pick(lanes, *_TWO_THIRDS))
+    e, m, shifted = exponent_and_fraction(lanes, u, pick(lanes, *_THREE_FOURTHS))
     inverse = lanes.from_bits(integers.sub(pick(lanes, 127 << 23, 1023 << 52), shifted))
     f = lanes.fma(x, inverse, lanes.sub(inverse, 1.0))
     # 2**-e is no normal number for the largest x, where the 1 no longer counts.
