@@ -166,7 +166,9 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
 
 @pytest.mark.skipif(not jit.host_machine().has_scale, reason="the processor has no AVX-512")
 @pytest.mark.parametrize("element", ELEMENTS)
-@pytest.mark.parametrize("name", ["exp", "exp2", "sinh", "cosh", "erfc", "pow", "log", "log2", "log10"])
+@pytest.mark.parametrize(
+    "name", ["exp", "exp2", "sinh", "cosh", "erfc", "sigmoid", "pow", "log", "log2", "log10"]
+)
 def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> None:
     arrays = patterns(element, name, 100_000)
     for width in (8, 16, 64):

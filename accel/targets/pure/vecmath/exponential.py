@@ -18,7 +18,7 @@ from .common import (
 )
 
 __all__ = [
-    "bounded_exp", "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "lowered",
+    "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "lowered",
     "raised_exp", "sigmoid", "sinh", "tanh", "vanishing_exp2",
 ]  # fmt: skip
 
@@ -118,12 +118,6 @@ def tanh(lanes: Lanes, x: str) -> str:
     return lanes.copysign(lanes.div(em1, lanes.add(em1, 2.0)), x)
 
 
-def bounded_exp(lanes: Lanes, x: str, bias: int = 0) -> str:
-    """exp(x) * 2**bias where that is a normal number."""
-    bits, _, r = _reduce(lanes, x, _bias(lanes) + bias)
-    return lanes.mul(lanes.add(_minus_one(lanes, r), 1.0), power_of_two(lanes, bits))
-
-
 def vanishing_exp2(lanes: Lanes, x: str) -> str:
     """2**x for x <= 0; zero where that would be less than a normal number."""
     bias = _bias(lanes)
@@ -151,20 +145,22 @@ def lowered(lanes: Lanes, y: str, where: str) -> str:
     return lanes.mul(y, lanes.select(where, pick(lanes, *_LOWER), 1.0))
 
 
-def _logistic(lanes: Lanes, x: str, raised: str, factor: str | None) -> str:
+def _logistic(lanes: Lanes, x: str, raised: str, factor: str) -> str:
     """e/(1 + e) where x < 0, else 1/(1 + e), times `factor`, from e raised by 2**RAISE."""
     negative = lanes.cmp("olt", x, 0.0)
     denominator = lanes.fma(raised, pick(lanes, *_LOWER), 1.0)
     quotient = lanes.div(lanes.select(negative, raised, 1.0), denominator)
-    if factor is not None:
-        quotient = lanes.mul(factor, quotient)
-    return lowered(lanes, quotient, negative)
+    return lowered(lanes, lanes.mul(factor, quotient), negative)
 
 
 def sigmoid(lanes: Lanes, x: str) -> str:
-    """1/(1 + exp(-x)), with exp of a negative number only, so that the tail keeps its digits."""
-    u = at_least(lanes, lanes.neg(lanes.abs(x)), pick(lanes, *LOWEST))
-    return _logistic(lanes, x, bounded_exp(lanes, u, pick(lanes, *RAISE)), None)
+    """1/(1 + exp(-x)) as 2**n/(2**n + exp(n ln 2 - x)), whose tail only the quotient rounds."""
+    x = at_least(lanes, at_most(lanes, x, pick(lanes, 88.0, 709.0)), pick(lanes, -104.9, -746.9))
+    n, bits = round_scaled(lanes, x, 1.4426950408889634, 2 * _bias(lanes))
+    high, low = pick(lanes, *LN2)
+    r = lanes.fma(n, low, lanes.fma(n, high, lanes.neg(x)))
+    power = scale(lanes, lanes.const(1.0), n, bits)
+    return lanes.div(power, lanes.add(power, lanes.add(_minus_one(lanes, r), 1.0)))
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
