@@ -364,6 +364,74 @@ def test_rows_that_begin_within_a_line_are_not_streamed():
         assert nest.streaming([1]).key() == nest.key()
 
 
+# -- elements a few apart ------------------------------------------------------------------
+def taps(dtype, shape, step, phases):
+    """A nest that adds elements `step` apart, from each of `phases` on, and its operands."""
+    rows, columns = shape
+    reach = max(0, (columns - 1) * step + max(phases) + 1)
+    x, out = draw(dtype, (rows, reach), step), np.zeros(shape, dtype.numpy)
+    accesses = [access(0, x, (reach, step), phase) for phase in phases]
+    code = [Load(dtype, k) for k in range(len(phases))]
+    total, join = 0, "logical_xor" if dtype is BOOL else "add"
+    for k in range(1, len(phases)):
+        code.append(Pointwise(dtype, join, (total, k)))
+        total = len(code) - 1
+    code.append(Store(dtype, len(phases), total))
+    return Nest(shape, (False, False), (*accesses, access(1, out)), tuple(code)), [x, out]
+
+
+PHASES = [(0,), (1, 0), (2, 5), (0, 1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [F32, F64, dtypes.int16, dtypes.uint8, BOOL])
+def test_elements_a_few_apart_are_read_together(dtype, step, machine):
+    for phases, columns in itertools.product(PHASES, (0, 1, 2, 15, 16, 33, 131)):
+        nest, arrays = taps(dtype, (3, columns), step, phases)
+        check(nest, arrays, machine)
+    assert "gather" not in emit_nest(taps(dtype, (3, 40), step, (0, 1))[0], "k", machine).text
+
+
+def test_neighbours_share_what_is_read():
+    text = [emit_nest(taps(F32, (3, 40), 2, phases)[0], "k").text for phases in ((0,), (0, 1))]
+    assert text[0].count(" = load <") == text[1].count(" = load <")
+    assert taps(F32, (3, 40), 2, (0, 1))[0].key() != taps(F32, (3, 40), 2, (0, 2))[0].key()
+    nest = taps(F32, (3, 40), 3, (1, 0, 2, 3))[0]
+    assert [nest.interleaved()[k][:3] for k in range(4)] == [
+        (1, 1, 3), (1, 0, 3), (1, 2, 3), (3, 0, 3),
+    ]  # fmt: skip
+    assert taps(F32, (3, 40), 5, (0, 1))[0].interleaved() == {}
+
+
+@pytest.mark.parametrize("reduced", [(True, False), (False, True), (True, True)])
+def test_reductions_of_elements_a_few_apart(reduced, machine):
+    for step, columns in itertools.product((2, 3, 4), (1, 7, 64, 70, 300)):
+        shape = (5, columns)
+        x = draw(F64, (5, columns * step), step)[:, : (columns - 1) * step + 1]
+        out = np.zeros(tuple(1 if r else n for n, r in zip(shape, reduced, strict=True)))
+        nest = Nest(shape, reduced,
+                    (access(0, x, (columns * step, step)), access(1, out, kept(out))),
+                    (Load(F64, 0), Reduce(F64, "sum", 0), Store(F64, 1, 1)))  # fmt: skip
+        check(nest, [x.base, out], machine, rtol=1e-12)
+
+
+def test_nothing_behind_the_last_of_elements_apart_is_read(machine, guarded):
+    for dtype, step, columns in itertools.product(
+        (F32, F64, dtypes.uint8), (2, 3, 4), (1, 4, 16, 64, 85, 129)
+    ):
+        if ((columns - 1) * step + 1) * dtype.itemsize > guarded.size:
+            continue
+        x = guarded[guarded.size - ((columns - 1) * step + 1) * dtype.itemsize :]
+        x = x.view(dtype.numpy)
+        x[...] = draw(dtype, x.size)
+        out = np.zeros((1, columns), dtype.numpy)
+        nest = Nest((1, columns), (False, False),
+                    (access(0, x, (0, step)), access(1, out)),
+                    (Load(dtype, 0), Store(dtype, 1, 0)))  # fmt: skip
+        assert execute(nest, [x, out], machine) == 0
+        np.testing.assert_array_equal(out[0], x[::step])
+
+
 # -- transposed operands -------------------------------------------------------------------
 TRANSPOSED = [(1, 1), (16, 64), (15, 63), (17, 65), (3, 200), (200, 3), (33, 130), (0, 5), (40, 0)]
 

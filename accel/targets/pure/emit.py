@@ -146,7 +146,7 @@ class _Emitter(Writer):
         status = fn.op("alloca i64, align 8")
         fn.store("i64", "0", status, 8)
         self.values.status = status
-        self.values.place_tiles(self.width, self.machine.vector_bytes)
+        self.values.place_tiles(self.width)
         if self.schedule.panelled and self.stage is None:
             self.panel = PanelWriter.on_stack(self)
         with fn.when(fn.icmp("slt", "%begin", "%end")):

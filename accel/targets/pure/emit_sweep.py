@@ -47,7 +47,7 @@ class Writer:
         self.fn = Function(name, parameters, "i64", attrs)
         self.fn.has_scale = machine.has_scale
         self.slots = Slots(schedule, chunked)
-        self.values = Values(self.fn, schedule, self.slots)
+        self.values = Values(self.fn, schedule, self.slots, machine.vector_bytes)
 
     def at_depth(self, depth: int, phase: int) -> None:
         """Write what is computed outside the sweeps, at a depth and phase."""

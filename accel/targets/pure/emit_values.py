@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from .arguments import SCRATCH_ALIGNMENT, Slots
+from .emit_phases import Between
 from .gemm_pack import transpose
 from .llvm_text import Function, Lanes
 from .lowering import checked_index, lower
@@ -51,13 +52,14 @@ class Values:
         Pointer to the kernel's status word.
     """
 
-    def __init__(self, fn: Function, schedule: Schedule, slots: Slots) -> None:
+    def __init__(self, fn: Function, schedule: Schedule, slots: Slots, register_bytes: int) -> None:
         self.fn = fn
         self.schedule = schedule
         self.nest = schedule.nest
         self.slots = slots
         self.width = 1
         self.mask: str | None = None
+        self._active = ""  # how many lanes the mask has
         self.number = "0"
         self.status = ""
         self.extent: list[str] = []
@@ -66,10 +68,12 @@ class Values:
         self._index: dict[int, str] = {}
         self._names: dict[tuple[int, int], str] = {}
         self._lane_offsets: dict[tuple[int, int], str] = {}
+        self._phases = self.nest.interleaved()
+        self._between: dict[int, Between] = {}
         self._scratch: dict[int, str] = {}
         self._tiles: dict[int, str] = {}
         self._tile_width = 1
-        self._register_bytes = 16
+        self._register_bytes = register_bytes
 
     # -- the prologue -----------------------------------------------------------------------
     def prologue(self, widths: Sequence[int]) -> None:
@@ -116,15 +120,18 @@ class Values:
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """Forget at the end whatever was named or moved inside."""
-        state = (self.width, self.mask, self.number, list(self._pointers), dict(self._index),
-                 dict(self._names))  # fmt: skip
+        state = (self.width, self.mask, self._active, self.number, list(self._pointers),
+                 dict(self._index), dict(self._names))  # fmt: skip
         yield
-        (self.width, self.mask, self.number, self._pointers, self._index, self._names) = state
+        (self.width, self.mask, self._active, self.number, self._pointers, self._index,
+         self._names) = state  # fmt: skip
+        self._between = {}
 
     def lanes(self, width: int, active: tuple[str, str] | None) -> None:
         """Write at `width` lanes, of which those below active's end (from its begin) count."""
         self.width = width
         self.mask = None
+        self._between = {}
         if active is not None:
             self.mask = self._first_lanes(self.fn.integer("sub", active[1], active[0]))
 
@@ -132,6 +139,7 @@ class Values:
         """The mask of the first `count` lanes, at least one, made in a mask register."""
         fn, width = self.fn, self.width
         count = fn.call("i64", "llvm.smin.i64", ("i64", count), ("i64", str(width)))
+        self._active = count
         spare = fn.op(f"sub i64 {width}, {count}")
         if width < 64:
             spare = fn.op(f"trunc i64 {spare} to i{width}")
@@ -141,6 +149,7 @@ class Values:
     def enter(self, dim: int, index: str) -> None:
         """Move along a dimension from index 0 to `index`."""
         self._index[dim] = index
+        self._between = {}
         for access, a in enumerate(self.nest.accesses):
             if a.strides[dim] == 0:
                 continue
@@ -276,6 +285,23 @@ class Values:
         else:
             lanes.store(value, pointer)
 
+    def _every(self, access: int, dtype: DType) -> str:
+        """The lanes of an access that reads elements a few apart."""
+        phase, fn = self._phases[access], self.fn
+        between = self._between.get(phase.leader)
+        if between is None:
+            size = dtype.itemsize
+            native = min(self.width, max(1, self._register_bytes // size))
+            between = self._between[phase.leader] = Between.read(
+                Lanes(fn, f"i{8 * size}", native), self.width, self._pointers[phase.leader],
+                phase, self._active if self.mask is not None else None,
+            )  # fmt: skip
+        lanes = self._memory(dtype, self.width)
+        picked = between.pick(phase)
+        if lanes.is_float:
+            picked = lanes.from_bits(picked)
+        return self._from_memory(picked, dtype, self.width)
+
     def save(self, place: int, pointer: str) -> None:
         """Store a value, to be used elsewhere than here."""
         dtype, width = self._held(place)
@@ -299,9 +325,9 @@ class Values:
         return self.fn.gep(self._scratch[place], number, element)
 
     # -- tiles ------------------------------------------------------------------------------
-    def place_tiles(self, width: int, register_bytes: int) -> None:
+    def place_tiles(self, width: int) -> None:
         """Room on the stack for the tiles of transposed operands, `width` lanes a row."""
-        self._tile_width, self._register_bytes = width, register_bytes
+        self._tile_width = width
         for access in self.schedule.tiles:
             size = self.nest.accesses[access].dtype.itemsize
             room = TILE_ROWS * width * size
@@ -388,6 +414,8 @@ class Values:
             dtype = self.nest.accesses[i.access].dtype
             if width > 1 and i.access in self._tiles:
                 return self._read(dtype, width, self._tile_row(i.access, self.number), None)
+            if width > 1 and i.access in self._phases:
+                return self._every(i.access, dtype)
             return self._read(dtype, width, *self._address(i.access, width, (), 0))
         if isinstance(i, Gather):
             dtype = self.nest.accesses[i.access].dtype

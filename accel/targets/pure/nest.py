@@ -11,7 +11,7 @@ emitter can read the same nest.
 Extents, strides, offsets, constants and the sizes that indices are checked against are values
 for the kernel's run-time arguments: :meth:`Nest.key` leaves them out, keeping only what
 changes the code (the number of dimensions, which are reduced, dtypes, ops, along which
-dimensions each access moves, and its stride along the last one: 0, 1 or other).
+dimensions each access moves, and its stride along the last one: 0, 1, a few or other).
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...ir.dtypes import DType
 from ...ir.node import attr_key
 
-__all__ = ["LINE", "Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Pointwise",
-           "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
+__all__ = ["LINE", "Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Phase",
+           "Pointwise", "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
 
 #: Bytes of a cache line.
 LINE = 64
 
 #: Transposed operands that a kernel reads through tiles, at most.
 _TILES = 8
+
+#: Elements up to so far apart along the last dimension come with those between them.
+_APART = 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class Access:
         """How the access moves along the last dimension: "0", "1" or "s" (any stride)."""
         last = self.strides[-1] if self.strides else 0
         return str(last) if last in (0, 1) else "s"
+
+
+class Phase(NamedTuple):
+    """How an access reads elements a few apart: as every `step`-th, from number `phase` on, of
+    the consecutive ones at the access `leader`; `span` is the greatest phase read there."""
+
+    leader: int
+    phase: int
+    step: int
+    span: int
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,28 @@ class Nest:
                 return dim, tuple(found[:_TILES])
         return None, ()
 
+    def interleaved(self) -> dict[int, Phase]:
+        """The accesses by which loads read every second, third or fourth element along the last
+        dimension, those together whose elements lie between each other's."""
+        tiles = self.transposed()[1]
+        groups: dict[object, list[int]] = {}
+        loads = [i.access for i in self.instructions if isinstance(i, Load)]
+        for access in loads:
+            a = self.accesses[access]
+            if a.strides and 1 < a.strides[-1] <= _APART and access not in tiles:
+                groups.setdefault((a.operand, a.dtype, a.strides), []).append(access)
+        found: dict[int, Phase] = {}
+        for group in groups.values():
+            step = self.accesses[group[0]].strides[-1]
+            rest = sorted(group, key=lambda access: self.accesses[access].offset)
+            while rest:
+                first = self.accesses[rest[0]].offset
+                phases = {a: p for a in rest if (p := self.accesses[a].offset - first) < step}
+                span = max(phases.values())
+                found.update({a: Phase(rest[0], p, step, span) for a, p in phases.items()})
+                rest = [a for a in rest if a not in phases]
+        return found
+
     def varies(self) -> tuple[frozenset[int], ...]:
         """For each instruction the domain dimensions along which its value varies."""
         found: list[frozenset[int]] = []
@@ -233,7 +268,8 @@ class Nest:
             (a.operand, a.dtype.name, a.lane_class, tuple(s != 0 for s in a.strides))
             for a in self.accesses
         )
-        return (self.reduced, accesses, tuple(rows), self.transposed())
+        phases = tuple(sorted(self.interleaved().items()))
+        return (self.reduced, accesses, tuple(rows), self.transposed(), phases)
 
     def __str__(self) -> str:
         """The nest as a person reads it."""
