@@ -16,6 +16,7 @@ Machine code goes to a directory of the run's own: a user's cache is neither rea
 from __future__ import annotations
 
 import importlib.abc
+import json
 import os
 import shutil
 import sys
@@ -102,3 +103,35 @@ def _every_graph_reads_back() -> Iterator[None]:
     compiler.ON_COMPILE.append(_text_reads_back)
     yield
     compiler.ON_COMPILE.remove(_text_reads_back)
+
+
+def _program_reads_back(run: Any, layouts: Any, program: Any) -> None:
+    """In place of keeping a program: what is written down of it says all that is in it."""
+    from accel.targets.pure import KERNELS, programs
+
+    content = programs.encoded(program)
+    if content is None:
+        return
+    kernels = KERNELS.find(program.kernels)
+    assert kernels is not None
+    read = programs.decoded(json.loads(json.dumps(content)), kernels)
+    assert (read.arena_bytes, read.kernels) == (program.arena_bytes, program.kernels)
+    assert read.segments == program.segments
+    known = {int(kernel.address) for kernel in kernels}
+    for entry in (e for segment in program.segments for e in segment):
+        for word in entry.arguments:
+            assert isinstance(word, programs.Address) == (int(word) in known)
+    for ours, theirs in zip(program.constants, read.constants, strict=True):
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (
+            theirs.dtype, theirs.shape, theirs.tobytes())  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_run_is_built() -> Iterator[None]:
+    """Tests that change the compiler must not be served what it made before."""
+    from accel.targets.pure import programs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "find", lambda run, layouts: None)
+        patch.setattr(programs, "keep", _program_reads_back)
+        yield

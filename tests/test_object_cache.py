@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ import accel
 from accel.errors import ArgumentError
 from accel.targets.pure import KERNELS, jit, object_cache
 from accel.targets.pure.llvm_text import Function, Lanes, module_text
-from accel.targets.pure.object_cache import ObjectCache, entry_key
+from accel.targets.pure.object_cache import ObjectCache, described_key, entry_key
 
 #: What ACCEL_CPU_FEATURES may ask for here.
 LEVELS = ["", "sse2"] if jit.host_machine().triple.startswith("x86_64") else [""]
@@ -51,8 +52,29 @@ print(json.dumps({
     "result": y.tobytes().hex(), "compiles": KERNELS.compiles, "loads": KERNELS.loads,
     "parsed": sum(n > 0 for n in parsed), "hits": disk.hits, "misses": disk.misses,
     "files": disk.usage()[0], "written": disk.bytes_written, "read": disk.bytes_read,
+    "lowered": "accel.targets.pure.build" in sys.modules,
     "directory": None if disk.directory is None else str(disk.directory),
 }))
+"""
+
+#: A process whose index may be out of range, which shows what it runs.
+CHECKED = """
+import json, sys
+import numpy as np
+import accel
+
+@accel.compile
+def f(x, i):
+    return x[i] * 2.0
+
+x = np.arange(5, dtype=np.float32)
+assert f(x, np.array([4, 1])).numpy().tolist() == [8, 2]
+loaded = "accel.targets.pure.build" not in sys.modules
+try:
+    f(x, np.array([4, 5]))
+except accel.errors.IndexOutOfRangeError as error:
+    message = str(error)
+print(json.dumps([loaded, message, str(f.explain(x, np.array([4, 1])))]))
 """
 
 #: A process that stores and reads entries as fast as it can, beside others that do the same.
@@ -74,14 +96,25 @@ print(cache.hits)
 """
 
 
-def run_step(directory: Path, **environment: str) -> dict[str, object]:
+def run(code: str, directory: Path, **environment: str) -> tuple[Any, str]:
+    """What a process prints, as JSON, and what it says on standard error."""
     settings = {"ACCEL_CACHE_DIR": str(directory), **environment}
     done = subprocess.run(
-        [sys.executable, "-c", STEP], env={**os.environ, **settings}, capture_output=True,
+        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return {**json.loads(done.stdout), "stderr": done.stderr}
+    return json.loads(done.stdout), done.stderr
+
+
+def run_step(directory: Path, **environment: str) -> dict[str, Any]:
+    found, stderr = run(STEP, directory, **environment)
+    return {**found, "stderr": stderr}
+
+
+def programs_in(directory: Path) -> list[Path]:
+    """The files of programs; the others hold machine code."""
+    return [path for path in directory.glob("*.object") if b'"segments":' in path.read_bytes()]
 
 
 def key(number: int) -> str:
@@ -103,18 +136,56 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert second["result"] == first["result"]
     assert (second["compiles"], second["loads"]) == (0, first["compiles"])
     assert (second["hits"], second["misses"]) == (first["files"], 0)
-    assert second["parsed"] == 0 and first["parsed"] == first["files"]
+    assert first["parsed"] == first["files"] - len(programs_in(tmp_path / "cache"))
+    assert second["parsed"] == 0 and (first["lowered"], second["lowered"]) == (True, False)
     assert (second["read"], second["written"]) == (first["written"], 0)
 
 
 def test_one_missing_kernel_is_compiled_alone(tmp_path: Path) -> None:
     first = run_step(tmp_path)
-    files = sorted(tmp_path.glob("*.object"))
-    files[0].unlink()
-    files[1].write_bytes(files[1].read_bytes()[:-1])
+    machine_code = sorted(set(tmp_path.glob("*.object")) - set(programs_in(tmp_path)))
+    machine_code[0].unlink()
+    machine_code[1].write_bytes(machine_code[1].read_bytes()[:-1])
     second = run_step(tmp_path)
-    assert second["result"] == first["result"] and second["misses"] == second["parsed"] == 2
+    assert second["result"] == first["result"] and second["parsed"] == 2
     assert run_step(tmp_path)["misses"] == 0
+
+
+def test_a_missing_program_is_lowered_from_kernels_that_are_there(tmp_path: Path) -> None:
+    first = run_step(tmp_path)
+    (program,) = programs_in(tmp_path)
+    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])):
+        damage(program)
+        second = run_step(tmp_path)
+        assert second["result"] == first["result"] and second["parsed"] == 0
+        assert second["lowered"] and second["misses"] == 1
+        assert not run_step(tmp_path)["lowered"]
+
+
+def test_what_the_compiler_makes_of_a_description_depends_on_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {described_key("graph", "m"), described_key("graph ", "m"), described_key("graph", "n")}
+    sources = object_cache._sources.__wrapped__
+    (tmp_path / "targets" / "pure").mkdir(parents=True)
+    found = {sources(tmp_path)}
+    source = tmp_path / "targets" / "pure" / "build.py"
+    for content in ("x = 1", "x = 12"):
+        source.write_text(content)
+        found.add(sources(tmp_path))
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
+    found.add(sources(tmp_path))
+    assert len(found) == 4 and sources(tmp_path) in found
+    monkeypatch.setattr(object_cache, "_sources", lambda root: "others")
+    keys.add(described_key("graph", "m"))
+    assert len(keys) == 4
+
+
+def test_a_program_from_disk_knows_its_errors_and_its_kernels(tmp_path: Path) -> None:
+    (built, *first), _ = run(CHECKED, tmp_path)
+    (loaded, *second), _ = run(CHECKED, tmp_path)
+    assert (built, loaded) == (False, True) and second == first
+    assert "out of range" in first[0]
 
 
 def test_each_cpu_level_has_entries_of_its_own(tmp_path: Path) -> None:

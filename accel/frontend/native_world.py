@@ -6,6 +6,7 @@ import ctypes
 import functools
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class World:
     def __init__(
         self, usual: Sequence[tuple[Any, tuple[str, ...]]], offsets: dict[str, dict[str, int]]
     ) -> None:
-        from ..targets.pure.jit import compile_module
+        from ..targets.pure.jit import compile_described
         from ..targets.pure.native_api import Block, interface
         from ..targets.pure.native_call_text import call_text
         from ..targets.pure.native_layout import WORLD, Layout
@@ -52,7 +53,7 @@ class World:
         words |= {"interface": address(interface()), "usual": address(table)}
         kept = [objects, usual, table]
         self.block = Block.of([words[name] for name in WORLD], kept)
-        self._code = compile_module(call_text(layout))
+        self._code = compile_described(f"native call {layout}", partial(call_text, layout))
         self.entry = self._code.address("accel_call")
 
 

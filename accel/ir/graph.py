@@ -122,6 +122,10 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
+    def text(self, lines: bool = True) -> str:
+        """The text form; `lines` adds the user's lines as comments."""
+        return to_text(self, lines=lines)
+
     def __str__(self) -> str:
         """The text form, which `accel.parse` reads back."""
         return to_text(self)

@@ -2,16 +2,16 @@
 
 `compile_run` takes a maximal run of regions to one native call. The rooms, in order: `cut`
 (primitives to clusters), `loops` and `products` (clusters to loop nests and matrix products),
-`emit` (nests to LLVM IR), `jit` (LLVM IR to machine code), `program` (the call).
+`emit` (nests to LLVM IR), `jit` (LLVM IR to machine code), `build` (all of it, to a program),
+`program` (the call).
 """
 
 from __future__ import annotations
 
 from ...ir.graph import Graph
 from .program import KERNELS, PureRun
-from .steps import KernelInfo
 
-__all__ = ["KERNELS", "KernelInfo", "PureRun", "compile_run"]
+__all__ = ["KERNELS", "PureRun", "compile_run"]
 
 
 def compile_run(run: Graph) -> PureRun:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import CodeModule, compile_module, driver_address, run_program
+from .jit import CodeModule, compile_described, driver_address, run_program
 from .llvm_text import Function, module_text
 
 __all__ = ["Job", "call", "pointer"]
@@ -78,7 +78,7 @@ def _entry_text() -> str:
 def _entry() -> tuple[CodeModule | None, Callable[[Job, Sequence[np.ndarray]], int]]:
     if not _layout_holds():
         return None, _by_interface
-    code = compile_module(_entry_text())
+    code = compile_described("entry", _entry_text)
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
     native = prototype(code.address("accel_call"))
 

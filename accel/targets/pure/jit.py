@@ -19,7 +19,7 @@ import struct
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,9 @@ from . import object_cache
 from .llvm_text import Function, module_text
 
 __all__ = [
-    "CodeModule", "Kernel", "KernelCache", "Machine", "assembly", "compile_module",
-    "driver_address", "emit_object", "host_machine", "load_object", "machine_for_level",
-    "run_program",
+    "KERNELS", "Address", "CodeModule", "Kernel", "KernelCache", "Machine", "assembly",
+    "compile_described", "compile_module", "driver_address", "emit_object", "host_machine",
+    "load_object", "machine_for_level", "run_program",
 ]  # fmt: skip
 
 
@@ -217,10 +217,15 @@ def emit_object(text: str, machine: Machine | None = None) -> bytes:
     return data
 
 
-def _kept_object(text: str, machine: Machine) -> tuple[bytes, bool]:
-    """The object file of `text`, and whether it lay on disk; if not, it does from now on."""
+def _kept_object(
+    text: str, machine: Machine, described: str = ""
+) -> tuple[bytes, bool]:
+    """The object file of `text`, and whether it lay on disk; if not, it does from now on.
+
+    `described` stands for the text in the key, and differs wherever the text does.
+    """
     disk = object_cache.shared()
-    key = object_cache.entry_key(text, machine.fingerprint)
+    key = object_cache.entry_key(described or text, machine.fingerprint)
     data = disk.get(key)
     found = data is not None
     if data is None:
@@ -299,6 +304,25 @@ def load_object(objects: bytes | Sequence[bytes], machine: Machine | None = None
     return CodeModule(engine, sum(map(len, objects)))
 
 
+def compile_described(description: str, emit: Callable[[], str]) -> CodeModule:
+    """Machine code of the module that `emit` writes, which is not called where it lies on disk.
+
+    Parameters
+    ----------
+    description
+        On what the text depends, but for accel's own sources.
+    emit
+        Writes the LLVM module.
+    """
+    machine, disk = host_machine(), object_cache.shared()
+    key = object_cache.described_key(description, machine.fingerprint)
+    data = disk.get(key)
+    if data is None:
+        data = emit_object(emit(), machine)
+        disk.put(key, data)
+    return load_object(data, machine)
+
+
 def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
     """Machine code of an LLVM module, from disk where an earlier process left it there.
 
@@ -312,6 +336,20 @@ def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
 
 
 # -- kernels -------------------------------------------------------------------------------
+class Address(int):
+    """Where a kernel begins: a number that knows the kernel's symbol, so that programs can be
+    written down without it."""
+
+    symbol: str
+
+    @classmethod
+    def of(cls, symbol: str, code: CodeModule) -> Address:
+        """The address of `symbol` in `code`."""
+        address = cls(code.address(symbol))
+        address.symbol = symbol
+        return address
+
+
 class Kernel:
     """A compiled kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``.
 
@@ -319,18 +357,21 @@ class Kernel:
     ----------
     name
         The kernel's symbol: the given name and a hash of its text.
+    key
+        A hash of its text.
     address
         Where its code begins; valid while this object lives.
     ir
-        Its LLVM IR.
+        Its LLVM IR; empty where the kernel was found on disk and nobody had the text since.
     """
 
-    __slots__ = ("__weakref__", "_code", "address", "ir", "name")
+    __slots__ = ("__weakref__", "_code", "address", "ir", "key", "name")
 
-    def __init__(self, name: str, ir: str, code: CodeModule) -> None:
+    def __init__(self, name: str, key: str, ir: str, code: CodeModule) -> None:
         self.name = name
+        self.key = key
         self.ir = ir
-        self.address = code.address(name)
+        self.address = Address.of(name, code)
         self._code = code  # keeps the machine code mapped
 
     @property
@@ -400,6 +441,7 @@ class KernelCache:
             for key, (name, text) in zip(keys, sources, strict=True):
                 kernel = self._alive.get(key)
                 if kernel is not None:
+                    kernel.ir = kernel.ir or text.replace(f"@{name}(", f"@{kernel.name}(")
                     found[key] = kernel
                     self.hits += 1
                 elif key in missing:
@@ -409,27 +451,60 @@ class KernelCache:
                     missing[key] = symbol, text.replace(f"@{name}(", f"@{symbol}(")
             if missing:
                 found.update(self._make(missing))
-            held = len(self._recent)
-            for key in keys:
-                self._recent[key] = found[key]
-                self._recent.move_to_end(key)
-            if len(self._recent) > held:
-                self._trim(self.max_bytes)
+            self._touch(found, keys)
             return [found[key] for key in keys]
+
+    def find(self, wanted: Sequence[tuple[str, str]]) -> list[Kernel] | None:
+        """The kernels of (symbol, key) pairs, as far as no text is needed: from memory or disk.
+
+        None unless all are found; then none is loaded.
+        """
+        machine, disk = self._machine or host_machine(), object_cache.shared()
+        with self._lock:
+            found: dict[str, Kernel] = {}
+            objects: dict[str, bytes] = {}
+            for symbol, key in wanted:
+                kernel = self._alive.get(key)
+                if kernel is not None:
+                    found[key] = kernel
+                    continue
+                described = _description(symbol, key)
+                data = disk.get(object_cache.entry_key(described, machine.fingerprint))
+                if data is None:
+                    return None
+                objects[key] = data
+            if objects:
+                code = load_object(list(objects.values()), machine)
+                for symbol, key in wanted:
+                    if key in objects:
+                        found[key] = self._alive[key] = Kernel(symbol, key, "", code)
+            self.loads += len(objects)
+            self.hits += len(wanted) - len(objects)
+            self._touch(found, [key for _, key in wanted])
+            return [found[key] for _, key in wanted]
+
+    def _touch(self, found: Mapping[str, Kernel], keys: Sequence[str]) -> None:
+        """Remember that the kernels of `keys` were used."""
+        held = len(self._recent)
+        for key in keys:
+            self._recent[key] = found[key]
+            self._recent.move_to_end(key)
+        if len(self._recent) > held:
+            self._trim(self.max_bytes)
 
     def _make(self, missing: dict[str, tuple[str, str]]) -> dict[str, Kernel]:
         machine = self._machine or host_machine()
         objects = []
-        for _, text in missing.values():
+        for key, (symbol, text) in missing.items():
             if self._on_disk:
-                data, found = _kept_object(text, machine)
+                data, found = _kept_object(text, machine, _description(symbol, key))
             else:
                 data, found = emit_object(text, machine), False
             objects.append(data)
             self.loads += found
             self.compiles += not found
         code = load_object(objects, machine)
-        kernels = {key: Kernel(symbol, text, code) for key, (symbol, text) in missing.items()}
+        kernels = {key: Kernel(symbol, key, text, code) for key, (symbol, text) in missing.items()}
         self._alive.update(kernels)
         return kernels
 
@@ -462,6 +537,15 @@ class KernelCache:
 
 def _kernel_key(name: str, text: str) -> str:
     return hashlib.sha256(text.replace(f"@{name}(", "@(").encode()).hexdigest()
+
+
+def _description(symbol: str, key: str) -> str:
+    """What stands for a kernel's text in its key on disk."""
+    return f"kernel {symbol} {key}"
+
+
+#: Every kernel of the process, by content.
+KERNELS = KernelCache(on_disk=True)
 
 
 # -- the driver ----------------------------------------------------------------------------
@@ -501,7 +585,7 @@ def _driver() -> tuple[CodeModule, Callable[[int, int, int], int]]:
 
 @functools.cache
 def _compiled_driver() -> tuple[CodeModule, Callable[[int, int, int], int]]:
-    code = compile_module(_driver_text())
+    code = compile_described("driver", _driver_text)
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     return code, prototype(code.address("accel_run"))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .entry import Job, pointer
-from .jit import CodeModule, compile_module, driver_address
+from .jit import CodeModule, compile_described, driver_address
 from .native_api import Block, builtin, interface
 from .native_text import RUN, native_text
 
@@ -126,6 +126,6 @@ def _address() -> int:
 
 @functools.cache
 def _code() -> CodeModule:
-    return compile_module(native_text())
+    return compile_described("native run", native_text)
 
 

@@ -1,9 +1,9 @@
 """Machine code on disk: object files by content, found again by later processes.
 
 One file an entry, named by its key: a hash of the kernel's LLVM IR and of everything else on
-which its code depends. A file is written aside and renamed, so readers see all of it or nothing.
-It begins with the key, the length and a checksum of the code, and what does not fit them is
-passed over and written anew.
+which its code depends. Programs, which say how kernels are called, lie beside it. A file is
+written aside and renamed, so readers see all of it or nothing. It begins with the key, the length
+and a checksum of the content, and what does not fit them is passed over and written anew.
 
 Whoever can write here decides what this process executes. So the directory must belong to the
 user, be no link and be closed to other writers, and the same holds for every file; on any
@@ -33,7 +33,7 @@ from pathlib import Path
 
 from .limits import byte_setting
 
-__all__ = ["DEFAULT_BYTES", "ObjectCache", "entry_key", "shared"]
+__all__ = ["DEFAULT_BYTES", "ObjectCache", "described_key", "entry_key", "shared"]
 
 LOG = logging.getLogger("accel")
 
@@ -71,6 +71,34 @@ def entry_key(text: str, fingerprint: str) -> str:
     version = sys.modules[__name__.partition(".")[0]].__version__  # type: ignore[attr-defined]
     parts = (_MAGIC.hex(), version, fingerprint, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def described_key(description: str, fingerprint: str) -> str:
+    """The key of what accel makes of a description: it changes with accel's own sources too.
+
+    Parameters
+    ----------
+    description
+        All else on which the content depends.
+    fingerprint
+        As for `entry_key`.
+    """
+    return entry_key(f"{_sources(Path(__file__).parents[2])}\0{description}", fingerprint)
+
+
+@functools.cache
+def _sources(root: Path) -> str:
+    """A hash of the sources below `root` that make code, as files, and of what they run on."""
+    import numpy
+
+    found: list[object] = [sys.version, numpy.__version__]
+    for folder in ("ir", "ir/ops", "passes", "targets/pure", "targets/pure/vecmath"):
+        with contextlib.suppress(OSError), os.scandir(root / folder) as files:
+            for file in sorted(files, key=lambda f: f.name):
+                if file.name.endswith(".py"):
+                    status = file.stat()
+                    found.append((folder, file.name, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 class ObjectCache:

@@ -1,9 +1,8 @@
-"""From a run of regions to native code: :class:`PureRun`.
+"""Calling a run of regions: one native call, with all that it needs prepared.
 
-Building: expand the regions to primitives, cut them into clusters, turn clusters into steps,
-plan the arena, compile all missing kernels in one module, write the program. Calling: list
-the arrays (inputs, outputs, arena, constants), one native call, done. A run with reference
-steps alternates native calls and NumPy.
+Calling: list the arrays (inputs, outputs, arena, constants), one native call, done. A run with
+reference steps alternates native calls and NumPy. What is executed lies on disk from an earlier
+process, or is built (`build.py`), which only then is imported.
 """
 
 from __future__ import annotations
@@ -11,34 +10,27 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
-from ...ir.node import Node
-from ...passes.expand import expand
-from ...passes.simplify import simplify
-from ..reference import run_graph, run_node
-from .attention import native_attention
-from .buffers import MemoryPlan, stream_results
-from .clusters import Scalar, Source
-from .cut import Partition
+from ..reference import run_graph
+from . import programs
 from .entry import Job, call, pointer
-from .jit import KernelCache
+from .jit import KERNELS
 from .memory import POOLED, aligned, allocator
 from .native_api import available
 from .native_run import NativeRun
-from .reshapes import generate_in_shape
-from .steps import KernelInfo, Record, ReferenceStep, Step, step_of
+from .programs import Entry, Interlude, Layouts
 from .threads import GATE, divided
-from .views import Buffer, View
+
+if TYPE_CHECKING:
+    from .build import Build
+    from .steps import KernelInfo
 
 __all__ = ["KERNELS", "PureRun"]
-
-#: Every kernel of the process, by content.
-KERNELS = KernelCache(on_disk=True)
 
 #: Arenas that a run keeps for its next calls; large ones go back to the pool of them all.
 _ARENAS_KEPT = 4
@@ -57,9 +49,6 @@ _PLANNED_NODE = 1 << 10
 _LAYOUTS_KEPT = 8
 #: Elements along an axis, one behind the other or one and the same, that make a register.
 _STRETCH = 8
-
-#: For every input its strides in elements, or None where it is C-contiguous.
-Layouts = tuple["tuple[int, ...] | None", ...]
 
 
 class PureRun:
@@ -96,75 +85,59 @@ class PureRun:
         self._arenas: deque[np.ndarray] = deque()
         self._layouts = strides or (None,) * len(run.inputs)
         self._others: dict[Layouts, PureRun] = {}
-        partition, inputs, outputs = _partition(run, self._layouts)
-        steps = [step_of(c) for c in partition.ordered()]
-        stream_results(steps)
-        plan = MemoryPlan(steps)
-        self.arena_bytes = plan.bytes
-        constants = _numbered(partition.buffers, "constant")
         self._inputs = [n.type.dtype.numpy for n in run.inputs]
         self._outputs = [allocator(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
-        self._constants = [b.array for b in constants if b.array is not None]
-        # The order of a call's arrays: inputs, outputs, the arena, constants.
-        self._arena = len(inputs) + len(outputs)
-        self._places = plan.places
-        self._compile(steps, plan.scratch)
+        self._built: Build | None = None
+        found = programs.find(run, self._layouts)
+        if found is not None:
+            program, kernels = found
+        else:
+            self._built = built = self._build()
+            program, kernels = built.program, built.kernels
+            programs.keep(run, self._layouts, program)
+        self._kept: list[Any] = [kernels]  # their code stays mapped as long as this run lives
+        self.arena_bytes = program.arena_bytes
+        self._constants = program.constants
+        self._work = 0
+        self._segments = [
+            s if isinstance(s, Interlude) else self._job(s) for s in program.segments
+        ]  # fmt: skip
+        self.native_calls = sum(isinstance(s, Job) for s in self._segments)
+        self.reference_ops = tuple([s.op for s in self._segments if isinstance(s, Interlude)])
 
     # -- building -------------------------------------------------------------------------
-    def _place(self, buffer: Buffer) -> tuple[int, int]:
-        """Which of the call's arrays holds a buffer, and at which byte."""
-        if buffer.kind == "arena":
-            host, offset = self._places.get(buffer, (None, 0))  # one of no elements has none
-            return (self._arena if host is None else self._place(host)[0]), offset
-        first = {"input": 0, "output": len(self._inputs), "constant": self._arena + 1}
-        return first[buffer.kind] + buffer.index, 0
+    def _build(self) -> Build:
+        from .build import Build  # lowering takes a while to import
 
-    def _compile(self, steps: Sequence[Step], scratch: Sequence[int]) -> None:
-        """Compile the kernels, and write the program as segments."""
-        sources = [s.sources() for s in steps]
-        compiled = iter(KERNELS.ensure([source for own in sources for source in own]))
-        kernels = [[next(compiled) for _ in own] for own in sources]
-        self._kept: list[Any] = list(kernels)  # their code stays mapped as long as this run lives
-        self._segments: list[Job | ReferenceStep] = []
-        self._checks: dict[Job, list[tuple[Node, ...]]] = {}
-        self._work = 0
-        pending: list[Record] = []
-        for step, own, at in zip(steps, kernels, scratch, strict=True):
-            if isinstance(step, ReferenceStep):
-                self._flush(pending)
-                self._segments.append(step)
-                continue
-            pending += step.records(self._place, own, (self._arena, at))
-        self._flush(pending)
-        pairs = zip(steps, kernels, strict=True)
-        self.kernels: tuple[KernelInfo, ...] = tuple([i for s, own in pairs for i in s.info(own)])
-        self.native_calls = sum(isinstance(s, Job) for s in self._segments)
-        self.reference_ops = tuple(
-            [s.node.op.name for s in steps if isinstance(s, ReferenceStep)]
-        )
+        return Build(self._graph, self._layouts)
 
-    def _flush(self, pending: list[Record]) -> None:
-        """End a stretch of native kernels."""
-        if not pending:
-            return
-        blocks = [np.array(record.arguments, np.int64) for record in pending]
+    def _description(self) -> Build:
+        """What the run was built from; built for that where the program lay on disk."""
+        if self._built is None:
+            self._built = self._build()
+        return self._built
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        return self._description().info
+
+    def _job(self, entries: Sequence[Entry]) -> Job:
+        """A stretch of native kernels, ready to be called."""
+        blocks = [np.array(entry.arguments, np.int64) for entry in entries]
         self._kept.append(blocks)
         rows = [
-            (*self._entry(record, block), 0, record.items)
-            for record, block in zip(pending, blocks, strict=True)
+            (*self._record(entry, block), 0, entry.items)
+            for entry, block in zip(entries, blocks, strict=True)
         ]
-        bases = self._arena + 1 + len(self._constants)
-        job = Job(bases, np.array(rows, np.int64))
-        self._segments.append(job)
-        self._checks[job] = [record.checks for record in pending]
-        self._work += sum(record.work for record in pending)
-        pending.clear()
+        self._work += sum(entry.work for entry in entries)
+        bases = len(self._inputs) + len(self._outputs) + 1 + len(self._constants)
+        return Job(bases, np.array(rows, np.int64))
 
-    def _entry(self, record: Record, block: np.ndarray) -> tuple[int, int]:
-        """Addresses of a record's kernel and argument block."""
-        kernel, arguments = record.kernel.address, pointer(block)
-        if record.grain:
-            kernel, split = divided(kernel, arguments, record.grain)
+    def _record(self, entry: Entry, block: np.ndarray) -> tuple[int, int]:
+        """Addresses of an entry's kernel and argument block."""
+        kernel, arguments = int(entry.kernel), pointer(block)
+        if entry.grain:
+            kernel, split = divided(kernel, arguments, entry.grain)
             self._kept.append(split)
             arguments = pointer(split)
         return kernel, arguments
@@ -193,13 +166,15 @@ class PureRun:
         table += outputs
         table.append(arena)
         table += self._constants
+        number = 0
         for segment in self._segments:
             if isinstance(segment, Job):
                 status = call(segment, table)
                 if status:
-                    self._fail(arrays, segment, status)
+                    self._fail(arrays, number, status)
+                number += 1
             else:
-                self._reference(segment, table)
+                segment.run(table)
         if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
             self._arenas.append(arena)
         return outputs
@@ -240,81 +215,17 @@ class PureRun:
             self._work >= _UNLOCKED, self._kept, np.array([pooled], np.int64),
         )  # fmt: skip
 
-    def _fail(self, arrays: Sequence[np.ndarray], job: Job, status: int) -> None:
+    def _fail(self, arrays: Sequence[np.ndarray], stretch: int, status: int) -> None:
         """Raise the error of a check that failed, as the reference words it."""
         run_graph(self._graph, arrays)
         # An index computed from floats may differ by a rounding, so that only ours is wrong.
         record, number = (status >> 32) - 1, (status & 0xFFFFFFFF) - 1
-        node = self._checks[job][record][number]
+        node = self._description().checks[stretch][record][number]
         raise IndexOutOfRangeError(
             f"{node.attrs['what']}: an index is out of range for extent {node.attrs['size']}",
             loc=node.loc,
             remedy="round indices before they are cast to integers",
         )
-
-    def _reference(self, step: ReferenceStep, table: Sequence[np.ndarray]) -> None:
-        def array(view: View) -> np.ndarray:
-            place, at = self._place(view.buffer)
-            return _array(view, table[place], at)
-
-        array(step.target)[...] = run_node(step.node, [array(v) for v in step.operands])
-
-
-def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], list[Buffer]]:
-    """The run cut into clusters, with its input and output buffers."""
-    partition = Partition()
-    known: dict[Node, Source] = {}
-    results: dict[Node, list[Source]] = {}
-    inputs = []
-    for place, (node, strides) in enumerate(zip(run.inputs, layouts, strict=True)):
-        buffer = Buffer(node.type.dtype, node.type.size, "input", place)
-        inputs.append(buffer)
-        known[node] = buffer.whole(node.type.shape)
-        if strides is not None:
-            known[node] = View(buffer, node.type.shape, strides)
-    bodies: dict[Graph, Graph] = {}
-    for node in run.nodes[len(run.inputs) :]:
-        if node.op.name == "region":
-            body = node.attrs["body"]
-            if body not in bodies:
-                bodies[body] = primitives(body)
-            operands = [known[n] for n in node.inputs]
-            results[node] = partition.region(node.attrs["name"], bodies[body], operands)
-        elif node.op.name == "output":
-            known[node] = results[node.inputs[0]][node.attrs["index"]]
-        else:
-            known[node] = partition.top_level(node)
-    return partition, inputs, _outputs(partition, run, known)
-
-
-def primitives(body: Graph) -> Graph:
-    """A region's body in primitive ops, and composites that have kernels of their own."""
-    return simplify(generate_in_shape(simplify(expand(body, keep=native_attention))))
-
-
-def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:
-    """The buffers of the results: those that hold them already, else copies."""
-    scalars = [s for n in run.outputs if isinstance(s := known[n], Scalar) and not n.type.shape]
-    computed = iter(partition.computed_scalars(scalars))
-    outputs = []
-    for place, node in enumerate(run.outputs):
-        source = known[node]
-        if isinstance(source, Scalar) and not node.type.shape:
-            buffer = next(computed)
-        elif isinstance(source, View) and source.is_whole and source.buffer.kind == "arena":
-            buffer = source.buffer
-        else:
-            buffer = partition.copied(source, node.type.dtype, node.type.shape).buffer
-        buffer.kind, buffer.index = "output", place
-        outputs.append(buffer)
-    return outputs
-
-
-def _numbered(buffers: Sequence[Buffer], kind: str) -> list[Buffer]:
-    found = [b for b in buffers if b.kind == kind]
-    for index, buffer in enumerate(found):
-        buffer.index = index
-    return found
 
 
 # -- arrays ---------------------------------------------------------------------------------
@@ -340,17 +251,3 @@ def _ready(array: np.ndarray, dtype: np.dtype, strides: tuple[int, ...] | None) 
         if (array.flags.num & _PLAIN == _PLAIN and array.dtype is dtype) or strides:
             return array
     return np.array(array, dtype, order="C")
-
-
-def _array(view: View, memory: np.ndarray, at: int) -> np.ndarray:
-    """A view of `memory`, which holds its buffer from byte `at` on."""
-    dtype = view.buffer.dtype.numpy
-    if view.size == 0:
-        return np.empty(view.shape, dtype)
-    size = dtype.itemsize
-    raw = memory.reshape(-1).view(np.uint8)
-    words = np.ndarray(
-        (*view.shape, size), np.uint8, raw, at + view.offset * size,
-        (*[s * size for s in view.strides], 1),
-    )  # fmt: skip
-    return words.view(dtype).reshape(view.shape)

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ...errors import ArgumentError
-from .jit import compile_module, host_machine
+from .jit import compile_described, host_machine
 from .limits import available_processors
 from .pool import CONTROL, SPLIT, pool_text
 
@@ -168,8 +168,8 @@ class _NativePool:
     """The pool of `pool.py`, bound to this process."""
 
     def __init__(self) -> None:
-        machine = host_machine()
-        code = compile_module(pool_text(machine.triple.partition("-")[0]))
+        architecture = host_machine().triple.partition("-")[0]
+        code = compile_described("pool", functools.partial(pool_text, architecture))
         _keep_for_ever(code)
         self.address = code.address("accel_parallel")
         libc = ctypes.CDLL(None)

@@ -1,0 +1,182 @@
+"""From a run of regions to its program: what is executed, but for addresses.
+
+Expand the regions to primitives, cut them into clusters, turn clusters into steps, plan the
+arena, compile the kernels that are missing, write the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...ir.graph import Graph
+from ...ir.node import Node
+from ...passes.expand import expand
+from ...passes.simplify import simplify
+from ..reference import run_node
+from .attention import native_attention
+from .buffers import MemoryPlan, stream_results
+from .clusters import Scalar, Source
+from .cut import Partition
+from .jit import KERNELS
+from .programs import Entry, Interlude, Layouts, Program
+from .reshapes import generate_in_shape
+from .steps import ReferenceStep, step_of
+from .views import Buffer, View
+
+__all__ = ["Build", "primitives"]
+
+
+class Build:
+    """A run of regions, lowered and compiled.
+
+    Parameters
+    ----------
+    run
+        The graph.
+    layouts
+        For every input its strides in elements, or None where it is C-contiguous.
+
+    Attributes
+    ----------
+    program
+        What is executed.
+    kernels
+        The compiled kernels that it names.
+    info
+        What was made of the regions, in the order of execution.
+    checks
+        For every stretch of native kernels and every entry of it, the nodes that its status
+        numbers name.
+    """
+
+    def __init__(self, run: Graph, layouts: Layouts) -> None:
+        partition, inputs, outputs = _partition(run, layouts)
+        steps = [step_of(c) for c in partition.ordered()]
+        stream_results(steps)
+        plan = MemoryPlan(steps)
+        constants = _numbered(partition.buffers, "constant")
+        # The order of a call's arrays: inputs, outputs, the arena, constants.
+        self._inputs, self._arena = len(inputs), len(inputs) + len(outputs)
+        self._places = plan.places
+        sources = [s.sources() for s in steps]
+        self.kernels = KERNELS.ensure([source for own in sources for source in own])
+        compiled = iter(self.kernels)
+        kernels = [[next(compiled) for _ in own] for own in sources]
+        self.info = tuple([
+            info for step, own in zip(steps, kernels, strict=True) for info in step.info(own)
+        ])  # fmt: skip
+        segments: list[list[Entry] | Interlude] = []
+        self.checks: list[list[tuple[Node, ...]]] = []
+        for step, own, at in zip(steps, kernels, plan.scratch, strict=True):
+            if isinstance(step, ReferenceStep):
+                segments.append(Interlude(step.node.op.name, self._reference(step)))
+                continue
+            records = step.records(self._place, own, (self._arena, at))
+            if not records:
+                continue
+            if not segments or isinstance(segments[-1], Interlude):
+                segments.append([])
+                self.checks.append([])
+            stretch = segments[-1]
+            assert isinstance(stretch, list)
+            stretch += [
+                Entry(r.kernel.address, r.arguments, r.items, r.grain, r.work) for r in records
+            ]
+            self.checks[-1] += [r.checks for r in records]
+        self.program = Program(
+            plan.bytes, tuple([b.array for b in constants if b.array is not None]),
+            tuple(dict.fromkeys((k.name, k.key) for k in self.kernels)),
+            tuple([s if isinstance(s, Interlude) else tuple(s) for s in segments]),
+        )  # fmt: skip
+
+    def _place(self, buffer: Buffer) -> tuple[int, int]:
+        """Which of the call's arrays holds a buffer, and at which byte."""
+        if buffer.kind == "arena":
+            host, offset = self._places.get(buffer, (None, 0))  # one of no elements has none
+            return (self._arena if host is None else self._place(host)[0]), offset
+        first = {"input": 0, "output": self._inputs, "constant": self._arena + 1}
+        return first[buffer.kind] + buffer.index, 0
+
+    def _reference(self, step: ReferenceStep) -> Callable[[Sequence[np.ndarray]], None]:
+        def array(table: Sequence[np.ndarray], view: View) -> np.ndarray:
+            place, at = self._place(view.buffer)
+            return _array(view, table[place], at)
+
+        def run(table: Sequence[np.ndarray]) -> None:
+            values = run_node(step.node, [array(table, v) for v in step.operands])
+            array(table, step.target)[...] = values
+
+        return run
+
+
+def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], list[Buffer]]:
+    """The run cut into clusters, with its input and output buffers."""
+    partition = Partition()
+    known: dict[Node, Source] = {}
+    results: dict[Node, list[Source]] = {}
+    inputs = []
+    for place, (node, strides) in enumerate(zip(run.inputs, layouts, strict=True)):
+        buffer = Buffer(node.type.dtype, node.type.size, "input", place)
+        inputs.append(buffer)
+        known[node] = buffer.whole(node.type.shape)
+        if strides is not None:
+            known[node] = View(buffer, node.type.shape, strides)
+    bodies: dict[Graph, Graph] = {}
+    for node in run.nodes[len(run.inputs) :]:
+        if node.op.name == "region":
+            body = node.attrs["body"]
+            if body not in bodies:
+                bodies[body] = primitives(body)
+            operands = [known[n] for n in node.inputs]
+            results[node] = partition.region(node.attrs["name"], bodies[body], operands)
+        elif node.op.name == "output":
+            known[node] = results[node.inputs[0]][node.attrs["index"]]
+        else:
+            known[node] = partition.top_level(node)
+    return partition, inputs, _outputs(partition, run, known)
+
+
+def primitives(body: Graph) -> Graph:
+    """A region's body in primitive ops, and composites that have kernels of their own."""
+    return simplify(generate_in_shape(simplify(expand(body, keep=native_attention))))
+
+
+def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:
+    """The buffers of the results: those that hold them already, else copies."""
+    scalars = [s for n in run.outputs if isinstance(s := known[n], Scalar) and not n.type.shape]
+    computed = iter(partition.computed_scalars(scalars))
+    outputs = []
+    for place, node in enumerate(run.outputs):
+        source = known[node]
+        if isinstance(source, Scalar) and not node.type.shape:
+            buffer = next(computed)
+        elif isinstance(source, View) and source.is_whole and source.buffer.kind == "arena":
+            buffer = source.buffer
+        else:
+            buffer = partition.copied(source, node.type.dtype, node.type.shape).buffer
+        buffer.kind, buffer.index = "output", place
+        outputs.append(buffer)
+    return outputs
+
+
+def _numbered(buffers: Sequence[Buffer], kind: str) -> list[Buffer]:
+    found = [b for b in buffers if b.kind == kind]
+    for index, buffer in enumerate(found):
+        buffer.index = index
+    return found
+
+
+def _array(view: View, memory: np.ndarray, at: int) -> np.ndarray:
+    """A view of `memory`, which holds its buffer from byte `at` on."""
+    dtype = view.buffer.dtype.numpy
+    if view.size == 0:
+        return np.empty(view.shape, dtype)
+    size = dtype.itemsize
+    raw = memory.reshape(-1).view(np.uint8)
+    words = np.ndarray(
+        (*view.shape, size), np.uint8, raw, at + view.offset * size,
+        (*[s * size for s in view.strides], 1),
+    )  # fmt: skip
+    return words.view(dtype).reshape(view.shape)

@@ -1,0 +1,166 @@
+"""Programs: what a run executes, but for addresses, and their form on disk.
+
+Lowering a run and writing its kernels takes longer than loading them. So the program is kept
+beside the machine code, under a key that covers everything on which it depends: the graph's text,
+the inputs' layouts, the machine, and the sources of the compiler itself. It names its kernels;
+where all of them are found as well, nothing is lowered.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ir.dtypes import to_dtype
+from ...ir.graph import Graph
+from . import object_cache
+from .jit import KERNELS, Address, Kernel, host_machine
+
+__all__ = ["Entry", "Interlude", "Layouts", "Program", "decoded", "encoded", "find", "keep"]
+
+#: For every input its strides in elements, or None where it is C-contiguous.
+Layouts = tuple["tuple[int, ...] | None", ...]
+
+#: Bytes of constants up to which a program is kept.
+_CONSTANTS_KEPT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a native program.
+
+    Attributes
+    ----------
+    kernel
+        Where its kernel begins.
+    arguments
+        The kernel's argument block, in which other kernels' addresses may occur.
+    items
+        How many work items it has.
+    grain
+        Work items of a part; 0 where one call does all of them.
+    work
+        How long it takes, in multiply-adds.
+    """
+
+    kernel: Address
+    arguments: tuple[int, ...]
+    items: int
+    grain: int
+    work: int
+
+
+@dataclass(frozen=True)
+class Interlude:
+    """An op that runs on the NumPy reference, between native kernels."""
+
+    op: str
+    run: Callable[[Sequence[np.ndarray]], None]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a call executes.
+
+    Attributes
+    ----------
+    arena_bytes
+        Memory for intermediates.
+    constants
+        Arrays that kernels read.
+    kernels
+        Symbol and key of every kernel.
+    segments
+        Stretches of native kernels, and what runs on the reference between them.
+    """
+
+    arena_bytes: int
+    constants: tuple[np.ndarray, ...]
+    kernels: tuple[tuple[str, str], ...]
+    segments: tuple[tuple[Entry, ...] | Interlude, ...]
+
+
+# -- on disk ------------------------------------------------------------------------------
+def find(run: Graph, layouts: Layouts) -> tuple[Program, list[Kernel]] | None:
+    """The program of `run` and its kernels; None unless all of them are kept."""
+    disk = object_cache.shared()
+    if disk.directory is None or not _is_small(run):
+        return None
+    data = disk.get(_key(run, layouts))
+    if data is None:
+        return None
+    content = json.loads(data)
+    kernels = KERNELS.find([(name, key) for name, key in content["kernels"]])
+    return None if kernels is None else (decoded(content, kernels), kernels)
+
+
+def keep(run: Graph, layouts: Layouts, program: Program) -> None:
+    """Leave a program for later processes, where it can be."""
+    disk = object_cache.shared()
+    if disk.directory is None or not _is_small(run):
+        return
+    content = encoded(program)
+    if content is not None:
+        disk.put(_key(run, layouts), json.dumps(content, separators=(",", ":")).encode())
+
+
+def _key(run: Graph, layouts: Layouts) -> str:
+    described = f"program {layouts}\n{run.text(lines=False)}"
+    return object_cache.described_key(described, host_machine().fingerprint)
+
+
+def _is_small(run: Graph) -> bool:
+    """Whether the constants of `run` are few enough to be written down."""
+    bodies = [n.attrs["body"] for n in run.nodes if n.op.name == "region"]
+    found = [n.type.nbytes for g in (run, *bodies) for n in g.nodes if n.op.name == "constant"]
+    return sum(found) <= _CONSTANTS_KEPT
+
+
+def encoded(program: Program) -> dict[str, Any] | None:
+    """A program in JSON's terms; None for one that depends on more than is kept.
+
+    Addresses become numbers of kernels: `links` are (place in the argument block, kernel).
+    """
+    if sum(a.nbytes for a in program.constants) > _CONSTANTS_KEPT:
+        return None
+    number = {name: k for k, (name, _) in enumerate(program.kernels)}
+    segments = []
+    for segment in program.segments:
+        if isinstance(segment, Interlude):
+            return None
+        rows = []
+        for e in segment:
+            links = [(k, a) for k, a in enumerate(e.arguments) if isinstance(a, Address)]
+            block = [0 if isinstance(a, Address) else int(a) for a in e.arguments]
+            named = [(k, number[a.symbol]) for k, a in links]
+            rows.append([number[e.kernel.symbol], block, named, e.items, e.grain, e.work])
+        segments.append(rows)
+    constants = [
+        [to_dtype(a.dtype).name, a.shape, base64.b64encode(a.tobytes()).decode()]
+        for a in program.constants
+    ]
+    return {"arena": program.arena_bytes, "constants": constants, "kernels": program.kernels,
+            "segments": segments}  # fmt: skip
+
+
+def decoded(content: dict[str, Any], kernels: Sequence[Kernel]) -> Program:
+    """The program that `encoded` wrote, for its kernels where they lie now."""
+    segments = []
+    for rows in content["segments"]:
+        entries = []
+        for kernel, block, links, items, grain, work in rows:
+            for place, linked in links:
+                block[place] = kernels[linked].address
+            entries.append(Entry(kernels[kernel].address, tuple(block), items, grain, work))
+        segments.append(tuple(entries))
+    constants = []
+    for name, shape, data in content["constants"]:
+        array = np.frombuffer(bytearray(base64.b64decode(data)), to_dtype(name).numpy)
+        constants.append(array.reshape(shape))
+    names = tuple([(k.name, k.key) for k in kernels])
+    return Program(content["arena"], tuple(constants), names, tuple(segments))
