@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .gemm_spec import Matrix, Tile, tile_of
 from .jit import Machine
@@ -99,8 +100,8 @@ def argument_block(
     fill = MAX_BATCH - len(batch)
     extents = {f"batch{i}": extent for i, extent in enumerate((*[1] * fill, *batch))}
     (scale,) = struct.unpack("<q", struct.pack("<d", header["scale"]))
-    given = {**header, **extents, "scale": scale}
-    block = [int(given[name]) for name in HEADER]
+    given: dict[str, Any] = {**header, **extents, "scale": scale}
+    block = [given[name] for name in HEADER]
     for operand in operands:
         strides = (*[0] * fill, *operand.batch)
         block += [operand.base, operand.offset, *strides, operand.row, operand.column]

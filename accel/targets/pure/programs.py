@@ -124,10 +124,8 @@ def _is_small(run: Graph) -> bool:
 def encoded(program: Program) -> dict[str, Any] | None:
     """A program in JSON's terms; None for one that depends on more than is kept.
 
-    Addresses become numbers of kernels: `links` are (place in the argument block, kernel).
+    Addresses become numbers of kernels, listed with their places in the argument block.
     """
-    if sum(a.nbytes for a in program.constants) > _CONSTANTS_KEPT:
-        return None
     number = {name: k for k, (name, _) in enumerate(program.kernels)}
     segments = []
     for segment in program.segments:
