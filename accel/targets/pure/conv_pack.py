@@ -9,7 +9,9 @@ column_step`` bytes; zeros stand for rows outside of the source and for columns 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
+from .gemm_spec import smaller
 from .jit import Machine
 from .llvm_text import ELEMENT_BYTES, Function, Lanes, module_text
 
@@ -36,42 +38,100 @@ class _Pack:
         slot = {
             name: fn.load("i64", fn.gep("%frame", 8 * i), 8) for i, name in enumerate(FRAME)
         }  # fmt: skip
-        unit = fn.icmp("eq", slot["column_step"], size)
-        pairs = fn.icmp("eq", slot["column_step"], 2 * size)
         self.step = slot["column_step"]
-        target, row = "%target", slot["first_row"]
-        carried = [("ptr", target), ("i64", row)]
-        with fn.loop(0, slot["rows"], 1, carried) as loop:
+        contiguous, apart, done = (fn.label(s) for s in ("contiguous", "apart", "packed"))
+        fn.cond_br(fn.icmp("eq", self.step, size), contiguous, apart)
+        fn.block(contiguous)
+        if self.masks:
+            self._vectors(slot)
+        else:
+            self._rows(slot, self._contiguous)
+        fn.br(done)
+        fn.block(apart)
+        self._rows(slot, self._apart)
+        fn.br(done)
+        fn.block(done)
+        fn.do("ret void")
+        return module_text([fn])
+
+    def _rows(self, slot: dict[str, str], copy: Callable[[str, str, str, str], None]) -> None:
+        """Row by row: zeros, what `copy` copies, zeros."""
+        fn = self.fn
+        with fn.loop(
+            0, slot["rows"], 1, [("ptr", "%target"), ("i64", slot["first_row"])]
+        ) as loop:
             target, row = loop.values
             inside = fn.icmp("ult", row, slot["source_rows"])
             begin = fn.op(f"select i1 {inside}, i64 {slot['begin']}, i64 {slot['width']}")
             end = fn.op(f"select i1 {inside}, i64 {slot['end']}, i64 {slot['width']}")
             source = fn.gep("%source", fn.integer("mul", row, slot["row_stride"]))
-            source = fn.gep(source, slot["column"])
             self._zeros(target, "0", begin)
-            one_by_one, apart, done = (fn.label(s) for s in ("scalars", "apart", "copied"))
-            contiguous = fn.label("contiguous")
-            fn.cond_br(unit, contiguous, apart)
-            fn.block(contiguous)
-            self._contiguous(target, source, begin, end)
-            fn.br(done)
-            fn.block(apart)
-            every_other = fn.label("pairs")
-            fn.cond_br(pairs, every_other, one_by_one)
-            fn.block(every_other)
-            self._every_other(target, source, begin, end)
-            fn.br(done)
-            fn.block(one_by_one)
-            self._scalars(target, source, begin, end)
-            fn.br(done)
-            fn.block(done)
+            copy(target, fn.gep(source, slot["column"]), begin, end)
             self._zeros(target, end, slot["width"])
             loop.next = [
                 fn.gep(target, slot["width"], self.lanes.element),
                 fn.integer("add", row, slot["row_step"]),
             ]
-        fn.do("ret void")
-        return module_text([fn])
+
+    def _vectors(self, slot: dict[str, str]) -> None:
+        """Vector by vector of all rows, so that a row takes a load and a store for each. The
+        last vectors, which reach into the rows behind theirs, come first, and rows in order."""
+        fn, lanes = self.fn, self.lanes
+        rows, first, step = slot["rows"], slot["first_row"], slot["row_step"]
+        before = self._rows_before(fn.integer("sub", 0, first), step, rows)
+        until = self._rows_before(fn.integer("sub", slot["source_rows"], first), step, rows)
+        row = fn.integer("add", first, fn.integer("mul", before, step))
+        source = fn.gep("%source", fn.integer("mul", row, slot["row_stride"]))
+        source = fn.gep(source, slot["column"])
+        wide = fn.integer("add", slot["width"], lanes.width - 1)
+        last = fn.integer("sub", fn.integer("and", wide, -lanes.width), lanes.width)
+        apart = fn.integer("mul", step, slot["row_stride"])
+        with fn.loop(0, slot["width"], lanes.width) as turn:
+            column = fn.integer("sub", last, turn.index)
+            mask = self._between(column, slot["begin"], slot["end"])
+            start = fn.gep("%target", column, lanes.element)
+            target = self._blank(start, "0", before, slot["width"])
+            with fn.loop(before, until, 1, [
+                ("ptr", target), ("ptr", fn.gep(source, column, lanes.element)),
+            ]) as loop:  # fmt: skip
+                target, at = loop.values
+                lanes.store(lanes.masked_load(at, mask), target)
+                loop.next = [fn.gep(target, slot["width"], lanes.element), fn.gep(at, apart)]
+            self._blank(loop.values[0], until, rows, slot["width"])
+
+    def _rows_before(self, distance: str, step: str, most: str) -> str:
+        """How many rows, `step` apart, are short of a distance."""
+        fn = self.fn
+        distance = fn.call("i64", "llvm.smax.i64", ("i64", distance), ("i64", "0"))
+        up = fn.integer("add", distance, fn.integer("sub", step, 1))
+        return smaller(fn, fn.integer("udiv", up, step), most)
+
+    def _between(self, column: str, begin: str, end: str) -> str:
+        """The lanes from `column` on that lie in [begin, end)."""
+        lanes = self.lanes
+        until, before = lanes.lane_mask(column, end), lanes.lane_mask(column, begin)
+        return lanes.mask_op("xor", lanes.mask_op("and", before, until), until)
+
+    def _blank(self, target: str, begin: str, end: str, pitch: str) -> str:
+        """A vector of zeros in each of some rows; returns where the next row is."""
+        fn, lanes = self.fn, self.lanes
+        with fn.loop(begin, end, 1, [("ptr", target)]) as loop:
+            lanes.store(lanes.const(0), loop.values[0])
+            loop.next = [fn.gep(loop.values[0], pitch, lanes.element)]
+        return loop.values[0]
+
+    def _apart(self, target: str, source: str, begin: str, end: str) -> None:
+        """Columns that do not follow each other."""
+        fn = self.fn
+        pairs, one_by_one, done = (fn.label(s) for s in ("pairs", "scalars", "copied"))
+        fn.cond_br(fn.icmp("eq", self.step, 2 * self.lanes.bytes), pairs, one_by_one)
+        fn.block(pairs)
+        self._every_other(target, source, begin, end)
+        fn.br(done)
+        fn.block(one_by_one)
+        self._scalars(target, source, begin, end)
+        fn.br(done)
+        fn.block(done)
 
     def _zeros(self, target: str, begin: str, end: str) -> None:
         with self.fn.loop(begin, end, self.lanes.width) as j:
@@ -82,11 +142,6 @@ class _Pack:
 
     def _contiguous(self, target: str, source: str, begin: str, end: str) -> None:
         fn, lanes = self.fn, self.lanes
-        if self.masks:
-            with fn.loop(begin, end, lanes.width) as j:
-                value = lanes.masked_load(self._at(source, j.index), lanes.lane_mask(j.index, end))
-                lanes.store(value, self._at(target, j.index))
-            return
         whole = self._whole(begin, end)
         with fn.loop(begin, whole, lanes.width) as j:
             lanes.store(lanes.load(self._at(source, j.index)), self._at(target, j.index))
