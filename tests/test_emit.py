@@ -506,6 +506,19 @@ def test_softmax_is_one_kernel(extent, machine):
     check(nest, arrays, machine, rtol=2e-6)
 
 
+def test_rows_swept_several_times_ask_ahead_for_what_they_touch(machine):
+    nest = softmax_nest((20, 128), 1)[0]
+
+    def asked(n):
+        lines = [s for s in emit_nest(n, "kernel", machine).text.split("\n") if "prefetch" in s]
+        return [sum(f"i32 {writes}, i32 3" in s for s in lines) for writes in (0, 1)]
+
+    reads, writes = asked(nest)
+    assert reads == writes > 0  # every line once
+    assert asked(nest.streaming([1])) == [reads, 0]
+    assert asked(softmax_nest((128,), 0)[0]) == [0, 0]
+
+
 def test_softmax_over_the_first_axis(machine):
     nest, arrays = softmax_nest((50, 135), 0)
     check(nest, arrays, machine, rtol=2e-6)

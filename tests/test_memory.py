@@ -418,6 +418,19 @@ def test_large_results_are_the_same_whether_they_pass_by_the_caches(
     assert any(streamed[1]) == (name not in ("odd rows", "columns", "read again"))
 
 
+def test_for_rows_swept_several_times_all_that_is_touched_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.zeros((300, 1024), np.float32)  # 1.2 MB
+    for factor, streamed in ((1, True), (2, True), (3, False)):
+        monkeypatch.setattr(buffers, "STREAMED", factor * x.nbytes)
+        compiler.clear_cache()
+        rows = accel.compile(lambda a: accel.softmax(a, 1))
+        assert ("nontemporal" in rows.llvm_ir(x)) == streamed
+        plain = accel.compile(lambda a: a * 2)
+        assert ("nontemporal" in plain.llvm_ir(x)) == (factor == 1)
+
+
 def test_what_passes_by_the_caches_begins_on_a_line() -> None:
     assert buffers.STREAMED >= memory.POOLED and memory.ALIGNMENT % LINE == 0
 

@@ -13,7 +13,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from .memory import ALIGNMENT
+from .memory import ALIGNMENT, POOLED
 from .steps import LoopStep, Step
 from .views import Buffer
 
@@ -142,12 +142,16 @@ def _results(steps: Sequence[Step]) -> list[_Room]:
 
 
 def stream_results(steps: Sequence[Step]) -> None:
-    """Let large results pass by the caches where nothing in the run reads them again."""
+    """Let large results pass by the caches where nothing in the run reads them again.
+
+    Kernels that sweep over rows several times write in bursts, each of which would wait for its
+    lines to be fetched: there all that the kernel touches counts, not the result alone.
+    """
     read = {buffer for step in steps for buffer in step.reads}
-    large = {
-        buffer for step in steps for buffer in step.writes
-        if buffer.kind == "output" and buffer.nbytes >= STREAMED and buffer not in read
-    }  # fmt: skip
     for step in steps:
-        if large and isinstance(step, LoopStep):
-            step.stream(large)
+        if not isinstance(step, LoopStep):
+            continue
+        fresh = {b for b in step.writes if b.kind == "output" and b not in read}
+        touched = sum(b.nbytes for b in {*step.reads, *step.writes})
+        bursts = step.sweeps > 1 and touched >= STREAMED
+        step.stream({b for b in fresh if b.nbytes >= (POOLED if bursts else STREAMED)})

@@ -14,7 +14,7 @@ from .emit_reduce import Reducer, make_reducer
 from .emit_values import Values
 from .jit import Machine
 from .llvm_text import Function
-from .nest import Reduce, ScatterAdd, Store
+from .nest import Load, Reduce, ScatterAdd, Store
 from .schedule import BLOCK, Schedule, Sweep
 
 __all__ = ["SweepWriter", "Writer"]
@@ -307,11 +307,29 @@ class SweepWriter:
             for place in self.sweep.reloads:
                 values.reload(place, values.stash(place))
             if self.ahead:
-                values.prefetch(self.inner)
+                values.prefetch_lanes(self.inner)
+            if end is None and values.width > 1:
+                self._prefetch_rows()
             self.emitter.write_all(self.inner)
             for place in self.sweep.saves:
                 values.save(place, values.stash(place))
             yield
+
+    def _prefetch_rows(self) -> None:
+        """Ask for what later sweeps write, and in the last sweep but one for the next row: each
+        sweep else waits for memory at its start, and memory for the others."""
+        schedule = self.schedule
+        bodies = [sweep.body for sweep in schedule.sweeps]
+        if schedule.kind != "row" or not schedule.outer or len(bodies) == 1:
+            return
+        code, number = self.emitter.nest.instructions, schedule.sweeps.index(self.sweep)
+        if number == 0:
+            later = [(p, code[p]) for body in bodies[1:] for p in body]
+            writes = [p for p, i in later if isinstance(i, Store) and not i.streamed]
+            self.values.prefetch_rows(writes, following=False)
+        if number == len(bodies) - 2:
+            reads = {p for body in bodies for p in body if isinstance(code[p], Load)}
+            self.values.prefetch_rows(reads, following=True)
 
     def _step(
         self, place: int, reducer: Reducer, width: int, state: list[str], local: str

@@ -7,7 +7,7 @@ mask) and what has a name there. A scope restores that state at the end of a loo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...ir import dtypes
 from ...ir.dtypes import DType
@@ -32,6 +32,10 @@ from .schedule import TILE_ROWS, Schedule
 from .site import ELEMENTS, Application, Site, cast
 
 __all__ = ["Values"]
+
+#: Bytes from one row to the next up to which the next one is asked for ahead: with the current
+#: one it must fit a second-level cache.
+_NEAR = 1 << 17
 
 
 class Values:
@@ -240,16 +244,37 @@ class Values:
             offsets = Lanes(self.fn, "i64", width).select(self.mask, offsets, 0)
         return self.fn.op(f"getelementptr i8, ptr {pointer}, <{width} x i64> {offsets}")
 
-    def prefetch(self, places: Sequence[int]) -> None:
+    def prefetch_lanes(self, places: Sequence[int]) -> None:
         """Ask for the elements that the loads among `places` read in the next lanes."""
         for place in places:
             i = self.nest.instructions[place]
             if isinstance(i, Load) and self.nest.accesses[i.access].lane_class == "1":
                 size = self.width * i.dtype.itemsize
-                for line in range(size, 2 * size, LINE):
-                    at = self.fn.gep(self._pointers[i.access], line)
-                    self.fn.call("void", "llvm.prefetch.p0", ("ptr", at),
-                                 ("i32", "0"), ("i32", "3"), ("i32", "1"))  # fmt: skip
+                self._prefetch(self._pointers[i.access], range(size, 2 * size, LINE), False)
+
+    def prefetch_rows(self, places: Iterable[int], following: bool) -> None:
+        """Ask for what the loads and stores among `places` touch at these lanes, of the
+        `following` row or of this one."""
+        touched = [self.nest.instructions[place] for place in places]
+        accesses = {(i.access, isinstance(i, Store)) for i in touched
+                    if isinstance(i, (Load, Store))}  # fmt: skip
+        dim = self.schedule.outer[-1]
+        for access, writes in sorted(accesses):
+            a = self.nest.accesses[access]
+            if a.lane_class != "1" or a.strides[dim] == 0:
+                continue
+            pointer = self._pointers[access]
+            if following:
+                stride = self._arguments[self.slots.stride[access][dim]]
+                near = self.fn.icmp("slt", stride, _NEAR)
+                pointer = self.fn.gep(pointer, self.fn.op(f"select i1 {near}, i64 {stride}, i64 0"))
+            self._prefetch(pointer, range(0, self.width * a.dtype.itemsize, LINE), writes)
+
+    def _prefetch(self, pointer: str, lines: Iterable[int], writes: bool) -> None:
+        """Ask for the lines at some bytes from `pointer` on."""
+        for line in lines:
+            self.fn.call("void", "llvm.prefetch.p0", ("ptr", self.fn.gep(pointer, line)),
+                         ("i32", str(int(writes))), ("i32", "3"), ("i32", "1"))  # fmt: skip
 
     def _read(self, dtype: DType, width: int, pointer: str, offsets: str | None) -> str:
         lanes = self._memory(dtype, width)

@@ -238,6 +238,11 @@ class LoopStep:
         """The kernels to compile."""
         return [self._code(stage) for stage in self.stages] if self.items else []
 
+    @property
+    def sweeps(self) -> int:
+        """How often the kernel sweeps over a row."""
+        return len(Schedule.of(self.nest).sweeps)
+
     def stream(self, buffers: Collection[Buffer]) -> None:
         """Let what is written to `buffers` pass by the caches."""
         operands = [k for k, buffer in enumerate(self.kernel.buffers) if buffer in buffers]
