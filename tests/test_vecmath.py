@@ -152,6 +152,14 @@ def test_every_function_has_a_bound() -> None:
     assert all(single >= 0 and double >= 0 for single, double in vecmath.ULP.values())
 
 
+def test_the_documented_bounds_are_these() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`(?: \[\^1\])? \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    documented = {name: (float(single), float(double)) for name, single, double in rows}
+    assert documented == {n: u for n, u in vecmath.ULP.items() if n not in EXACT}
+    assert all(f"`{name}`" in page for name in EXACT)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in BINARY and n not in EXACT])
 def test_single_precision_over_all_bit_patterns(name: str) -> None:
     x = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32).view(np.float32)
