@@ -46,6 +46,7 @@ class Writer:
         parameters = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
         self.fn = Function(name, parameters, "i64", attrs)
         self.fn.has_scale = machine.has_scale
+        self.fn.repeated = self.nest.repeated
         self.slots = Slots(schedule, chunked)
         self.values = Values(self.fn, schedule, self.slots, machine.vector_bytes)
 

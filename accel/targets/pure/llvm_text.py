@@ -11,7 +11,8 @@ Values are the strings that name them (``%v12`` or a literal). Two classes divid
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
 __all__ = ["Function", "Lanes", "Loop", "float_literal", "module_text"]
@@ -83,6 +84,11 @@ class Function:
         self.streams = False
         #: Whether the machine multiplies by powers of two in one instruction (AVX-512).
         self.has_scale = False
+        #: Internal functions that this one calls, by symbol; how often what could be one is in
+        #: line; names of what is used several times, so that it should be one.
+        self.helpers: dict[str, Function] = {}
+        self.in_line: Counter[str] = Counter()
+        self.repeated: Set[str] = frozenset()
         self._values = 0
         self._labels = 0
 
@@ -106,6 +112,19 @@ class Function:
             self.do(text)
             return ""
         return self.op(text)
+
+    def helper(
+        self, name: str, params: Sequence[tuple[str, str]], ret: str,
+        write: Callable[[Function], str], *args: str,
+    ) -> str:  # fmt: skip
+        """Call an internal function, written once: `write` writes it and returns its result."""
+        if name not in self.helpers:
+            fn = Function(name, params, ret, self.attrs, "internal")
+            fn.has_scale, fn.helpers = self.has_scale, self.helpers
+            fn.do(f"ret {ret} {write(fn)}")
+            self.helpers[name] = fn
+        values = ", ".join(f"{t} {v}" for (t, _), v in zip(params, args, strict=True))
+        return self.op(f"call {ret} @{name}({values})")
 
     def gep(self, pointer: str, index: str | int, element: str = "i8") -> str:
         """`pointer` moved by `index` elements (bytes unless an element type is given)."""
@@ -210,7 +229,8 @@ class Function:
 
 
 def module_text(functions: Sequence[Function]) -> str:
-    """The module of `functions`, each intrinsic declared once."""
+    """The module of `functions` and their helpers, each intrinsic declared once."""
+    functions = [*functions, *{k: h for f in functions for k, h in f.helpers.items()}.values()]
     defined = {f"@{f.name}(" for f in functions}
     declarations = sorted(
         d

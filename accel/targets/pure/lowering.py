@@ -144,7 +144,7 @@ def _copysign(site: Site, at: Application) -> str:
 
 def _vector_math(name: str) -> Lowering:
     def write(site: Site, at: Application) -> str:
-        return vecmath.FUNCTIONS[name](site.lanes(at.dtype), *at.inputs)
+        return vecmath.apply(name, site.lanes(at.dtype), *at.inputs)
 
     return write
 
@@ -160,14 +160,14 @@ for _name in (
 @_lowers("gelu")
 def _gelu(site: Site, at: Application) -> str:
     name = "gelu_tanh" if at.attrs["approximate"] == "tanh" else "gelu"
-    return vecmath.FUNCTIONS[name](site.lanes(at.dtype), at.inputs[0])
+    return vecmath.apply(name, site.lanes(at.dtype), at.inputs[0])
 
 
 def _float_rounding(name: str) -> Lowering:
     def write(site: Site, at: Application) -> str:
         if at.dtype.kind != "f":
             return at.inputs[0]
-        return vecmath.FUNCTIONS[name](site.lanes(at.dtype), at.inputs[0])
+        return vecmath.apply(name, site.lanes(at.dtype), at.inputs[0])
 
     return write
 
@@ -204,7 +204,7 @@ def _rounds_down(lanes: Lanes, rest: str, divisor: str) -> str:
 def _floor_divide(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
-        return vecmath.FUNCTIONS["floor_divide"](lanes, x, y)
+        return vecmath.apply("floor_divide", lanes, x, y)
     quotient, divisor, zero = _safe_division(site, at.dtype, x, y, "div")
     if at.dtype.kind == "i":
         rest = lanes.sub(x, lanes.mul(quotient, divisor))
@@ -217,7 +217,7 @@ def _floor_divide(site: Site, at: Application) -> str:
 def _remainder(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
-        return vecmath.FUNCTIONS["remainder"](lanes, x, y)
+        return vecmath.apply("remainder", lanes, x, y)
     rest, divisor, zero = _safe_division(site, at.dtype, x, y, "rem")
     if at.dtype.kind == "i":
         moved = lanes.add(rest, divisor)
@@ -229,7 +229,7 @@ def _remainder(site: Site, at: Application) -> str:
 def _fmod(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
-        return vecmath.FUNCTIONS["fmod"](lanes, x, y)
+        return vecmath.apply("fmod", lanes, x, y)
     rest, _, zero = _safe_division(site, at.dtype, x, y, "rem")
     return lanes.select(zero, 0, rest)
 
@@ -239,7 +239,7 @@ def _fmod(site: Site, at: Application) -> str:
 def _pow(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
-        return vecmath.FUNCTIONS["pow"](lanes, x, y)
+        return vecmath.apply("pow", lanes, x, y)
     whole = _integer_power(lanes, x, y)
     if at.dtype.kind == "u":
         return whole

@@ -17,6 +17,7 @@ dimensions each access moves, and its stride along the last one: 0, 1, a few or 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -204,6 +205,12 @@ class Nest:
             if found:
                 return dim, tuple(found[:_TILES])
         return None, ()
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        """The ops that several instructions apply."""
+        counts = Counter(i.op for i in self.instructions if isinstance(i, Pointwise))
+        return frozenset(op for op, count in counts.items() if count > 1)
 
     def interleaved(self) -> dict[int, Phase]:
         """The accesses by which loads read every second, third or fourth element along the last

@@ -56,11 +56,10 @@ TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
 LONG = 1200
 
-_CHEAP_MATH = {"floor", "ceil", "trunc", "round", "rsqrt", "nextafter"}
 _WEIGHTS = dict.fromkeys(vecmath.FUNCTIONS, 3) | {
     "pow": 10, "sin": 5, "cos": 5, "tan": 5, "fmod": 5, "remainder": 5, "floor_divide": 5,
 }  # fmt: skip
-_HEAVY = set(vecmath.FUNCTIONS) - _CHEAP_MATH
+_HEAVY = set(vecmath.FUNCTIONS) - vecmath.SHORT
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..llvm_text import Function, Lanes
 from . import error, exponential, logarithm, power, rounding, trigonometric
 
-__all__ = ["FUNCTIONS", "ULP"]
+__all__ = ["FUNCTIONS", "SHORT", "ULP", "apply"]
 
 FUNCTIONS: dict[str, Callable[..., str]] = {
     "exp": exponential.exp,
@@ -95,3 +96,28 @@ ULP: dict[str, tuple[float, float]] = {
     "floor_divide": (0.0, 0.0),
     "nextafter": (0.0, 0.0),
 }
+
+
+#: Functions of a few instructions, which are always in line.
+SHORT = frozenset({"floor", "ceil", "trunc", "round", "rsqrt", "nextafter"})
+
+#: How often a function is in line at each width where the kernel's nest has it once: sweeps and
+#: tails repeat it.
+_IN_LINE = 4
+
+
+def apply(name: str, lanes: Lanes, *operands: str) -> str:
+    """`FUNCTIONS[name]` in line or, where a kernel uses it several times, by a call.
+
+    Compiling takes as long as there is code, and a call among so much other work does not show.
+    """
+    write, fn, symbol = FUNCTIONS[name], lanes.fn, f"math.{name}.{lanes.suffix}"
+    if name in SHORT or (name not in fn.repeated and fn.in_line[symbol] < _IN_LINE):
+        fn.in_line[symbol] += 1
+        return write(lanes, *operands)
+    names = [f"x{i}" for i in range(len(operands))]
+
+    def body(fn: Function) -> str:
+        return write(Lanes(fn, lanes.element, lanes.width), *(f"%{n}" for n in names))
+
+    return fn.helper(symbol, [(lanes.type, n) for n in names], lanes.type, body, *operands)

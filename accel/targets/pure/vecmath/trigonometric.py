@@ -7,7 +7,7 @@ lanes one by one by the Payne-Hanek method: only the bits of 2/pi that matter ar
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..llvm_text import Function, Lanes
 from .common import HALF_PI, any_lane, pick, polynomial, round_scaled
 
 __all__ = ["acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
@@ -70,6 +70,20 @@ def _reduce_huge(lanes: Lanes, x: str, big: str, r: str, bits: str) -> tuple[str
 
 
 def _payne_hanek(one: Lanes, x: str) -> tuple[str, str]:
+    """r and n of one finite |x| >= 2**16, by a call: the code is long, and seldom run."""
+    pair = f"{{ {one.type}, {one.integers.type} }}"
+
+    def body(fn: Function) -> str:
+        r, n = _exactly_reduced(Lanes(fn, one.element, 1), "%x")
+        first = fn.op(f"insertvalue {pair} poison, {one.type} {r}, 0")
+        return fn.op(f"insertvalue {pair} {first}, {one.integers.type} {n}, 1")
+
+    both = one.fn.helper(f"payne_hanek.{one.suffix}", [(one.type, "x")], pair, body, x)
+    r, n = (one.fn.op(f"extractvalue {pair} {both}, {place}") for place in (0, 1))
+    return r, n
+
+
+def _exactly_reduced(one: Lanes, x: str) -> tuple[str, str]:
     """r and n of one finite |x| >= 2**16.
 
     x = m 2**e with a 53-bit m. A 192-bit window of 2/pi that starts at the bit of weight
