@@ -6,6 +6,7 @@ The tests named test_core_* also run in one subprocess per instruction-set level
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import subprocess
@@ -229,6 +230,69 @@ def test_core_depthwise_epilogue() -> None:
     )
     assert [k.kind for k in run.kernels] == ["conv"]
     np.testing.assert_array_equal(run([x, weight, shift])[0], np.maximum(plain + shift, 0))
+
+
+def pooled(image: Array) -> Array:
+    """The greatest of each 2 x 2 places."""
+    h, w = (n // 2 * 2 for n in image.shape[2:])
+    taps = [image[:, :, i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
+    return functools.reduce(np.maximum, taps)
+
+
+@pytest.mark.parametrize(
+    "shape, kernel, attrs", [
+        ((2, 3, 32, 32), (16, 3, 3, 3), {"padding": 1}),
+        ((1, 16, 16, 16), (32, 16, 3, 3), {"padding": 1}),
+        ((3, 5, 9, 11), (7, 5, 3, 3), {}),
+        ((1, 4, 41, 301), (9, 4, 1, 1), {}),
+        ((1, 8, 33, 70), (8, 4, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
+        ((2, 6, 31, 131), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
+        ((2, 3, 6, 6), (2, 3, 3, 2), {}),
+        ((1, 64, 56, 56), (16, 64, 3, 3), {"padding": 1}),
+    ], ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_core_pool_is_part_of_the_convolution(
+    shape: Any, kernel: Any, attrs: dict[str, Any], dtype: Any
+) -> None:
+    """Bit for bit what pooling the stored result gives, NaN and infinities included."""
+    x, weight = normal(*shape, dtype=dtype), normal(*kernel, seed=1, dtype=dtype)
+    x[0, 0, 1, 1], x[-1, -1, -1, 0] = np.nan, np.inf
+    plain = run_of(lambda b, x, y: b.convolution(x, y, **attrs), x, weight)([x, weight])[0]
+    residual = normal(*plain.shape, seed=2, dtype=dtype)
+    shift = normal(kernel[0], 1, 1, seed=3, dtype=dtype)
+
+    def body(b: Builder, x: Node, y: Node, *more: Node) -> Node:
+        z = functools.reduce(b.add, more, b.convolution(x, y, **attrs))
+        return b.max_pool(z, kernel=2)
+
+    for more in ((), (shift,), (shift, residual)):
+        arrays = [x, weight, *more]
+        run = run_of(body, *arrays)
+        assert [k.kind for k in run.kernels] == ["conv"]
+        np.testing.assert_array_equal(run(arrays)[0], pooled(sum(more, start=plain)))
+
+
+def test_what_else_is_read_is_stored() -> None:
+    """A result that somebody else needs, and other windows, are pooled by a kernel."""
+    x, weight = normal(1, 3, 12, 12), normal(4, 3, 3, 3, seed=1)
+
+    def twice(b: Builder, x: Node, y: Node) -> Node:
+        z = b.convolution(x, y)
+        return b.add(b.max_pool(z, kernel=2), b.slice(z, start=(0, 0, 0, 0), stop=(1, 4, 5, 5),
+                                                      step=(1, 1, 1, 1)))  # fmt: skip
+
+    plain = run_of(lambda b, x, y: b.convolution(x, y), x, weight)([x, weight])[0]
+    run = run_of(twice, x, weight)
+    assert [k.kind for k in run.kernels] == ["conv", "loop"]
+    np.testing.assert_array_equal(run([x, weight])[0], pooled(plain) + plain[:, :, :5, :5])
+    for attrs in ({"kernel": 2, "stride": 1}, {"kernel": 3, "stride": 2}, {"kernel": (1, 4)}):
+        run = run_of(lambda b, x, y, a=attrs: b.max_pool(b.convolution(x, y), **a), x, weight)
+        assert "loop" in [k.kind for k in run.kernels]
+        run_attributes = run_attrs("max_pool", [plain], attrs)
+        np.testing.assert_array_equal(
+            run([x, weight])[0], get_op("max_pool").reference(plain, **run_attributes)
+        )
 
 
 def test_a_result_of_another_dtype() -> None:

@@ -245,7 +245,7 @@ def test_a_small_network_learns() -> None:
 
 
 def test_a_network_after_training_is_a_kernel_a_layer() -> None:
-    """Bias, batch norm and relu are written with the convolution's results."""
+    """Bias, batch norm, relu and pooling are written with the convolution's results."""
     model = small_cnn().eval()
     rows = accel.compile(lambda x: model(x)).explain(np.zeros((2, 3, 32, 32), np.float32)).rows
     kernels = [line for row in rows for line in row.kernels.split("\n") if line.strip()]

@@ -98,6 +98,8 @@ class Cluster:
         gather), by products and by attention (under their operands).
     stores
         Members that are written, and to where.
+    pooled
+        Whether a convolution stores the maxima of windows of its members.
     copies
         (source, target) pairs of a copy cluster; several only of scalars.
     readers
@@ -105,7 +107,7 @@ class Cluster:
     """
 
     __slots__ = ("alias", "axes", "copies", "extents", "graph", "inner", "into", "kind",
-                 "node", "position", "readers", "reduced", "region", "sources", "stores",
+                 "node", "pooled", "position", "readers", "reduced", "region", "sources", "stores",
                  "tables", "weight")  # fmt: skip
 
     def __init__(
@@ -125,6 +127,7 @@ class Cluster:
         self.tables: dict[Node, View] = {}
         self.stores: dict[Node, View] = {}
         self.copies: list[tuple[Source, View]] = []
+        self.pooled = False
         self.readers: set[Cluster] = set()
         self.into: Cluster | None = None
         self.weight = 0.0

@@ -19,7 +19,7 @@ from .conv_emit import emit_windows
 from .conv_finite import emit_finite, finite_block
 from .conv_geometry import Geometry, ceil_div, displacements, even, phases_of
 from .conv_pack import emit_pack
-from .conv_spec import FLAG_BYTES, HEADER, Axis, Windows, block_of
+from .conv_spec import FLAG_BYTES, HEADER, POOL, Axis, Windows, block_of
 from .conv_tiles import ROWS, emit_tiles
 from .gemm_spec import MatmulSpec, Matrix
 
@@ -113,7 +113,10 @@ def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, 
         width = even(columns.extent, width // 2)
     pitch = _pitch(spec, windows, direct, width)
     fitting = min(_SLAB_BYTES // (depth * pitch) - down.span, room // pitch)
-    return *_shared(windows, even(rows.extent, fitting), width), width
+    block_m, height = _shared(windows, even(rows.extent, fitting), width)
+    if windows.pooled:  # blocks hold whole pools
+        height, width = [ceil_div(n, POOL) * POOL for n in (height, width)]
+    return block_m, height, width
 
 
 def _least_places(windows: Windows, block: tuple[int, int, int], pitch: int) -> int:
@@ -138,8 +141,9 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
         pitch = _pitch(spec, windows, direct, block[2])
     block_m, height, width = block
     geometry = replace(Geometry.of(windows.axes, height, width, size, lanes), pitch=pitch)
+    room = POOL * lanes if windows.pooled else lanes  # vectors of the last row reach behind it
     slab = 0 if direct else geometry.slab(windows.channels)
-    sums_row = (ceil_div(height * pitch + lanes, lanes) | 1) * lanes * size
+    sums_row = (ceil_div(height * pitch + room, lanes) | 1) * lanes * size
     slot = ceil_div(slab + min(ROWS, windows.rows) * sums_row, _PAGE) * _PAGE + _LINE
     items = ceil_div(columns.extent, width) * ceil_div(rows.extent, height)
     items *= ceil_div(windows.rows, block_m) * planes.extent * windows.groups * windows.batch
@@ -262,6 +266,8 @@ def merged(windows: Windows) -> Windows:
         same = axis.extent == axis.source and axis.stride == 1
         if not same or [tap for tap, _ in axis.taps] != [0]:
             return windows
+    if windows.pooled:
+        return windows
     matrices = [o for o in (windows.source, *windows.outputs, *windows.extras)
                 if isinstance(o, Matrix)]  # fmt: skip
     if rows.extent == 1 or any(o.row != columns.extent * o.column for o in matrices):

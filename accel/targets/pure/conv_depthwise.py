@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .conv_emit import finish_rows
 from .conv_spec import HEADER, Windows, block_of
+from .conv_store import finish_pools, finish_rows
 from .gemm_emit import Finish, identity
 from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
 from .llvm_text import Function, Lanes, module_text
@@ -71,9 +71,10 @@ class _Writer:
     """Writes the depthwise kernel."""
 
     def __init__(
-        self, spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None, name: str
+        self, spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None, name: str, pooled: bool
     ) -> None:
         self.spec, self.made = spec, made
+        self.write_rows = finish_pools if pooled else finish_rows
         self.fn = Function(name, KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn, HEADER)
         self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
@@ -108,7 +109,7 @@ class _Writer:
                         column = fn.integer("add", strip.index, j.index)
                         target = fn.gep(sums, j.index, self.spec.element)
                         self._sums(source, weights, block.index, column, target)
-                    finish_rows(
+                    self.write_rows(
                         self.finish, sums, str(self.pitch), (block.index, below),
                         (strip.index, beside),
                     )  # fmt: skip
@@ -201,7 +202,8 @@ class _Writer:
 
 
 def emit_depthwise(
-    spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None = None, name: str = "depthwise"
-) -> str:
+    spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None = None, name: str = "depthwise",
+    pooled: bool = False,
+) -> str:  # fmt: skip
     """The depthwise kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``."""
-    return _Writer(spec, made, epilogue, name).write()
+    return _Writer(spec, made, epilogue, name, pooled).write()

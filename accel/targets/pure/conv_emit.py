@@ -16,11 +16,12 @@ from ...errors import InternalCompilerError
 from . import conv_tiles
 from .conv_slab import Slab, fill
 from .conv_spec import FLAG_BYTES, HEADER
+from .conv_store import finish_pools, finish_rows
 from .gemm_emit import Finish, identity
 from .gemm_spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
 from .llvm_text import Function, Lanes, module_text
 
-__all__ = ["emit_windows", "finish_rows"]
+__all__ = ["emit_windows"]
 
 _WEIGHT, _SOURCE, _SCRATCH, _FIRST = 0, 1, 2, 3  # operand records
 
@@ -29,9 +30,10 @@ class _Windows:
     """Writes the convolution kernel."""
 
     def __init__(
-        self, spec: MatmulSpec, epilogue: Epilogue | None, name: str, scattered: bool
+        self, spec: MatmulSpec, epilogue: Epilogue | None, name: str, scattered: bool, pooled: bool
     ) -> None:
         self.spec = spec
+        self.write_rows = finish_pools if pooled else finish_rows
         self.fn = Function(name, KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn, HEADER)
         self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST, scattered)
@@ -148,50 +150,19 @@ class _Windows:
                 sums = fn.gep(
                     self.sums, fn.integer("mul", line.index, self.header("sums_row"))
                 )  # fmt: skip
-                finish_rows(
+                self.write_rows(
                     self.finish, sums, pitch, (self.row, self.rows), (self.column, self.columns)
                 )  # fmt: skip
 
 
-def finish_rows(
-    finish: Finish, sums: str, pitch: str, rows: tuple[str, str], columns: tuple[str, str]
-) -> None:
-    """Write the epilogue over a rectangle of one output channel.
-
-    Parameters
-    ----------
-    finish
-        At the output channel.
-    sums, pitch
-        Address of the sums, and elements from a row of them to the next.
-    rows, columns
-        First and number of the places.
-    """
-    fn, spec = finish.fn, finish.spec
-    lanes = spec.machine.lanes(spec.size)
-    masks = spec.machine.has_masks
-    main, rest = (2 * lanes, lanes) if masks else (lanes, 1)
-    (row, height), (column, width) = rows, columns
-    whole = fn.integer("and", width, -main)
-    with fn.loop(0, height, 1, [("ptr", sums)]) as line:
-        (start,) = line.values
-        finish.at_row(fn.integer("add", row, line.index))
-        for begin, end, count in (("0", whole, main), (whole, width, rest)):
-            few = Lanes(fn, spec.element, count)
-            with fn.loop(begin, end, count) as j:
-                mask = few.lane_mask(j.index, width) if masks and count == rest else None
-                value = few.load(fn.gep(start, j.index, spec.element))
-                finish.write(few, value, fn.integer("add", column, j.index), mask)
-        line.next = [fn.gep(start, pitch, spec.element)]
-
-
 def emit_windows(
     spec: MatmulSpec, epilogue: Epilogue | None = None, name: str = "convolution",
-    scattered: bool = False,
+    scattered: bool = False, pooled: bool = False,
 ) -> str:  # fmt: skip
     """The convolution kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``.
 
-    It writes columns of the outputs apart from each other if they are `scattered`.
+    It writes columns of the outputs apart from each other if they are `scattered`, and the
+    greatest of each 2 x 2 places if they are `pooled`.
 
     Raises
     ------
@@ -204,4 +175,4 @@ def emit_windows(
             f"from {len(spec.extras)} extra operands",
             remedy="give emit_windows the epilogue that computes them",
         )
-    return _Windows(spec, epilogue, name, scattered).write()
+    return _Windows(spec, epilogue, name, scattered, pooled).write()

@@ -18,9 +18,12 @@ from typing import NamedTuple
 
 from .gemm_spec import RECORD, Constant, Matrix
 
-__all__ = ["AXES", "FLAG_BYTES", "HEADER", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]
+__all__ = ["AXES", "FLAG_BYTES", "HEADER", "POOL", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]
 
 AXES = 3
+
+POOL = 2
+"""Rows and columns of the windows whose greatest element a pooled convolution stores."""
 
 FLAG_BYTES = 64
 """At the start of a convolution's scratch space: a flag, see `conv_finite`."""
@@ -105,6 +108,8 @@ class Windows:
         channels; the taps hold the rest.
     source, outputs, extras
         Their batch strides are those of images, channels and planes.
+    pooled
+        Whether the outputs are the maxima of windows of 2 x 2 places.
     """
 
     batch: int
@@ -116,6 +121,7 @@ class Windows:
     source: Matrix
     outputs: tuple[Matrix, ...]
     extras: tuple[Matrix | Constant, ...] = ()
+    pooled: bool = False
 
     @property
     def size(self) -> int:

@@ -49,6 +49,8 @@ class Convolution:
         The views written, one an output.
     work
         The epilogue.
+    pooled
+        Whether the targets get the maxima of windows of 2 x 2 places.
     """
 
     spec: MatmulSpec
@@ -59,6 +61,7 @@ class Convolution:
     weight: View
     targets: tuple[View, ...]
     work: Work
+    pooled: bool = False
 
     @functools.cached_property
     def depthwise(self) -> Depthwise | None:
@@ -82,8 +85,8 @@ class Convolution:
         """The LLVM module of the kernel."""
         work = None if self.work.plain else self.work.write
         if self.depthwise is not None:
-            return emit_depthwise(self.spec, self.depthwise, work, name)
-        return conv.emit_windows(self.spec, work, name, self.scattered)
+            return emit_depthwise(self.spec, self.depthwise, work, name, self.pooled)
+        return conv.emit_windows(self.spec, work, name, self.scattered, self.pooled)
 
     def windows(self, place: Place) -> list[Windows]:
         """What to compute, where `place` gives base and offset of a buffer."""
@@ -114,7 +117,7 @@ class Convolution:
         return Windows(
             self.x.shape[0], groups, o if forward else c, c if forward else o,
             self._axes(forward, (weight.batch[2], weight.row, weight.column)), across,
-            _matrix(self.x, place), targets, self.work.operands(place),
+            _matrix(self.x, place), targets, self.work.operands(place), self.pooled,
         )  # fmt: skip
 
     def _axes(self, forward: bool, weight: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
@@ -229,8 +232,8 @@ def convolution(cluster: Cluster, machine: Machine) -> Convolution:
         tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]), tuple(kinds),
     )  # fmt: skip
     targets = tuple(cluster.stores.values())
-    key = ("convolution", spec, work.key, scattered)
-    return Convolution(spec, key, node, scattered, x, weight, targets, work)
+    key = ("convolution", spec, work.key, scattered, cluster.pooled)
+    return Convolution(spec, key, node, scattered, x, weight, targets, work, cluster.pooled)
 
 
 def weight_gradient(

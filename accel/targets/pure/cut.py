@@ -25,6 +25,7 @@ from .growth import Growth
 from .loops import loop_kernel
 from .lowering import ELEMENTS, supported
 from .nest import Access, Nest
+from .pooled import fold_pools
 from .products import HALVES
 from .scan import Scan
 from .views import View, moved
@@ -92,7 +93,8 @@ class Partition(Growth):
         self._share_columns(alive)
         ordered = sorted([c for c in alive if c.into is None], key=lambda c: c.position)
         straight: dict[View, View] = {}
-        return [c for cluster in ordered for c in (*self._straighten(cluster, straight), cluster)]
+        found = [c for cluster in ordered for c in (*self._straighten(cluster, straight), cluster)]
+        return fold_pools(found)
 
     def _straighten(self, cluster: Cluster, known: dict[View, View]) -> list[Cluster]:
         """Copies, for a cluster that reduces, of inputs whose elements follow each other along

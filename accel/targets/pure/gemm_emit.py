@@ -12,7 +12,7 @@ blocking, nor on how items are divided. Partial sums lie in the output where it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...errors import InternalCompilerError
@@ -70,18 +70,31 @@ class Finish:
                 self.starts.append(self.arguments.pointer(record, batch))
                 self.steps.append(self.arguments.field(record, "row"))
 
-    def at_row(self, row: str) -> None:
-        """Set the addresses of the outputs and extras at a row of the product."""
+    def at_row(self, row: str, output: str | None = None) -> None:
+        """Set the addresses of the extras at a row of the product, and of the outputs there or
+        at a row of their own."""
+        outputs = len(self.spec.outputs)
+        rows = [output or row] * outputs + [row] * len(self.spec.extras)
         lines = [
             self.fn.gep(start, self.fn.integer("mul", row, step)) if step else start
-            for start, step in zip(self.starts, self.steps, strict=True)
+            for row, start, step in zip(rows, self.starts, self.steps, strict=True)
         ]
-        self.outputs = lines[: len(self.spec.outputs)]
-        self.extras = lines[len(self.spec.outputs) :]
+        self.outputs, self.extras = lines[:outputs], lines[outputs:]
 
     def write(self, lanes: Lanes, value: str, column: str, mask: str | None) -> None:
         """Finish the sums `value` of the columns from `column` on, those in `mask` only."""
-        results = self.epilogue(lanes, value, lambda i: self._extra(lanes, i, column, mask))
+        self.store(lanes, self.results(lanes, value, column, mask), column, mask)
+
+    def results(
+        self, lanes: Lanes, value: str, column: str, mask: str | None
+    ) -> Sequence[str]:
+        """The epilogue on the sums `value`, one result an output."""
+        return self.epilogue(lanes, value, lambda i: self._extra(lanes, i, column, mask))
+
+    def store(
+        self, lanes: Lanes, results: Sequence[str], column: str, mask: str | None
+    ) -> None:
+        """Write results to the outputs' columns from `column` on, those in `mask` only."""
         for place, (element, line, result) in enumerate(
             zip(self.spec.outputs, self.outputs, results, strict=True)
         ):

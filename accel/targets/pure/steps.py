@@ -179,6 +179,7 @@ def _summary(cluster: Cluster) -> str:
     order = cluster.graph.index
     members = sorted(cluster.axes, key=order.__getitem__)
     names = [n.op.name for n in members if n not in cluster.alias]
+    names += ["max_pool"] if cluster.pooled else []
     return " ".join(names or [cluster.node.op.name if cluster.node else cluster.kind])
 
 
