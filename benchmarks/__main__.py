@@ -22,14 +22,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="turns a peer takes (default 7)")
     parser.add_argument("--seconds", type=float, default=0.05, help="length of a turn")
     parser.add_argument("--threads", type=int, default=1, help="threads a peer may use")
-    parser.add_argument("--peers-python", metavar="PYTHON", default=_peers_python(),
+    parser.add_argument("--peers-python", metavar="PYTHON", default=peers_python(),
                         help="interpreter of jax, numexpr, numba and onnxruntime")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="also write every turn to FILE")
     parser.add_argument("--list", action="store_true", help="show the workloads and stop")
     return parser.parse_args(arguments)
 
 
-def _peers_python() -> str | None:
+def peers_python() -> str | None:
     """The environment that `make bench` builds for the other libraries, if it is there."""
     python = Path(__file__).parent.parent / ".venv-peers" / "bin" / "python"
     return str(python) if python.exists() else None

@@ -2,24 +2,31 @@
 
 The import is that of accel after NumPy, in a new process whose bytecode is cached.
 Tracing and passes are timed on a graph of 1,000 mixed nodes and on chains of up to 50,000, whose
-time a node must not grow with the length. The first call adds kernels and machine code.
+time a node must not grow with the length. First calls add kernels and machine code: each in a new
+process, with nothing on disk and with what an earlier process left there, beside the peers'.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import accel
+
+from .__main__ import peers_python
+from .report import NAME_WIDTH, WIDTH, duration
 
 
 def mixed(x: Any, y: Any) -> Any:
@@ -53,36 +60,120 @@ def trace_ms(make: Callable[[], Callable[..., Any]], arguments: tuple[Any, ...],
     return statistics.median(spent)
 
 
-def first_call_ms(function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """Milliseconds of the first call: tracing, passes, kernels and machine code."""
-    compiled = accel.compile(function)
-    start = time.perf_counter()
-    compiled(*arguments)
-    return (time.perf_counter() - start) * 1e3
-
-
 def import_ms(n: int) -> float:
     """Least milliseconds that `import accel` adds to NumPy's import."""
     code = (
         "import numpy, time; start = time.perf_counter(); import accel; "
         "print((time.perf_counter() - start) * 1e3)"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as folder:
-        environment["PYTHONPYCACHEPREFIX"] = folder
-        command = [sys.executable, "-c", code]
+        command, env = [sys.executable, "-c", code], environment(Path(folder))
         spent = [
-            float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+            float(subprocess.run(command, env=env, capture_output=True, check=True).stdout)
             for _ in range(n + 1)  # the first one writes the bytecode
         ]
     return min(spent)
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """That of a new process whose bytecode is cached below `folder`."""
+    found = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**found, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+
+
+# -- first calls --------------------------------------------------------------------------
+class Row(NamedTuple):
+    """A program of `first_calls`, and its goals in milliseconds: cold, and from disk."""
+
+    title: str
+    cold: float
+    disk: float
+
+
+ROWS = {
+    "chain": Row("10-op chain, first call", 15, 5),
+    "softmax": Row("softmax, first call", 20, 5),
+    "step": Row("MLP training step, first call", 150, 5),
+    "ops": Row("1,000-op chain, first call", 150, math.nan),
+    "fresh": Row("fresh process to MLP's result", 250, 180),
+}
+
+
+class Processes:
+    """Runs `first_calls` in new processes."""
+
+    def __init__(self, folder: Path, peers_python: str | None) -> None:
+        self.folder = folder
+        self.python = {"accel": sys.executable, "torch.compile": sys.executable}
+        self.peers_python = peers_python or sys.executable
+        self.environment = environment(folder)
+        self.caches = 0
+
+    def run(self, peer: str, program: str, cache: Path | None) -> dict[str, float]:
+        """Milliseconds of one process; empty where the peer is missing or has no such program."""
+        script = Path(__file__).with_name("first_calls.py")
+        kept = {"ACCEL_CACHE": "0"} if cache is None else {"ACCEL_CACHE_DIR": str(cache)}
+        root = str(script.parents[1])
+        python = self.python.get(peer, self.peers_python)
+        start = time.perf_counter()
+        done = subprocess.run(
+            [python, str(script), peer, program, str(self.folder)], capture_output=True, text=True,
+            env={**self.environment, **kept, "PYTHONPATH": root}, check=False,
+        )  # fmt: skip
+        spent = (time.perf_counter() - start) * 1e3
+        if done.returncode or not done.stdout.strip():
+            return {}
+        found = json.loads(done.stdout.splitlines()[-1])
+        return {} if "absent" in found else {**found, "process": spent}
+
+    def least(self, peer: str, program: str, repeat: int, kept: bool = False) -> dict[str, float]:
+        """The least of `repeat` processes after one that is not counted, which leaves bytecode
+        and, if `kept`, machine code on disk."""
+        self.caches += 1
+        cache = self.folder / f"cache{self.caches}" if kept else None
+        found = self.run(peer, program, cache)
+        runs = [self.run(peer, program, cache) for _ in range(repeat if found else 0)]
+        return {k: min(run[k] for run in runs) for k in found if all(k in run for run in runs)}
+
+
+def first_calls(peers: Sequence[str], peers_python: str | None, repeat: int) -> None:
+    """The table of first calls: least milliseconds of new processes."""
+    titles = ["accel cold", "goal", "from disk", "goal", "later call", *peers]
+    line = f"{'':<{NAME_WIDTH + 4}}" + "".join(f"{title:>{WIDTH}}" for title in titles)
+    print(f"\n{line}\n{'-' * len(line)}")
+    with tempfile.TemporaryDirectory() as name:
+        processes = Processes(Path(name), peers_python)
+        processes.run("onnxruntime", "models", None)
+        for program, row in ROWS.items():
+            which = "process" if program == "fresh" else "first"
+            cold = processes.least("accel", program, repeat)
+            disk = processes.least("accel", program, repeat, kept=True)
+            cells = []
+            for found, goal in ((cold, row.cold), (disk, row.disk)):
+                ms = found.get(which, math.nan)
+                mark = "✓" if ms <= goal else "✗"
+                cells += [_shown(ms), "" if math.isnan(goal) else f"{goal:g} ms {mark}"]
+            cells.append(_shown(disk.get("later", math.nan) or math.nan))
+            for peer in peers:
+                few = 1 if peer == "torch.compile" else repeat
+                cells.append(_shown(processes.least(peer, program, few).get(which, math.nan)))
+            text = f"{row.title:<{NAME_WIDTH + 4}}" + "".join(f"{c:>{WIDTH}}" for c in cells)
+            print(text, flush=True)
+
+
+def _shown(ms: float) -> str:
+    return duration(ms * 1e6)
+
+
 def main() -> None:
-    os.environ["ACCEL_CACHE"] = "0"  # first calls compile: nothing comes from disk
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compile_time", description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--peers", default="jax,onnxruntime",
+                        help="beside accel; torch.compile takes minutes")  # fmt: skip
+    parser.add_argument("--peers-python", metavar="PYTHON", default=peers_python(),
+                        help="interpreter of jax and onnxruntime")  # fmt: skip
+    options = parser.parse_args()
+    repeat = options.repeat
     print(f"import accel after NumPy:                       {import_ms(repeat):8.1f} ms")
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 8, 32), dtype=np.float32)
@@ -95,9 +186,7 @@ def main() -> None:
             f"chain,       {length:>6} nodes: tracing and passes {milliseconds:8.1f} ms"
             f"   {milliseconds * 1e3 / length:6.1f} µs a node"
         )
-    for length in (10, 200):
-        milliseconds = first_call_ms(chain(length), (x,))
-        print(f"chain,       {length:>6} nodes: cold first call    {milliseconds:8.1f} ms")
+    first_calls([p for p in options.peers.split(",") if p], options.peers_python, repeat)
 
 
 if __name__ == "__main__":
