@@ -506,7 +506,7 @@ def test_softmax_is_one_kernel(extent, machine):
     check(nest, arrays, machine, rtol=2e-6)
 
 
-def test_rows_swept_several_times_ask_ahead_for_what_they_touch(machine):
+def test_reductions_ask_ahead_for_what_they_touch(machine):
     nest = softmax_nest((20, 128), 1)[0]
 
     def asked(n):
@@ -516,7 +516,16 @@ def test_rows_swept_several_times_ask_ahead_for_what_they_touch(machine):
     reads, writes = asked(nest)
     assert reads == writes > 0  # every line once
     assert asked(nest.streaming([1])) == [reads, 0]
-    assert asked(softmax_nest((128,), 0)[0]) == [0, 0]
+
+    def total(shape, axis):
+        x = draw(F32, shape)
+        return Nest(shape, tuple(d == axis for d in range(2)), (access(0, x),),
+                    (Load(F32, 0), Reduce(F32, "sum", 0)))  # fmt: skip
+
+    plain = Nest((4096,), (False,), (access(0, X, (1,)), access(1, X, (1,))),
+                 (Load(F32, 0), Store(F32, 1, 0)))  # fmt: skip
+    assert asked(total((20, 128), 1))[0] > 0 and asked(total((128, 20), 0))[0] > 0
+    assert asked(plain) == [0, 0]  # processors foresee it
 
 
 def test_softmax_over_the_first_axis(machine):

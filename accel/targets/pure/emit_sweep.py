@@ -145,7 +145,8 @@ class SweepWriter:
             reducer = make_reducer(self.fn, i.op, code[i.input].dtype, i.dtype)
             self.reducers.append((reducer, self._total_width(place, reducer.placed)))
         self.inner = self._at(self.schedule.deepest)
-        self.ahead = False
+        # Strips of lanes by which elements are asked for ahead of their use.
+        self.ahead = int(bool(self.places) and self.schedule.kind == "row" and not self._again)
         self.numbered = bool(sweep.saves or sweep.reloads) or any(
             r.placed for r, _ in self.reducers
         )
@@ -194,8 +195,7 @@ class SweepWriter:
 
     def rows(self, dim: int, low: str, high: str, totals: list[list[str]]) -> list[list[str]]:
         """Some rows of a panel, added to `totals`."""
-        # Beside long work too few loads are under way to hide the memory's latency.
-        self.ahead = any(self.schedule.heavy[p] for p in self.inner)
+        self.ahead = 2  # a row's part of the panel is too short for the processor to foresee
         with self.values.scope():
             self.values.spread(self.inner)
             return self._block(dim, low, high, 1, False, totals)
@@ -308,7 +308,7 @@ class SweepWriter:
             for place in self.sweep.reloads:
                 values.reload(place, values.stash(place))
             if self.ahead:
-                values.prefetch_lanes(self.inner)
+                values.prefetch_lanes(self.inner, self.ahead)
             if end is None and values.width > 1:
                 self._prefetch_rows()
             self.emitter.write_all(self.inner)
@@ -316,13 +316,19 @@ class SweepWriter:
                 values.save(place, values.stash(place))
             yield
 
+    @property
+    def _again(self) -> bool:
+        """Whether a row is swept over several times, and another follows."""
+        schedule = self.schedule
+        return schedule.kind == "row" and bool(schedule.outer) and len(schedule.sweeps) > 1
+
     def _prefetch_rows(self) -> None:
         """Ask for what later sweeps write, and in the last sweep but one for the next row: each
         sweep else waits for memory at its start, and memory for the others."""
         schedule = self.schedule
-        bodies = [sweep.body for sweep in schedule.sweeps]
-        if schedule.kind != "row" or not schedule.outer or len(bodies) == 1:
+        if not self._again:
             return
+        bodies = [sweep.body for sweep in schedule.sweeps]
         code, number = self.emitter.nest.instructions, schedule.sweeps.index(self.sweep)
         if number == 0:
             later = [(p, code[p]) for body in bodies[1:] for p in body]

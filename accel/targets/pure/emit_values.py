@@ -244,13 +244,14 @@ class Values:
             offsets = Lanes(self.fn, "i64", width).select(self.mask, offsets, 0)
         return self.fn.op(f"getelementptr i8, ptr {pointer}, <{width} x i64> {offsets}")
 
-    def prefetch_lanes(self, places: Sequence[int]) -> None:
-        """Ask for the elements that the loads among `places` read in the next lanes."""
+    def prefetch_lanes(self, places: Sequence[int], strips: int) -> None:
+        """Ask for the elements that the loads among `places` read some strips of lanes ahead."""
         for place in places:
             i = self.nest.instructions[place]
             if isinstance(i, Load) and self.nest.accesses[i.access].lane_class == "1":
                 size = self.width * i.dtype.itemsize
-                self._prefetch(self._pointers[i.access], range(size, 2 * size, LINE), False)
+                lines = range(strips * size, (strips + 1) * size, LINE)
+                self._prefetch(self._pointers[i.access], lines, False)
 
     def prefetch_rows(self, places: Iterable[int], following: bool) -> None:
         """Ask for what the loads and stores among `places` touch at these lanes, of the
