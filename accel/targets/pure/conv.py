@@ -38,6 +38,7 @@ _PAGE = 4096
 _LINE = 64
 _SCRATCH_KEPT = 8 << 20
 _FEW_PARTS = 16
+_FEW_VECTORS = 4
 
 
 # -- the division ----------------------------------------------------------------------------
@@ -53,6 +54,9 @@ class Plan:
         Whether the source is copied to scratch space.
     geometry
         Of the packed source; if it is read as it lies, its pitch is the source's own.
+    lined
+        Vectors of a row, if each is summed with those below it; 0 if places run on from row to
+        row, those between two rows included.
     slab, sums_row, slot
         Bytes of the packed source, between rows of sums, and of it all.
     items, grain, parts
@@ -62,6 +66,7 @@ class Plan:
     block: tuple[int, int, int]
     packed: bool
     geometry: Geometry
+    lined: int
     slab: int
     sums_row: int
     slot: int
@@ -119,6 +124,17 @@ def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, 
     return block_m, height, width
 
 
+def _fills_lanes(
+    windows: Windows, direct: bool, block: tuple[int, int, int], lanes: int
+) -> bool:
+    """Whether rows of a block are a few whole vectors, so that none need reach over the
+    places between two rows, of which a packed source has some."""
+    width = block[2]
+    _, rows, columns = windows.axes
+    whole = width % lanes == 0 and columns.extent % width == 0
+    return not direct and whole and width <= _FEW_VECTORS * lanes and rows.extent > 1
+
+
 def _least_places(windows: Windows, block: tuple[int, int, int], pitch: int) -> int:
     """Places of the smallest block."""
     _, height, width = block
@@ -141,6 +157,7 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
         pitch = _pitch(spec, windows, direct, block[2])
     block_m, height, width = block
     geometry = replace(Geometry.of(windows.axes, height, width, size, lanes), pitch=pitch)
+    lined = width // lanes if _fills_lanes(windows, direct, block, lanes) else 0
     room = POOL * lanes if windows.pooled else lanes  # vectors of the last row reach behind it
     slab = 0 if direct else geometry.slab(windows.channels)
     sums_row = (ceil_div(height * pitch + room, lanes) | 1) * lanes * size
@@ -150,7 +167,7 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
     parts = max(_FEW_PARTS, _SCRATCH_KEPT // slot)
     grain = threads.grain(items, windows.size * max(1, windows.terms), 1, parts)
     return Plan(
-        block, not direct, geometry, slab, sums_row, slot,
+        block, not direct, geometry, lined, slab, sums_row, slot,
         items, grain, ceil_div(items, grain) if grain else 1,
     )  # fmt: skip
 
@@ -245,7 +262,8 @@ def schedule(
         "block_rows": block_rows, "m": windows.rows, "columns": columns.extent,
         "rows": rows.extent, "channels": windows.channels, "packed": int(made.packed),
         "guarded": int(guarded), "tiles": tiles, "pack": pack, "grain": made.grain or made.items,
-        "slot": made.slot, "slab": made.slab, "sums_row": made.sums_row,
+        "slot": made.slot, "slab": made.slab, "sums_row": made.sums_row, "lined": made.lined,
+        "sums_pitch": block_columns if made.lined else made.geometry.pitch,
         **made.geometry.header(windows.axes), **steps,
     }  # fmt: skip
     tables = {

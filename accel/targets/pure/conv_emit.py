@@ -7,7 +7,8 @@ places into a small buffer, and writes that with the epilogue to the outputs.
 
 The rows of a block follow each other in the packed source at a pitch that includes what the
 taps see beyond a row. Tiles run over all of it, so that short rows fill vectors too; what they
-sum between two rows means nothing and is left in the buffer.
+sum between two rows means nothing and is left in the buffer. Where rows are a few whole vectors,
+tiles run down instead, over the first vectors of the rows, then the second ones.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class _Windows:
         slot = fn.integer("mul", part, self.header("slot"))
         self.packed = fn.gep(fn.gep(space, FLAG_BYTES), slot)
         self.sums = fn.gep(self.packed, self.header("slab"))
+        self.lined = fn.icmp("ne", self.header("lined"), 0)
         self._tile_frame()
         with fn.loop("%begin", "%end") as item:
             self._place(item.index)
@@ -86,6 +88,10 @@ class _Windows:
             **{name: self.header(name) for name in ("inner", "outer", "a_step", "b_step")},
             "c_row": self.header("sums_row"), "accumulate": "0",
         }  # fmt: skip
+        for name, pitch in (("b_vector", "pitch"), ("c_vector", "sums_pitch")):
+            below = self.fn.integer("mul", self.header(pitch), self.spec.size)
+            beside = self.lanes.width * self.spec.size
+            values[name] = self.fn.op(f"select i1 {self.lined}, i64 {below}, i64 {beside}")
         fill(self.fn, self.tile_frame, conv_tiles.FRAME, values)
 
     # -- places -----------------------------------------------------------------------------
@@ -128,6 +134,9 @@ class _Windows:
         rounded = fn.integer("and", fn.integer("add", places, width - 1), -width)
         packed = fn.icmp("ne", self.header("packed"), 0)
         places = fn.op(f"select i1 {packed}, i64 {rounded}, i64 {places}")
+        below = fn.integer("mul", self.rows, width)
+        places = fn.op(f"select i1 {self.lined}, i64 {below}, i64 {places}")
+        vectors = fn.op(f"select i1 {self.lined}, i64 {self.header('lined')}, i64 1")
         shift = fn.integer("add", fn.integer("mul", self.row, field(_SOURCE, "row")),
                            fn.integer("mul", self.column, field(_SOURCE, "column")))  # fmt: skip
         plane = fn.integer("mul", self.plane, field(_SOURCE, "batch2"))
@@ -141,9 +150,11 @@ class _Windows:
         with fn.loop(self.first, end, conv_tiles.ROWS) as some:
             m = smaller(fn, fn.integer("sub", end, some.index), conv_tiles.ROWS)
             a = fn.gep(weight, fn.integer("mul", some.index, field(_WEIGHT, "row")))
-            values = (self.tile_frame, lines, a, b, self.sums, m, places)
-            pairs = zip(conv_tiles.TILES_PARAMS, values, strict=True)
-            fn.do(f"call void {tiles}({', '.join(f'{t} {v}' for (t, _), v in pairs)})")
+            with fn.loop(0, fn.integer("mul", vectors, width), width) as at:
+                right, sums = [fn.gep(p, at.index, self.spec.element) for p in (b, self.sums)]
+                values = (self.tile_frame, lines, a, right, sums, m, places)
+                pairs = zip(conv_tiles.TILES_PARAMS, values, strict=True)
+                fn.do(f"call void {tiles}({', '.join(f'{t} {v}' for (t, _), v in pairs)})")
             with fn.loop(0, m) as line:
                 channel = fn.integer("add", fn.integer("add", base, some.index), line.index)
                 self.finish.at_matrix([self.image, channel, self.plane])
@@ -151,7 +162,8 @@ class _Windows:
                     self.sums, fn.integer("mul", line.index, self.header("sums_row"))
                 )  # fmt: skip
                 self.write_rows(
-                    self.finish, sums, pitch, (self.row, self.rows), (self.column, self.columns)
+                    self.finish, sums, self.header("sums_pitch"), (self.row, self.rows),
+                    (self.column, self.columns),
                 )  # fmt: skip
 
 

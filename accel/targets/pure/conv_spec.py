@@ -58,9 +58,12 @@ _BLOCKS = (
 #   packed                    whether the source is copied to scratch space first
 #   guarded                   whether to run only if the flag at the scratch space's start is set
 #   inner ... b_step          see `conv_tiles`
+#   lined                     vectors of a row, each summed with those below it; 0: places run
+#                             on from row to row
+#   sums_pitch                elements from row to row of sums
 HEADER = (
     *_PACKING, *_BLOCKS, "m_blocks", "block_m", "packed", "guarded", "inner", "outer", "a_step",
-    "b_step",
+    "b_step", "lined", "sums_pitch",
 )  # fmt: skip
 # Of the weight gradient, an item is a block of channels, a group, a chunk of the blocks of
 # places; then a block of lines (channels and taps), a group.

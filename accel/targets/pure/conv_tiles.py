@@ -4,29 +4,37 @@
 
     c[i, j] = sum over steps of a[lines[i] + step.a] * b[step.b + j]
 
-for at most `ROWS` rows i and any number of consecutive columns j. A step is an entry (a, b) of
-byte offsets in a table of `inner` steps, which is walked `outer` times, `a_step` and `b_step`
-bytes on each time. So one register tile serves every kernel size, stride, dilation and
-layout: what a convolution means is in the tables.
+for at most `ROWS` rows i and any number of columns j. Columns are consecutive within a vector;
+vectors lie `b_vector` and `c_vector` bytes apart: side by side, or one below the other in an
+image. A step is an entry (a, b) of byte offsets in a table of `inner` steps, which is walked
+`outer` times, `a_step` and `b_step` bytes on each time. So one register tile serves every kernel
+size, stride, dilation and layout: what a convolution means is in the tables.
 
 Whole vectors are read and written. If n is no multiple of a vector the last one begins
 earlier and repeats columns, so that nothing behind the operands is touched; n must not be
-less than a vector, and a multiple of one if sums are added to what c holds.
+less than a vector, and a multiple of one if sums are added to what c holds or vectors do not
+lie side by side.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from .jit import Machine
 from .llvm_text import ELEMENT_BYTES, Function, Lanes, module_text
 
 __all__ = ["FRAME", "ROWS", "TILES_PARAMS", "emit_tiles"]
 
+_APART = 2
+"""Vectors of tiles whose vectors do not lie side by side."""
+
 ROWS = 8
 """Rows of c that a call computes at most."""
 
-FRAME = ("table", "inner", "outer", "a_step", "b_step", "c_row", "accumulate")
+FRAME = (
+    "table", "inner", "outer", "a_step", "b_step", "c_row", "b_vector", "c_vector", "accumulate",
+)  # fmt: skip
 """The slots of a frame, 64-bit integers."""
 
 _POINTERS = [("ptr", name) for name in ("frame", "lines", "a", "b", "c")]
@@ -55,20 +63,22 @@ def _heights(machine: Machine) -> tuple[int, ...]:
 
 
 class _Tile:
-    """Writes a register tile that moves over `count` tiles of columns."""
+    """Writes a register tile that moves over `count` tiles of columns, whose vectors lie side by
+    side or `apart`."""
 
-    def __init__(self, element: str, machine: Machine, rows: int, vectors: int) -> None:
-        self.fn = Function(
-            f"tile_{rows}x{vectors}", [*_POINTERS, ("i64", "count")], "void", "noinline nounwind",
-            "internal",
-        )  # fmt: skip
+    def __init__(
+        self, element: str, machine: Machine, rows: int, vectors: int, apart: bool = False
+    ) -> None:
+        name = f"tile_{rows}x{vectors}{'_apart' if apart else ''}"
+        parameters = [*_POINTERS, ("i64", "count")]
+        self.fn = Function(name, parameters, "void", "noinline nounwind", "internal")
         self.lanes = Lanes(self.fn, element, machine.lanes(ELEMENT_BYTES[element]))
         self.rows, self.vectors, self.fused = rows, vectors, machine.has_fma
-        self.stride = self.lanes.width * self.lanes.bytes
+        self.apart = apart
 
     def write(self) -> Function:
         fn = self.fn
-        table, inner, outer, a_step, b_step, c_row = (
+        table, inner, outer, a_step, b_step, c_row, b_vector, c_vector = (
             _frame_slot(fn, name) for name in FRAME[:-1]
         )
         table = fn.op(f"inttoptr i64 {table} to ptr")
@@ -77,16 +87,22 @@ class _Tile:
         ]
         rows = [fn.integer("mul", c_row, i) for i in range(self.rows)]
         self.walk = table, inner, outer, a_step, b_step
+        if not self.apart:
+            b_vector = c_vector = str(self.lanes.width * self.lanes.bytes)
+        self.across = [self._times(b_vector, v) for v in range(self.vectors)]
+        places = [self._times(c_vector, v) for v in range(self.vectors)]
         with fn.loop(0, "%count", 1, [("ptr", "%b"), ("ptr", "%c")]) as tile:
             b, c = tile.values
             self._tile(lines, b, [
-                fn.gep(fn.gep(c, row), v * self.stride) for row in rows
-                for v in range(self.vectors)
+                fn.gep(fn.gep(c, row), place) for row in rows for place in places
             ])  # fmt: skip
-            wide = self.vectors * self.stride
-            tile.next = [fn.gep(b, wide), fn.gep(c, wide)]
+            tile.next = [fn.gep(at, self._times(step, self.vectors))
+                         for at, step in ((b, b_vector), (c, c_vector))]  # fmt: skip
         fn.do("ret void")
         return fn
+
+    def _times(self, step: str, count: int) -> str:
+        return self.fn.integer("mul", step, count) if self.apart else str(int(step) * count)
 
     def _tile(self, lines: list[str], b: str, places: list[str]) -> None:
         """One tile, whose sums are to be at `places`."""
@@ -121,7 +137,7 @@ class _Tile:
         entry, *sums = values
         left = fn.integer("add", a, fn.load("i64", entry, 8))
         right = fn.gep(b, fn.load("i64", fn.gep(entry, 8), 8))
-        columns = [lanes.load(fn.gep(right, v * self.stride)) for v in range(self.vectors)]
+        columns = [lanes.load(fn.gep(right, shift)) for shift in self.across]
         found = []
         for i, line in enumerate(lines):
             factor = lanes.splat(fn.load(lanes.element, fn.gep(line, left), lanes.bytes))
@@ -165,26 +181,35 @@ class _Library:
             tile = _Tile(self.element, self.machine, rows, vectors).write()
             self.functions.append(tile)
             tiles[vectors] = "@" + tile.name
+        pair = _Tile(self.element, self.machine, rows, _APART, apart=True).write()
+        self.functions.append(pair)
         lines = fn.gep("%lines", fn.integer("mul", row, 8))
         c = fn.gep("%c", fn.integer("mul", row, _frame_slot(fn, "c_row")))
-        begin, left = "0", fn.integer("udiv", "%n", self.width)
+        left = fn.integer("udiv", "%n", self.width)
+        steps = [_frame_slot(fn, name) for name in ("b_vector", "c_vector")]
+        beside = [fn.icmp("eq", step, self.width * self.size) for step in steps]
+        both = fn.op(f"and i1 {beside[0]}, {beside[1]}")
+        tiled = fn.op(f"select i1 {both}, i64 0, i64 {fn.integer('udiv', left, _APART)}")
+        self._call("@" + pair.name, lines, c, ["0", "0"], tiled)
+        begin = fn.integer("mul", tiled, _APART)
+        left = fn.integer("sub", left, begin)
         for count in counts:
-            wide = count * self.width
             tiled = fn.integer("udiv", left, count)
             if counts[:2] == (3, 2) and count == 3:  # 2 + 2 keep more sums in flight than 3 + 1
                 alone = fn.icmp("eq", fn.integer("urem", left, 3), 1)
                 some = fn.op(f"and i1 {alone}, {fn.icmp('ne', tiled, 0)}")
                 tiled = fn.integer("sub", tiled, fn.op(f"zext i1 {some} to i64"))
-            self._call(tiles[count], lines, c, begin, tiled)
-            left = fn.integer("sub", left, fn.integer("mul", tiled, count))
-            begin = fn.integer("add", begin, fn.integer("mul", tiled, wide))
-        with fn.when(fn.icmp("ne", begin, "%n")):  # some columns are computed again
-            self._call(tiles[1], lines, c, fn.integer("sub", "%n", self.width), "1")
+            self._call(tiles[count], lines, c, [fn.integer("mul", begin, s) for s in steps], tiled)
+            taken = fn.integer("mul", tiled, count)
+            left, begin = fn.integer("sub", left, taken), fn.integer("add", begin, taken)
+        with fn.when(fn.icmp("ne", fn.integer("mul", begin, self.width), "%n")):
+            # some columns are computed again
+            shift = fn.integer("mul", fn.integer("sub", "%n", self.width), self.size)
+            self._call(tiles[1], lines, c, [shift, shift], "1")
 
-    def _call(self, name: str, lines: str, c: str, column: str, count: str) -> None:
+    def _call(self, name: str, lines: str, c: str, shifts: Sequence[str], count: str) -> None:
         fn = self.fn
-        shift = fn.integer("mul", column, self.size)
-        b, c = fn.gep("%b", shift), fn.gep(c, shift)
+        b, c = fn.gep("%b", shifts[0]), fn.gep(c, shifts[1])
         fn.do(f"call void {name}(ptr %frame, ptr {lines}, ptr %a, ptr {b}, ptr {c}, i64 {count})")
 
 

@@ -77,9 +77,10 @@ class _Products(_Kernel):
     def _fill_tile_frame(self) -> None:
         table = self.fn.gep("%args", self.header("at_steps"))
         pitch = self.fn.integer("mul", self.header("pitch"), self.size)
+        vector = str(self.lanes.width * self.lanes.bytes)
         self._tile(
             table=self.fn.op(f"ptrtoint ptr {table} to i64"),
-            a_step=pitch, c_row=self.header("sums_row"),
+            a_step=pitch, c_row=self.header("sums_row"), b_vector=vector, c_vector=vector,
         )  # fmt: skip
 
     def _item(self, item: str) -> None:
