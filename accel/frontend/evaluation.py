@@ -15,8 +15,8 @@ from ..runtime.statistics import STATISTICS
 from ..runtime.transfer import to_host
 from .plans import BoundedCache, Plan, describe
 from .pullbacks import PULLBACKS
-from .recipes import Recipe, forget_recipes, form_of, limit_trees
-from .shortcuts import ALONE, are_different, find, learn, tree_values
+from .recipes import Recipe, forget_recipes, limit_trees, recipe_of
+from .shortcuts import ALONE, are_different, find, learn, walk_tree
 from .values import Lowering, Value, hide_frames, leaked
 
 if TYPE_CHECKING:
@@ -50,12 +50,11 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
 
 def evaluate_one(value: Value, state: runtime_state.State) -> None:
     """Compute `value`: at once where a tree like it was evaluated before."""
-    form = value.form
-    if form is None or form[0].opaque:
+    recipe = value.recipe
+    if recipe is None or recipe.opaque:
         _evaluate([value], state)
         return
-    recipe, leaves = form
-    values, held = tree_values(value, recipe, ALONE)
+    values, leaves, held = walk_tree(value, recipe, ALONE)
     if not values:
         _evaluate([value], state)
         return
@@ -67,15 +66,14 @@ def evaluate_one(value: Value, state: runtime_state.State) -> None:
         run = plan.run  # before the look at `settings`: see `Plan.drop`
         if plan.settings is state.compile_key:
             if pick is not None:
-                leaves = tuple([leaves[i] for i in pick])
+                leaves = [leaves[i] for i in pick]
             try:
                 outputs = run(*leaves)
             except Exception as error:
                 raise hide_frames(_blame(error, plan, walk([value]))) from error.__cause__
             STATISTICS.hit()
             for out, place, leaf in results:
-                data = outputs[out]
-                values[place].settle(data, (leaf, (data,)))
+                values[place].settle(outputs[out], leaf)
             return
     places = {id(v): i for i, v in enumerate(values)}
     del values  # or they would be held
@@ -107,11 +105,10 @@ def _evaluate(
         outputs = run(*buffers)
     except Exception as error:
         raise hide_frames(_blame(error, plan, order)) from error.__cause__
-    recipes = [form_of(value)[0].leaf for value in wanted]
+    recipes = [recipe_of(value).leaf for value in wanted]
     for value, recipe, (place, type_) in zip(wanted, recipes, plan.results, strict=True):
         value.type = type_
-        data = outputs[place]
-        value.settle(data, (recipe, (data,)) if type_ == recipe.type else None)
+        value.settle(outputs[place], recipe if type_ == recipe.type else None)
     _counter.reset()
     return plan, wanted, recipes, buffers
 

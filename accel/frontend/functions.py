@@ -61,11 +61,10 @@ def _function(name: str) -> Function:
         if type(x) is Tensor and (state is None or state.tracer is None):
             value = x._value
             try:
-                recipe, below = value.form
-                found = table[recipe,]
+                found = table[value.recipe,]
                 if found.usual:
-                    return recorded(found, (value,), below)
-            except (KeyError, TypeError):
+                    return recorded(found, (value,))
+            except KeyError:
                 pass  # an application, or a Value, not met before
         return record(name, x)
 

@@ -52,17 +52,15 @@ def _binary(op: str) -> Callable[[Any, Any], Any]:
             try:
                 if kind is Tensor:
                     x, y = self._value, other._value
-                    (of_x, below_x), (of_y, below_y) = x.form, y.form
-                    found = table[of_x, of_y]
+                    found = table[x.recipe, y.recipe]
                     if found.usual:
-                        return recorded(found, (x, y), below_x + below_y)
+                        return recorded(found, (x, y))
                 elif kind in NUMBERS:
                     x = self._value
-                    of_x, below_x = x.form
-                    found = table[of_x, kind, other or repr(other)]
+                    found = table[x.recipe, kind, other or repr(other)]
                     if found.usual:
-                        return recorded(found, (x,), below_x)
-            except (KeyError, TypeError):
+                        return recorded(found, (x,))
+            except KeyError:
                 pass  # an application, or a Value, not met before
         return NotImplemented if _foreign(other) else record(op, self, other)
 
@@ -78,11 +76,10 @@ def _reflected(op: str) -> Callable[[Any, Any], Any]:
         if kind in NUMBERS and (state is None or state.tracer is None):
             x = self._value
             try:
-                of_x, below_x = x.form
-                found = table[kind, other or repr(other), of_x]
+                found = table[kind, other or repr(other), x.recipe]
                 if found.usual:
-                    return recorded(found, (x,), below_x)
-            except (KeyError, TypeError):
+                    return recorded(found, (x,))
+            except KeyError:
                 pass
         return NotImplemented if _foreign(other) else record(op, other, self)
 
@@ -114,11 +111,10 @@ def _unary(op: str) -> Callable[[Any], Tensor]:
         if state is None or state.tracer is None:
             x = self._value
             try:
-                of_x, below_x = x.form
-                found = table[of_x,]
+                found = table[x.recipe,]
                 if found.usual:
-                    return recorded(found, (x,), below_x)
-            except (KeyError, TypeError):
+                    return recorded(found, (x,))
+            except KeyError:
                 pass
         return record(op, self)
 

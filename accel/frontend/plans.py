@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import Location
 from ..ir.types import TensorType
-from .recipes import Recipe, form_of
+from .recipes import Recipe, recipe_of
 from .values import Value
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def describe(
             continue
         data = value.data  # there by now, if another thread has just computed it
         seen = known.setdefault(id(data), len(buffers))
-        key.append(form_of(value)[0].leaf)
+        key.append(recipe_of(value).leaf)
         if seen == len(buffers):
             buffers.append(data)
             leaves.append(value)

@@ -20,7 +20,7 @@ from ..ir.op import Op
 from ..ir.types import TensorType
 from .values import Step, Value
 
-__all__ = ["Recipe", "Transitions", "forget_recipes", "form_of", "leaf_recipe", "limit_trees",
+__all__ = ["Recipe", "Transitions", "forget_recipes", "leaf_recipe", "limit_trees", "recipe_of",
            "step_recipe", "transitions_of"]  # fmt: skip
 
 #: Leaves and steps of the largest tree.
@@ -57,15 +57,18 @@ class Recipe:
     leaf
         The recipe of the result, once computed.
     paths
-        How to reach the inner Values from the root: each as an input of one before it. Pairs of
-        the user's number, the root's being 0, and the place among its inputs.
+        How to reach the tree's Values from the root, each as an input of an inner one before it:
+        the user's number among the inner ones, the root's being 0, the place among its inputs,
+        and whether it is a leaf.
     shortcut, variants
         How it is evaluated: where all leaves differ and no inner Value is held, and else; see
         `shortcuts`.
+    native
+        The words by which emitted code follows `shortcut`; see `native_recording`.
     """
 
-    __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "nbytes", "opaque", "paths",
-                 "requires_grad", "shortcut", "step", "steps", "type", "usual",
+    __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "native", "nbytes", "opaque",
+                 "paths", "requires_grad", "shortcut", "step", "steps", "type", "usual",
                  "variants")  # fmt: skip
 
     def __init__(
@@ -78,7 +81,8 @@ class Recipe:
         self.inputs = tuple(inputs)
         self.shortcut: Any = None
         self.variants: Any = None
-        self.paths: tuple[tuple[int, int], ...] | None = None
+        self.native: Any = None
+        self.paths: tuple[tuple[int, int, bool], ...] | None = None
         self._disconnected: Recipe | None = None
         if step is None:
             self.leaf, self.leaves, self.steps, self.nbytes = self, 1, 0, 0
@@ -94,14 +98,14 @@ class Recipe:
         )  # fmt: skip
         self.usual = step is not None and not (requires_grad or self.opaque or self.can_fail)
 
-    def find_paths(self) -> tuple[tuple[int, int], ...]:
+    def find_paths(self) -> tuple[tuple[int, int, bool], ...]:
         """`paths`, found when they are first needed: they are as long as the tree is large."""
         reached, paths = [self], []
         for number, recipe in enumerate(reached):
             for place, inner in enumerate(recipe.inputs):
+                paths.append((number, place, inner.step is None))
                 if inner.step is not None:
                     reached.append(inner)
-                    paths.append((number, place))
         self.paths = tuple(paths)
         return self.paths
 
@@ -187,16 +191,14 @@ def step_recipe(step: Step, requires_grad: bool, inputs: Sequence[Recipe]) -> Re
     return Recipe(step.type, requires_grad, step, inputs)
 
 
-def form_of(value: Value) -> tuple[Recipe, tuple[Any, ...]]:
-    """The recipe of `value` and its leaves' buffers, made where there is none yet."""
-    form = value.form
-    if form is None:
-        data, step = value.data, value.step
-        if data is not None or step is None:
-            form = (leaf_recipe(value.type, value.requires_grad), (value.data,))
+def recipe_of(value: Value) -> Recipe:
+    """The recipe of `value`, made where there is none yet."""
+    recipe: Recipe | None = value.recipe
+    if recipe is None:
+        if value.data is not None or value.step is None:
+            recipe = leaf_recipe(value.type, value.requires_grad)
         else:
-            recipe = Recipe(value.type, value.requires_grad, step)
+            recipe = Recipe(value.type, value.requires_grad, value.step)
             recipe.opaque, recipe.usual = True, False
-            form = (recipe, ())
-        value.form = form
-    return form
+        value.recipe = recipe
+    return recipe

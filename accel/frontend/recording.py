@@ -19,7 +19,7 @@ from .evaluation import note_recorded
 from .recipes import (
     Recipe,
     float_varies,
-    form_of,
+    recipe_of,
     step_recipe,
     transitions_of,
 )  # fmt: skip
@@ -101,7 +101,6 @@ def _record_lazily(
     inputs: list[Value] = []
     recipes: list[Recipe] = []
     key: list[Any] = []
-    leaves: tuple[Any, ...] = ()
     for operand in operands:
         kind = type(operand)
         if kind in NUMBERS:
@@ -110,11 +109,10 @@ def _record_lazily(
         value = as_value(operand, None)
         if value.op is _CONSTANT:
             return _record(name, operands, attrs, state)
-        recipe, buffers = value.form or form_of(value)
+        recipe = value.recipe or recipe_of(value)
         inputs.append(value)
         recipes.append(recipe)
         key.append(recipe)
-        leaves += buffers
     if attrs:
         key.append(tuple(attrs))
         key += [attr_key(v) for v in attrs.values()]
@@ -127,8 +125,8 @@ def _record_lazily(
             return _record_lazily(name, tuple(map(_as_argument, operands)), attrs, state)
         found = _learn(name, tuple(key), operands, inputs, recipes, attrs)
     if found.usual:
-        return recorded(found, tuple(inputs), leaves)
-    return _record_unusual(found, tuple(inputs), leaves, state)
+        return recorded(found, tuple(inputs))
+    return _record_unusual(found, tuple(inputs), state)
 
 
 def _learn(
@@ -160,15 +158,15 @@ def _as_argument(operand: Any) -> Any:
     return Tensor._of(Value(_WEAK_FLOAT, data=np.array(operand)))
 
 
-def recorded(recipe: Recipe, inputs: tuple[Value, ...], leaves: tuple[Any, ...]) -> Tensor:
-    """A Tensor made as `recipe` says of `inputs`; `leaves` are the buffers beneath."""
+def recorded(recipe: Recipe, inputs: tuple[Value, ...]) -> Tensor:
+    """A Tensor made as `recipe` says of `inputs`."""
     value = _new(Value)
     value.data = value.loc = value.owner = value.tracer = None
     value.inputs = inputs
     value.step = recipe.step
     value.type = recipe.type
     value.requires_grad = recipe.requires_grad
-    value.form = (recipe, leaves)
+    value.recipe = recipe
     tensor = _new(Tensor)
     tensor._value = value
     tensor._grad = None
@@ -176,12 +174,11 @@ def recorded(recipe: Recipe, inputs: tuple[Value, ...], leaves: tuple[Any, ...])
 
 
 def _record_unusual(
-    recipe: Recipe, inputs: tuple[Value, ...], leaves: tuple[Any, ...],
-    state: runtime_state.State,
-) -> Tensor:  # fmt: skip
+    recipe: Recipe, inputs: tuple[Value, ...], state: runtime_state.State
+) -> Tensor:
     if not state.grad_enabled:
         recipe = recipe.disconnected()
-    tensor = recorded(recipe, inputs, () if recipe.opaque else leaves)
+    tensor = recorded(recipe, inputs)
     if recipe.can_fail:
         tensor._value.loc = user_location()
     if recipe.opaque:

@@ -17,7 +17,7 @@ from .plans import Plan
 from .recipes import Recipe
 from .values import ALIAS, Step, Value
 
-__all__ = ["ALONE", "Shortcut", "are_different", "find", "learn", "tree_values"]
+__all__ = ["ALONE", "Shortcut", "are_different", "find", "learn", "walk_tree"]
 
 #: Shortcuts of one recipe, before all are forgotten.
 _CAPACITY = 64
@@ -42,31 +42,39 @@ class Shortcut(NamedTuple):
     results: tuple[tuple[int, int, Recipe], ...]
 
 
-def tree_values(value: Value, recipe: Recipe, alone: int) -> tuple[list[Value], list[int]]:
-    """The recorded Values of the tree of `recipe`, `value` first, and the places of those held.
+def walk_tree(
+    value: Value, recipe: Recipe, alone: int
+) -> tuple[list[Value], list[Any], list[int]]:
+    """The recorded Values of the tree of `recipe`, `value` first, the buffers of its leaves, and
+    the places of the Values that are held.
 
     No Values if it is not that any more (a part was computed since), or no tree: a Value that is
     used twice is held each time.
     """
     values = [value]
+    leaves: list[Any] = []
     held: list[int] = []
     paths = recipe.paths
     try:
-        for user, place in paths if paths is not None else recipe.find_paths():
+        for user, place, leaf in paths if paths is not None else recipe.find_paths():
             inner = values[user].inputs[place]
-            if inner.data is not None:
-                return [], held
+            data = inner.data
+            if leaf:
+                leaves.append(data)
+                continue
+            if data is not None:
+                return [], leaves, held
             if sys.getrefcount(inner) > alone:
                 held.append(len(values))
             values.append(inner)
     except IndexError:
-        return [], held  # another thread has just computed a part
+        return [], leaves, held  # another thread has just computed a part
     if held and len({id(values[i]) for i in held}) != len(held):
-        return [], held
-    return values, held
+        return [], leaves, held
+    return values, leaves, held
 
 
-def are_different(leaves: tuple[Any, ...]) -> bool:
+def are_different(leaves: Sequence[Any]) -> bool:
     """Whether no buffer stands twice in `leaves`."""
     if len(leaves) == 3:
         x, y, z = leaves
@@ -76,25 +84,25 @@ def are_different(leaves: tuple[Any, ...]) -> bool:
     return len(leaves) < 2 or len(set(map(id, leaves))) == len(leaves)
 
 
-def _variant(held: Sequence[int], leaves: tuple[Any, ...]) -> tuple[Any, ...]:
+def _variant(held: Sequence[int], leaves: Sequence[Any]) -> tuple[Any, ...]:
     """What a recipe leaves open: the inner Values to keep, and which leaves are the same."""
     ids = list(map(id, leaves))
     return (*held, None, *map(ids.index, ids))
 
 
-def find(recipe: Recipe, held: Sequence[int], leaves: tuple[Any, ...]) -> Shortcut | None:
+def find(recipe: Recipe, held: Sequence[int], leaves: Sequence[Any]) -> Shortcut | None:
     """The shortcut for a tree whose leaves are not all different, or of which parts are held."""
     variants = recipe.variants
     return None if variants is None else variants.get(_variant(held, leaves))
 
 
 def learn(
-    recipe: Recipe, places: Mapping[int, int], held: Sequence[int], leaves: tuple[Any, ...],
+    recipe: Recipe, places: Mapping[int, int], held: Sequence[int], leaves: Sequence[Any],
     plan: Plan, wanted: Sequence[Value], kept: Sequence[Recipe], buffers: Sequence[Any],
 ) -> None:  # fmt: skip
     """Keep `plan`, which computed `wanted` from `buffers`, for trees like this one.
 
-    `places` has those of the tree's Values by `id`, `held` is as `tree_values` gives it, `kept`
+    `places` has those of the tree's Values by `id`, `held` is as `walk_tree` gives it, `kept`
     are the recipes that the results have now.
     """
     ids = list(map(id, leaves))
@@ -108,7 +116,7 @@ def learn(
     everything = pick == tuple(range(len(leaves)))
     shortcut = Shortcut(plan, None if everything else pick, results)
     if not held and are_different(leaves):
-        recipe.shortcut = shortcut
+        recipe.native, recipe.shortcut = None, shortcut
         return
     if recipe.variants is None or len(recipe.variants) >= _CAPACITY:
         recipe.variants = {}
@@ -116,13 +124,13 @@ def learn(
 
 
 def _measure_alone(reach: Callable[..., Any]) -> int:
-    """What `sys.getrefcount` says in `tree_values` of a Value to which its user alone refers."""
+    """What `sys.getrefcount` says in `walk_tree` of a Value to which its user alone refers."""
     type_ = TensorType(float32)
     step = Step(ALIAS, {}, type_)
     recipe = Recipe(type_, False, step, [Recipe(type_, False, step, [Recipe(type_, False)])])
-    value = Value(type_, ALIAS, (Value(type_, ALIAS),))
-    return next(n for n in range(1, 20) if not reach(value, recipe, n)[1])
+    value = Value(type_, ALIAS, (Value(type_, ALIAS, (Value(type_),)),))
+    return next(n for n in range(1, 20) if not reach(value, recipe, n)[2])
 
 
 #: A Value to which more refer than its one user is held by somebody else.
-ALONE = _measure_alone(tree_values)
+ALONE = _measure_alone(walk_tree)

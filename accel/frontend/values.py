@@ -150,11 +150,11 @@ class Value:
         A leaf that collects gradients: weak reference to the Tensor whose `.grad` gets them.
     tracer
         The tracer that recorded it; None outside of compiled functions.
-    form
-        Its recipe and the buffers of that recipe's leaves (see `recipes`), where known.
+    recipe
+        How it is made of computed ones (see `recipes`), where known.
     """
 
-    __slots__ = ("__weakref__", "data", "form", "inputs", "loc", "owner", "requires_grad", "step",
+    __slots__ = ("__weakref__", "data", "inputs", "loc", "owner", "recipe", "requires_grad", "step",
                  "tracer", "type")  # fmt: skip
 
     def __init__(
@@ -178,7 +178,7 @@ class Value:
         self.requires_grad = requires_grad
         self.tracer = tracer
         self.owner = owner
-        self.form: Any = None
+        self.recipe: Any = None
 
     @property
     def op(self) -> Op | _Form | None:
@@ -213,12 +213,12 @@ class Value:
     def set_requires_grad(self, flag: bool) -> None:
         """Change whether gradients flow through it, before anything else was recorded of it."""
         self.requires_grad = flag
-        self.form = None
+        self.recipe = None
 
-    def settle(self, data: Any, form: Any = None) -> None:
+    def settle(self, data: Any, recipe: Any = None) -> None:
         """Keep the computed `data`; the history stays only where gradients need it."""
-        self.form = form
         self.data = data  # before the rest: a walk that sees no data must still see inputs
+        self.recipe = recipe
         if not self.requires_grad or not any(i.requires_grad for i in self.inputs):
             self.step, self.inputs = None, ()
 
