@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AccelError, ArgumentError
@@ -16,7 +16,7 @@ from ..runtime.transfer import to_host
 from .plans import BoundedCache, Plan, describe
 from .pullbacks import PULLBACKS
 from .recipes import Recipe, forget_recipes, limit_trees, recipe_of
-from .shortcuts import ALONE, are_different, find, learn, walk_tree
+from .shortcuts import ALONE, Shortcut, are_different, find, learn, walk_tree
 from .values import Lowering, Value, hide_frames, leaked
 
 if TYPE_CHECKING:
@@ -48,8 +48,18 @@ def evaluate(values: Iterable[Value], state: runtime_state.State | None = None) 
         _evaluate(pending, state)
 
 
+#: Evaluations that repeat before emitted code takes over: to load it takes as long as thousands.
+_PATIENCE = 200
+_repeated = 0
+
+#: What is asked first to compute a Value under a compile key, and says whether it has.
+_evaluate_natively: Callable[[Value, Any], bool] = lambda value, settings: False  # noqa: E731
+
+
 def evaluate_one(value: Value, state: runtime_state.State) -> None:
     """Compute `value`: at once where a tree like it was evaluated before."""
+    if _evaluate_natively(value, state.compile_key):
+        return
     recipe = value.recipe
     if recipe is None or recipe.opaque:
         _evaluate([value], state)
@@ -74,10 +84,25 @@ def evaluate_one(value: Value, state: runtime_state.State) -> None:
             STATISTICS.hit()
             for out, place, leaf in results:
                 values[place].settle(outputs[out], leaf)
+            if recipe.native is None and shortcut is recipe.shortcut:
+                _leave_to_native(recipe, shortcut)
             return
     places = {id(v): i for i, v in enumerate(values)}
     del values  # or they would be held
     learn(recipe, places, held, leaves, *_evaluate([value], state))
+
+
+def _leave_to_native(recipe: Recipe, shortcut: Shortcut) -> None:
+    """Let emitted code evaluate trees like this one, where there can be any, and it is time."""
+    global _evaluate_natively, _repeated
+    _repeated += 1
+    if _repeated < _PATIENCE:
+        return
+    from .native_recording import evaluator, tree_words  # late: it knows Tensors
+
+    native = evaluator()
+    recipe.native = native is not None and tree_words(recipe, shortcut)
+    _evaluate_natively = native or _evaluate_natively
 
 
 def _evaluate(

@@ -21,7 +21,7 @@ from ..ir.types import TensorType
 from ..runtime.state import overriding
 from .arguments import public
 from .recipes import transitions_of
-from .recording import as_tensor, record, recorded
+from .recording import OVERTAKEN, as_tensor, record, recorded
 from .tensor import Tensor
 
 __all__ = [
@@ -56,7 +56,7 @@ def _function(name: str) -> Function:
     arity, attrs = op.arity[0], tuple(op.attrs)
     table = transitions_of(name)
 
-    def unary(x: Any, /) -> Tensor:
+    def apply_one(x: Any, /) -> Tensor:
         state = overriding()
         if type(x) is Tensor and (state is None or state.tracer is None):
             value = x._value
@@ -68,8 +68,20 @@ def _function(name: str) -> Function:
                 pass  # an application, or a Value, not met before
         return record(name, x)
 
-    def binary(x: Any, y: Any, /) -> Tensor:
+    def apply_two(x: Any, y: Any, /) -> Tensor:
         return record(name, x, y)
+
+    apply: Any = apply_one if arity == 1 else apply_two
+
+    def overtake(native: Any) -> None:
+        nonlocal apply
+        apply = native
+
+    def unary(x: Any, /) -> Tensor:
+        return apply(x)
+
+    def binary(x: Any, y: Any, /) -> Tensor:
+        return apply(x, y)
 
     def general(*args: Any, **settings: Any) -> Tensor:
         extra = args[arity:]
@@ -79,6 +91,8 @@ def _function(name: str) -> Function:
 
     plain = {1: unary, 2: binary}.get(arity, general)
     function: Any = general if attrs else plain
+    if function in (unary, binary):
+        OVERTAKEN.append((name, apply, overtake))
     function.__name__ = function.__qualname__ = name
     function.__signature__ = _signature(op)
     function.__doc__ = _document(op)

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from typing import Any
 
-__all__ = ["NativeCallable", "call_natively", "slot_offset"]
+__all__ = ["NativeCallable", "call_natively", "number_slot", "slot_offset"]
 
 _HEADER = object.__basicsize__
 
@@ -33,6 +33,25 @@ def slot_offset(kind: type, name: str) -> int | None:
     if _read(definition + _NAME, ctypes.c_char_p) != name.encode():
         return None
     return int(_read(definition + _OFFSET))
+
+
+# Of a type, its table of operators; of the table, their places, and CPython's numbers for them.
+_AS_NUMBER = 96
+_OPERATORS = {
+    "add": (0, 7), "subtract": (1, 36), "multiply": (2, 29), "remainder": (3, 34),
+    "power": (5, 33), "negative": (6, 30), "absolute": (8, 6), "invert": (10, 27),
+    "lshift": (11, 28), "rshift": (12, 35), "and": (13, 8), "xor": (14, 38), "or": (15, 31),
+    "floor_divide": (29, 12), "true_divide": (30, 37), "matrix_multiply": (34, 75),
+}  # fmt: skip
+
+
+def number_slot(kind: type, name: str) -> int | None:
+    """Where a class has the address of what Python calls for an operator; None if unknown."""
+    place, number = _OPERATORS[name]
+    at = _read(id(kind) + _AS_NUMBER) + 8 * place
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)
+    known = prototype(("PyType_GetSlot", ctypes.pythonapi))(kind, number)
+    return at if known and _read(at) == known else None
 
 
 class _Member(ctypes.Structure):

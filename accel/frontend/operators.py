@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .recording import NUMBERS, record, recorded
 from .tensor import Tensor
 from .values import user_location
 
-__all__ = ["assign_inplace"]
+__all__ = ["assign_inplace", "operators"]
 
 #: Operator names of Python and the ops behind them.
 ARITHMETIC = {
@@ -181,6 +181,34 @@ def _attach() -> None:
     Tensor.T = property(lambda self: record("permute", self, axes=None),  # type: ignore[attr-defined]
                         doc="The axes reversed.")
     Tensor.mT = property(_matrix_transpose, doc="The last two axes swapped.")  # type: ignore[attr-defined]
+
+
+#: Where CPython keeps operators whose slots are not named as the methods are.
+_SLOTS = {
+    "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "power", "matmul": "matrix_multiply", "neg": "negative",
+    "abs": "absolute",
+}  # fmt: skip
+
+
+def operators() -> Iterator[tuple[str, str, Callable[..., Any]]]:
+    """Slots of Tensor's operators, their ops, and functions that do what Python's slots do."""
+    for name, op in ARITHMETIC.items():
+        yield _SLOTS.get(name, name), op, _dispatch(f"__{name}__", f"__r{name}__")
+    for name, op in UNARY.items():
+        yield _SLOTS.get(name, name), op, getattr(Tensor, f"__{name}__")
+
+
+def _dispatch(forward: str, backward: str) -> Callable[..., Any]:
+    """What Tensor's slot of a binary operator does; Python asks the other operand's by itself."""
+    do, do_reflected = getattr(Tensor, forward), getattr(Tensor, backward)
+
+    def dispatch(x: Any, y: Any, modulus: Any = None) -> Any:
+        if modulus is not None:
+            return NotImplemented
+        return do(x, y) if type(x) is Tensor else do_reflected(y, x)
+
+    return dispatch
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ class Recipe:
         How it is evaluated: where all leaves differ and no inner Value is held, and else; see
         `shortcuts`.
     native
-        The words by which emitted code follows `shortcut`; see `native_recording`.
+        The words by which emitted code follows `shortcut`, False where there are none; see
+        `native_recording`.
     """
 
     __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "native", "nbytes", "opaque",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from .recipes import (
 from .tensor import Tensor, array_value
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
-__all__ = ["NUMBERS", "apply", "as_tensor", "as_value", "constant_value", "record", "recorded"]
+__all__ = ["NUMBERS", "OVERTAKEN", "apply", "as_tensor", "as_value", "constant_value", "record",
+           "recorded"]  # fmt: skip
 
 _CONSTANT = get_op("constant")
 _CAST = get_op("cast")
@@ -92,6 +93,9 @@ def _together(op: Op, values: list[Value], tracer: Any) -> list[Value]:
 # -- outside of traces: applications that were met before --------------------------------------
 #: Python numbers that stand in a recipe by their value.
 NUMBERS = frozenset((bool, int, float))
+#: Functions that emitted code takes over from (see `native_recording`): the op, the function of its
+#: operands, and what is told the built-in function that takes its place.
+OVERTAKEN: list[tuple[str, Callable[..., Tensor], Callable[[Any], None]]] = []
 
 
 def _record_lazily(
