@@ -233,6 +233,25 @@ def test_a_mode_that_is_set_has_plans_of_its_own() -> None:
         accel.set_mode("pure")
 
 
+def test_tensors_from_outside_are_read_by_traces() -> None:
+    x = Tensor([1.0, 2.0])
+    for _ in range(4):
+        assert (x * 2 + 1).tolist() == [3, 5]
+    compiled = accel.compile(lambda y: y + (x * 2 + 1))
+    for k in range(4):
+        x.data = Tensor([k, k + 1.0])
+        assert compiled(Tensor([10.0, 20.0])).tolist() == [11 + 2 * k, 23 + 2 * k]
+
+
+def test_leaves_that_are_the_same_are_computed_once() -> None:
+    x, a, _ = tensors()
+    for _ in range(4):
+        (accel.exp(x) * accel.exp(a)).numpy()
+    STATISTICS.reset()
+    (accel.exp(x) * accel.exp(x)).numpy()
+    assert STATISTICS.snapshot().pure_ops == 2
+
+
 def test_what_is_held_or_shared_is_left_to_python_and_right() -> None:
     x, a, b = tensors()
     chain = np.maximum(x.numpy() * a.numpy() + b.numpy(), 0)

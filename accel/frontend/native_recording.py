@@ -86,23 +86,26 @@ def _take_over() -> Evaluator | None:
     recorder = _recorder()
     _keep_for_ever(code)
 
-    def operation(name: str, fallback: Any) -> Any:
+    def operation(name: str, forward: Any, backward: Any) -> Any:
         table = transitions_of(name)
-        words = {"recorder": address(recorder), "table": id(table), "fallback": id(fallback)}
-        block = native_api.Block.of([words[n] for n in OPERATION], [recorder, table, fallback])
+        words = {"recorder": address(recorder), "table": id(table), "forward": id(forward),
+                 "backward": id(backward)}  # fmt: skip
+        kept = [recorder, table, forward, backward]
+        block = native_api.Block.of([words[n] for n in OPERATION], kept)
         _keep_for_ever(block)
         return block
 
     find = ctypes.PYFUNCTYPE(ctypes.c_void_p)(code.address("accel_slots"))
     blocks = (ctypes.c_void_p * len(SLOTS)).from_address(find() or 0)
-    for slot, name, fallback in operators():
+    for slot, name, forward, backward in operators():
         at = number_slot(Tensor, slot)
         if at is None:
             continue
-        blocks[list(SLOTS).index(slot)] = address(operation(name, fallback))
+        blocks[list(SLOTS).index(slot)] = address(operation(name, forward, backward))
         ctypes.c_void_p.from_address(at).value = code.address(f"slot_{slot}")
     for name, function, take_over in OVERTAKEN:
-        take_over(native_api.builtin(code.address("accel_apply"), operation(name, function)))
+        block = operation(name, function, function)
+        take_over(native_api.builtin(code.address("accel_apply"), block))
     return native_api.builtin(code.address("accel_evaluate"), recorder)  # type: ignore[no-any-return]
 
 
@@ -119,9 +122,9 @@ def _recorder() -> Any:
     variable, _ = runtime_state.cells()
     hits = list(Snapshot.__dataclass_fields__).index("cache_hits")
     objects = {
-        "variable": variable, "none": None, "true": True, "false": False, "nothing": (),
-        "tensor": Tensor, "value": Value, "recipe": Recipe, "float": float, "int": int,
-        "bool": bool, "block": Block,
+        "variable": variable, "none": None, "true": True, "false": False,
+        "refused": NotImplemented, "nothing": (), "tensor": Tensor, "value": Value,
+        "recipe": Recipe, "float": float, "int": int, "bool": bool, "block": Block,
     }  # fmt: skip
     words = {name: id(value) for name, value in objects.items()}
     words |= {"interface": address(interface()), "hits": address(STATISTICS.native) + 8 * hits}

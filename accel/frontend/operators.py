@@ -191,24 +191,14 @@ _SLOTS = {
 }  # fmt: skip
 
 
-def operators() -> Iterator[tuple[str, str, Callable[..., Any]]]:
-    """Slots of Tensor's operators, their ops, and functions that do what Python's slots do."""
+def operators() -> Iterator[tuple[str, str, Callable[..., Any], Callable[..., Any]]]:
+    """Slots of Tensor's operators, their ops, and the methods: forward, and reflected."""
     for name, op in ARITHMETIC.items():
-        yield _SLOTS.get(name, name), op, _dispatch(f"__{name}__", f"__r{name}__")
+        methods = getattr(Tensor, f"__{name}__"), getattr(Tensor, f"__r{name}__")
+        yield _SLOTS.get(name, name), op, *methods
     for name, op in UNARY.items():
-        yield _SLOTS.get(name, name), op, getattr(Tensor, f"__{name}__")
-
-
-def _dispatch(forward: str, backward: str) -> Callable[..., Any]:
-    """What Tensor's slot of a binary operator does; Python asks the other operand's by itself."""
-    do, do_reflected = getattr(Tensor, forward), getattr(Tensor, backward)
-
-    def dispatch(x: Any, y: Any, modulus: Any = None) -> Any:
-        if modulus is not None:
-            return NotImplemented
-        return do(x, y) if type(x) is Tensor else do_reflected(y, x)
-
-    return dispatch
+        method = getattr(Tensor, f"__{name}__")
+        yield _SLOTS.get(name, name), op, method, method
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

@@ -56,7 +56,6 @@ FUNCTIONS = {
     "PyList_New": ("ptr", "i64"),
     "PyList_SetItem": ("i32", "ptr", "i64", "ptr"),
     "PyObject_GetItem": ("ptr", "ptr", "ptr"),
-    "PyObject_IsTrue": ("i32", "ptr"),
     "PyObject_RichCompareBool": ("i32", "ptr", "ptr", "i32"),
     "PyObject_VectorcallDict": ("ptr", "ptr", "ptr", "i64", "ptr"),
     "PyObject_VectorcallMethod": ("ptr", "ptr", "ptr", "i64", "ptr"),

@@ -4,8 +4,8 @@
 ``ptr accel_apply(ptr self, ptr arguments, i64 count)`` is a built-in function that applies an op.
 Both look an application up in the op's table of recipes, and make a Tensor of what they find.
 ``ptr accel_evaluate(ptr self, ptr arguments, i64 count)`` computes a Value as the words say that
-its recipe carries. Whatever is not as expected goes to Python: to the operation's fallback, or by
-an answer of False.
+its recipe carries. Whatever is not as expected goes to Python: to a callable of the operation, or
+by an answer of False.
 
 The numbers' slots have no `self`: ``ptr accel_slots()`` is the address of the table where the
 process puts the blocks of `SLOTS`.
@@ -25,12 +25,13 @@ __all__ = ["NUMBERS", "OPERATION", "PATH", "RECORDER", "SLOTS", "TREE", "Slots",
 
 #: What all share: addresses of objects, and of the counter of evaluations.
 RECORDER = (
-    "interface", "variable", "none", "true", "false", "nothing", "tensor", "value", "recipe",
-    "float", "int", "bool", "block", "hits",
+    "interface", "variable", "none", "true", "false", "refused", "nothing", "tensor", "value",
+    "recipe", "float", "int", "bool", "block", "hits",
 )  # fmt: skip
 
-#: Words of an op: `table` is its dict of recipes, `fallback` a callable of the operands.
-OPERATION = ("recorder", "table", "fallback")
+#: Words of an op: `table` is its dict of recipes, `forward` a callable of the operands, `backward`
+#: that of a Tensor and the operand in front of it.
+OPERATION = ("recorder", "table", "forward", "backward")
 
 #: Words of a recipe's shortcut: `rows` has `PATH`s, `picks` the places among the leaves of what the
 #: plan takes, `leaf` is the recipe of what is computed.
@@ -113,15 +114,14 @@ def _operand(slots: Slots) -> Native:
 
 
 def _is_number() -> Native:
-    """Whether an object is a Python number that equals no other but in its type: not zero."""
+    """Whether an object is a Python number; zeros stand in no key as they are."""
     fn = Native("is_number", [("ptr", "recorder"), ("ptr", "object")], "i1", linkage="internal")
     kind = fn.field("%object", 8)
     for name in NUMBERS:
         fn.go_if(fn.same(kind, _recorder(fn, name)), "number")
     fn.do("ret i1 false")
     fn.block("number")
-    truth = fn.api(_recorder(fn, "interface"), "PyObject_IsTrue", "%object")
-    fn.do(f"ret i1 {fn.op(f'icmp eq i32 {truth}, 1')}")
+    fn.do("ret i1 true")
     return fn
 
 
@@ -279,33 +279,47 @@ def _apply_two(slots: Slots) -> Native:
 
 
 # -- where it is called from ------------------------------------------------------------------
-def _fall_back(fn: Native, arguments: str, count: str | int) -> None:
-    """Return what the operation's fallback does."""
-    interface = fn.word("%recorder", RECORDER, "interface", "ptr")
-    fallback = fn.word("%operation", OPERATION, "fallback", "ptr")
-    made = fn.api(interface, "PyObject_VectorcallDict", fallback, arguments, count, "null")
+def _ask_python(fn: Native, way: str, arguments: str, count: str | int) -> None:
+    """Return what the operation's `way`, forward or backward, does."""
+    function = fn.word("%operation", OPERATION, way, "ptr")
+    made = fn.api(_recorder(fn, "interface"), "PyObject_VectorcallDict", function, arguments, count,
+                  "null")  # fmt: skip
     fn.do(f"ret ptr {made}")
 
 
 def _slot(name: str) -> Native:
-    """What Python calls for an operator: `z` is the modulus of a power, which is None."""
+    """What Python calls for an operator: `z` is the modulus of a power, which must be None.
+
+    Where the first operand is no Tensor, the second one is; Python asks classes that derive from
+    Tensor, and those of others, by itself.
+    """
     operands = ("x", "y", "z")[: SLOTS[name]]
     fn = Native(f"slot_{name}", [("ptr", n) for n in operands], "ptr")
     entry = fn.gep("@slots", list(SLOTS).index(name), "ptr")
     _let(fn, "operation", f"load ptr, ptr {entry}, align 8")
     _let(fn, "recorder", "load ptr, ptr %operation, align 8")
-    given = fn.op(f"alloca [{len(operands)} x ptr], align 8")
     if "z" in operands:
-        fn.go_unless(fn.same("%z", _recorder(fn, "none")), "other")
+        usual, modulus = fn.label("usual"), fn.label("modulus")
+        fn.cond_br(fn.same("%z", _recorder(fn, "none")), usual, modulus)
+        fn.block(modulus)
+        refused = _recorder(fn, "refused")
+        fn.incref(refused)
+        fn.do(f"ret ptr {refused}")
+        fn.block(usual)
     kind, taken = ("one", operands) if len(operands) == 1 else ("two", operands[:2])
+    given = fn.op(f"alloca [{len(taken)} x ptr], align 8")
     listed = ", ".join(f"ptr %{n}" for n in taken)
     made = fn.op(f"call ptr @apply_{kind}(ptr %operation, {listed})")
     fn.go_if(fn.same(made, "null"), "other")
     fn.do(f"ret ptr {made}")
     fn.block("other")
-    for place, operand in enumerate(operands):
-        fn.store("ptr", f"%{operand}", fn.gep(given, place, "ptr"), 8)
-    _fall_back(fn, given, len(operands))
+    ways = {"forward": taken, "backward": taken[::-1]}
+    fn.cond_br(fn.same(fn.field("%x", 8), _recorder(fn, "tensor")), *ways)
+    for way, order in ways.items():
+        fn.block(way)
+        for place, operand in enumerate(order):
+            fn.store("ptr", f"%{operand}", fn.gep(given, place, "ptr"), 8)
+        _ask_python(fn, way, given, len(order))
     return fn
 
 
@@ -328,7 +342,7 @@ def _apply() -> Native:
         fn.go_if(fn.same(made, "null"), "other")
         fn.do(f"ret ptr {made}")
     fn.block("other")
-    _fall_back(fn, "%arguments", "%count")
+    _ask_python(fn, "forward", "%arguments", "%count")
     return fn
 
 
