@@ -206,6 +206,19 @@ class _Extremum(Reducer):
         beats = lanes.cmp(_beats(self.op), b[0], a[0])
         return [lanes.select(beats, b[0], a[0]), _nan(lanes, b[1], a[1])]
 
+    def folded(self, state: State, width: int, to: int, total: bool) -> State:
+        """Totals to one lane: the numbers, and all NaN at once."""
+        if not total or self.dtype.kind != "f" or to > 1 or width == 1:
+            return super().folded(state, width, to, total)
+        lanes, fn = self._lanes(self.dtype, width), self.fn
+        nans = lanes.cmp("uno", state[0], state[0])
+        bits = fn.op(f"bitcast {lanes.mask_type} {nans} to i{width}")
+        best = _halved(
+            lanes, state[0], lambda n, a, b: n.select(n.cmp(_beats(self.op), b, a), b, a)
+        )
+        none = fn.op(f"icmp eq i{width} {bits}, 0")
+        return [self._lanes(self.dtype, 1).select(none, best, float("nan"))]
+
     def widened(self, width: int, state: State, first: str) -> State:
         del first
         return state if len(state) == 1 else [_nan(self._lanes(self.dtype, width), *state[::-1])]
