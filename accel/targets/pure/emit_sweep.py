@@ -255,8 +255,13 @@ class SweepWriter:
             step = 1 if self.schedule.kind == "column" else width
             # In a row without a whole block of lanes, no lanes need folding either.
             folds = self.schedule.kind == "row" and width > 1 and bool(self.reducers)
-            if short or not (folds or any(r.blocked for r, _ in self.reducers)):
+            if not (folds or any(r.blocked for r, _ in self.reducers)):
                 return self._block(dim, low, high, step, masked, totals)
+            if short:  # often there is nothing left
+                carried = self._carried(totals)
+                with fn.when(fn.icmp("slt", low, high), carried) as rest:
+                    rest.next = _flat(self._block(dim, low, high, step, masked, totals))
+                return self.unflat(rest.values, True)
             with fn.loop(low, high, BLOCK, carried=self._carried(totals)) as loop:
                 end = fn.integer("add", loop.index, BLOCK)
                 end = fn.call("i64", "llvm.smin.i64", ("i64", end), ("i64", high))

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
-__all__ = ["Function", "Lanes", "Loop", "float_literal", "module_text"]
+__all__ = ["Carried", "Function", "Lanes", "Loop", "float_literal", "module_text"]
 
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}
 ELEMENT_BYTES = {
@@ -37,15 +37,24 @@ def float_literal(value: float, element: str) -> str:
     return "0x" + struct.pack(">d", value).hex().upper()
 
 
-class Loop:
-    """A counted loop being written: its index, the carried values and their successors."""
+class Carried:
+    """Values that go through code which may not run, or run again, and their successors."""
 
-    __slots__ = ("index", "next", "values")
+    __slots__ = ("next", "values")
 
-    def __init__(self, index: str, values: list[str]) -> None:
-        self.index = index
+    def __init__(self, values: list[str]) -> None:
         self.values = values
         self.next: list[str] = list(values)
+
+
+class Loop(Carried):
+    """A counted loop being written: its index, the carried values and their successors."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: str, values: list[str]) -> None:
+        super().__init__(values)
+        self.index = index
 
 
 class Function:
@@ -209,14 +218,25 @@ class Function:
         loop.values = names
 
     @contextmanager
-    def when(self, condition: str) -> Iterator[None]:
-        """Run the body only where `condition` (an i1) holds; it yields no values."""
+    def when(self, condition: str, carried: Sequence[tuple[str, str]] = ()) -> Iterator[Carried]:
+        """Run the body only where `condition` (an i1) holds.
+
+        `carried` are (type, value) pairs: the values where the condition does not hold. The body
+        leaves what takes their place in `Carried.next`; `Carried.values` are either, afterwards.
+        """
         then, done = self.label("then"), self.label("done")
+        before = self.block_name
         self.cond_br(condition, then, done)
         self.block(then)
-        yield
+        branch = Carried([value for _, value in carried])
+        yield branch
+        latch = self.block_name
         self.br(done)
         self.block(done)
+        branch.values = [
+            self.phi(type_, (value, before), (successor, latch))
+            for (type_, value), successor in zip(carried, branch.next, strict=True)
+        ]
 
     def text(self) -> str:
         params = ", ".join(f"{t} %{n}" for t, n in self.params)
