@@ -2,8 +2,9 @@
 
 There is no sum over channels that could keep a product busy, so what counts are loads. A strip
 of `ROWS` rows of the result is summed in registers: a vector of the source is loaded once for
-all rows that see it. Edges are masked; nothing is packed. This needs cheap masks and taps
-evenly spaced from row to row, and it is made for one kernel size.
+all rows that see it; of every other column two vectors are, and sorted out. Edges are masked;
+nothing is packed. This needs cheap masks and taps evenly spaced from row to row, and it is made
+for one kernel size.
 """
 
 from __future__ import annotations
@@ -28,18 +29,22 @@ _WEIGHT, _SOURCE, _FIRST = 0, 1, 2  # operand records
 
 class Depthwise(NamedTuple):
     """What the code is made for: taps of rows and columns, rows of the source from place to
-    place, and from tap to tap."""
+    place, and from tap to tap, columns of it from place to place."""
 
     down: int
     across: int
     stride: int
     spacing: int
+    step: int
 
     @classmethod
     def of(cls, spec: MatmulSpec, windows: Windows) -> Depthwise | None:
         """How `windows` can be computed so, or None."""
         planes, rows, columns = windows.axes
-        if windows.channels != 1 or not spec.machine.has_masks or columns.stride != 1:
+        if windows.channels != 1 or not spec.machine.has_masks or columns.stride > 2:
+            return None
+        beside = {b - a for (a, _), (b, _) in itertools.pairwise(columns.taps)}
+        if columns.stride == 2 and not beside <= {1}:
             return None
         if (planes.extent, planes.source, len(planes.taps)) != (1, 1, 1) or planes.taps[0][0]:
             return None
@@ -49,7 +54,7 @@ class Depthwise(NamedTuple):
         steps = {b - a for a, b in itertools.pairwise(taps)} or {1}
         if len(steps) != 1 or min(steps) < 1:
             return None
-        return cls(len(taps), len(columns.taps), rows.stride, min(steps))
+        return cls(len(taps), len(columns.taps), rows.stride, min(steps), columns.stride)
 
 
 def depthwise_block(windows: Windows) -> tuple[int, ...]:
@@ -132,9 +137,13 @@ class _Writer:
         """The sums of `ROWS` rows and a vector of columns."""
         fn, made = self.fn, self.made
         first = fn.integer("add", fn.integer("mul", row, made.stride), self._table("phases1", 0))
+        column = fn.integer("mul", column, made.step)
         columns = [
-            fn.integer("add", column, self._table("phases2", j)) for j in range(made.across)
+            fn.integer("add", column, self._table("phases2", j))
+            for j in range(0, made.across, made.step)
         ]
+        if made.step == 2:
+            columns = [fn.integer("add", c, v * self.lanes.width) for c in columns for v in (0, 1)]
         masks = [self._inside(place) for place in columns]
         places = list(zip(columns, masks, strict=True))
         last = fn.integer("add", first, self._seen()[-1])
@@ -169,15 +178,32 @@ class _Writer:
         start = fn.gep(source, fn.integer("mul", first, stride))
         for u in self._seen():
             line = fn.gep(start, fn.integer("mul", stride, u))
-            for j, (place, mask) in enumerate(places):
+            read = []
+            for place, mask in places:
                 if limit is not None:
                     mask = self._if_inside(mask, fn.integer("add", first, u), limit)
-                value = lanes.masked_load(fn.gep(line, place, lanes.element), mask)
+                read.append(lanes.masked_load(fn.gep(line, place, lanes.element), mask))
+            for j, value in enumerate(self._seen_by_taps(read)):
                 for k in range(made.down):
                     r, rest = divmod(u - k * made.spacing, made.stride)
                     if rest == 0 and 0 <= r < ROWS:
                         sums[r] = lanes.fma(weights[k * made.across + j], value, sums[r])
         return sums
+
+    def _seen_by_taps(self, read: Sequence[str]) -> list[str]:
+        """What each tap of a row sees: the vectors themselves, or of each two of them the even
+        elements and the odd ones."""
+        lanes, step = self.lanes, self.made.step
+        if step == 1:
+            return list(read)
+        found = []
+        for j in range(self.made.across):
+            a, b = read[j // 2 * 2 : j // 2 * 2 + 2]
+            order = ", ".join(f"i32 {2 * i + j % 2}" for i in range(lanes.width))
+            found.append(self.fn.op(
+                f"shufflevector {lanes.type} {a}, {lanes.type} {b}, <{lanes.width} x i32> <{order}>"
+            ))  # fmt: skip
+        return found
 
     def _if_inside(self, mask: str, row: str, limit: str) -> str:
         """`mask` if a row is inside, else none; as an integer, for choosing masks branches."""
