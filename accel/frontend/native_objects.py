@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import sysconfig
 from typing import Any
 
 __all__ = ["NativeCallable", "call_natively", "number_slot", "slot_offset"]
@@ -74,7 +73,7 @@ class _Spec(ctypes.Structure):
 
 def _base() -> Any:
     """A class whose instances have room for the address of a native call."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or "free-threading" in sys.version:
         return object
     members = (_Member * 2)(_Member(b"__vectorcalloffset__", _T_PYSSIZET, _HEADER, _READONLY))
     slots = (_Slot * 2)(_Slot(_TP_MEMBERS, ctypes.addressof(members)))

@@ -6,7 +6,6 @@ Reading one runs no code, unlike unpickling.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -61,7 +60,7 @@ def save_safetensors(
 
     data = save({name: _array(name, value) for name, value in tensors.items()}, _text(metadata))
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, target)

@@ -14,7 +14,6 @@ import functools
 import importlib
 import os
 import sys
-import sysconfig
 import threading
 from typing import Any
 
@@ -99,7 +98,7 @@ def available() -> bool:
         return False
     if sys.implementation.name != "cpython" or not (3, 10) <= sys.version_info[:2] <= (3, 13):
         return False
-    if sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"):
+    if "free-threading" in sys.version or hasattr(sys, "gettotalrefcount"):
         return False  # headers of another form
     if ctypes.sizeof(ctypes.c_void_p) != 8 or object.__basicsize__ != HEADER:
         return False

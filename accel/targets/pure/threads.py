@@ -18,7 +18,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from ...errors import ArgumentError
 from .jit import compile_described, host_machine
 from .limits import available_processors
 from .pool import CONTROL, SPLIT, pool_text
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["MAX_THREADS", "divided", "get_num_threads", "grain", "set_num_threads"]
 
@@ -235,6 +238,8 @@ class _PythonPool:
         if self._executor is None or self._owner != owner:
             if self._executor is not None and self._owner and self._owner[0] == owner[0]:
                 self._executor.shutdown(wait=False)
+            from concurrent.futures import ThreadPoolExecutor
+
             self._executor = ThreadPoolExecutor(threads, thread_name_prefix="accel")
             self._owner = owner
         waiting: list[Callable[[], int]] = []
