@@ -13,6 +13,9 @@ from .site import Site
 
 __all__ = ["finish_pools", "finish_rows"]
 
+#: First and last column, lanes, and those that count, or None for all.
+_Strip = tuple[str, str, int, "str | None"]
+
 _DTYPES = {"float": dtypes.float32, "double": dtypes.float64}
 
 
@@ -31,21 +34,29 @@ def finish_rows(
         First and number of the places.
     """
     fn, spec = finish.fn, finish.spec
-    lanes = spec.machine.lanes(spec.size)
-    masks = spec.machine.has_masks
-    main, rest = (2 * lanes, lanes) if masks else (lanes, 1)
+    vector = spec.machine.lanes(spec.size)
     (row, height), (column, width) = rows, columns
-    whole = fn.integer("and", width, -main)
+    pairs, whole = (fn.integer("and", width, -n) for n in (2 * vector, vector))
+    strips: list[_Strip] = [("0", pairs, 2 * vector, None), (pairs, whole, vector, None),
+                            _rest(finish, whole, width)]  # fmt: skip
     with fn.loop(0, height, 1, [("ptr", sums)]) as line:
         (start,) = line.values
         finish.at_row(fn.integer("add", row, line.index))
-        for begin, end, count in (("0", whole, main), (whole, width, rest)):
+        for begin, end, count, mask in strips:
             few = Lanes(fn, spec.element, count)
             with fn.loop(begin, end, count) as j:
-                mask = few.lane_mask(j.index, width) if masks and count == rest else None
                 value = few.load(fn.gep(start, j.index, spec.element))
                 finish.write(few, value, fn.integer("add", column, j.index), mask)
         line.next = [fn.gep(start, pitch, spec.element)]
+
+
+def _rest(finish: Finish, whole: str, width: str) -> _Strip:
+    """The columns behind the last whole vector: one under a mask, or elements one by one."""
+    machine = finish.spec.machine
+    if not machine.has_masks:
+        return whole, width, 1, None
+    lanes = Lanes(finish.fn, finish.spec.element, machine.lanes(finish.spec.size))
+    return whole, width, lanes.width, lanes.lane_mask(whole, width)
 
 
 def finish_pools(
@@ -58,11 +69,15 @@ def finish_pools(
     two vectors are read from each vector's place on, also beyond the last column.
     """
     fn, spec = finish.fn, finish.spec
-    masks, dtype = spec.machine.has_masks, _DTYPES[spec.outputs[0]]
-    vector = spec.machine.lanes(spec.size)
+    dtype, vector = _DTYPES[spec.outputs[0]], spec.machine.lanes(spec.size)
     (row, height), (column, width) = rows, columns
     row, height, column, width = [fn.integer("lshr", n, 1) for n in (row, height, column, width)]
-    whole = "0" if masks else fn.integer("and", width, -vector)
+    whole = fn.integer("and", width, -vector)
+    strips: list[_Strip] = [("0", whole, vector, None), _rest(finish, whole, width)]
+    active = None
+    if spec.machine.has_masks:
+        seen = fn.integer("mul", whole, POOL), fn.integer("mul", width, POOL)
+        active = Lanes(fn, spec.element, POOL * vector).lane_mask(*seen)
     apart = fn.integer("mul", pitch, POOL)
     with fn.loop(0, height, 1, [("ptr", sums)]) as line:
         (start,) = line.values
@@ -73,26 +88,19 @@ def finish_pools(
             finish.at_row(fn.integer("add", first, k), place)
             below = fn.gep(start, fn.integer("mul", pitch, k), spec.element)
             pair.append((below, finish.extras))
-        for begin, end, count in ((("0", width, vector),) if masks else
-                                  (("0", whole, vector), (whole, width, 1))):  # fmt: skip
+        for begin, end, count, mask in strips:
             lanes, site = Lanes(fn, spec.element, count), Site(fn, count)
             with fn.loop(begin, end, count) as j:
-                taps = []
+                taps, window = [], fn.integer("add", column, j.index)
                 for below, finish.extras in pair:
                     at = fn.gep(below, fn.integer("mul", j.index, POOL), spec.element)
-                    taps += _taps(finish, lanes, at, fn.integer("add", column, j.index), mask=(
-                        (fn.integer("mul", j.index, POOL), fn.integer("mul", width, POOL))
-                        if masks else None
-                    ))  # fmt: skip
+                    taps += _taps(finish, lanes, at, window, active if mask else None)
                 best = functools.reduce(functools.partial(greater, site, dtype), taps)
-                mask = lanes.lane_mask(j.index, width) if masks else None
-                finish.store(lanes, [best], fn.integer("add", column, j.index), mask)
+                finish.store(lanes, [best], window, mask)
         line.next = [fn.gep(start, apart, spec.element)]
 
 
-def _taps(
-    finish: Finish, lanes: Lanes, sums: str, place: str, mask: tuple[str, str] | None
-) -> list[str]:
+def _taps(finish: Finish, lanes: Lanes, sums: str, place: str, active: str | None) -> list[str]:
     """The results of the even and of the odd columns, from those at the window `place` on."""
     fn = finish.fn
     column = fn.integer("mul", place, POOL)
@@ -104,7 +112,6 @@ def _taps(
             found += finish.results(lanes, value, at, None)
         return found
     wide = Lanes(fn, lanes.element, POOL * lanes.width)
-    active = None if mask is None else wide.lane_mask(*mask)
     (result,) = finish.results(wide, wide.load(sums), column, active)
     kind = wide.like(finish.spec.outputs[0]).type
     for k in range(POOL):
