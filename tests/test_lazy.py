@@ -462,6 +462,25 @@ def test_clearing_the_cache_frees_plans_and_their_executables() -> None:
     assert step().tolist() == [2, 5] and STATISTICS.snapshot().compiles == 1
 
 
+def test_a_plan_dropped_as_it_is_found_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = Tensor([1.0, 2.0])
+    find = evaluation.PLANS.get
+    dropped = []
+
+    def find_and_drop(key: Any) -> Any:
+        plan = find(key)
+        if plan is not None:
+            plan.drop()
+            dropped.append(plan)
+        return plan
+
+    monkeypatch.setattr(evaluation.PLANS, "get", find_and_drop)
+    for _ in range(3):
+        shared = x * 3  # no tree, so that there is no shortcut
+        assert (shared * shared).tolist() == [9, 36]
+    assert dropped
+
+
 def test_plans_that_are_pushed_out_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation.PLANS, "_capacity", 2)
     for _ in range(3):

@@ -117,14 +117,14 @@ def _evaluate(
     described, buffers, sources = describe(order, wanted)
     key = (described, state.compile_key)
     plan = PLANS.get(key)
-    if plan is None:
+    run = None if plan is None else plan.run  # before the look at `settings`: see `Plan.drop`
+    if plan is None or run is None or plan.settings is None:
         read = buffers
         plan, buffers = _plan(order, wanted, sources, state)
         run = plan.run
         if _are_same(buffers, read):  # else another thread computed a Value between two looks
             PLANS.put(key, plan)
     else:
-        run = plan.run
         STATISTICS.hit()
     try:
         outputs = run(*buffers)
