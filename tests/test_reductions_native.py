@@ -10,6 +10,7 @@ import pytest
 
 import accel
 from accel.targets.pure import program, steps
+from accel.targets.pure.schedule import Schedule
 
 #: Extents around those of lanes, blocks, panels and chunks.
 SHAPES = [
@@ -300,3 +301,18 @@ def test_sums_in_chunks_are_as_exact_as_blocks():
     x = np.random.default_rng(8).random(1 << 23, np.float32)
     error = abs(float(accel.compile(lambda a: a.sum())(x)) - x.sum(dtype=np.float64))
     assert error <= 2e-7 * x.sum(dtype=np.float64)
+
+
+@pytest.mark.parametrize(
+    "shape, axis, kind",
+    [((300, 4), 1, "column"), ((300, 5), 1, "row"), ((30, 4), 1, "row"), ((300, 4), 0, "row"),
+     ((300, 5), 0, "column"), ((30, 4), 0, "column"), ((9, 100, 3), 2, "column"),
+     ((300, 40, 4), (1, 2), "row"), ((100, 70, 3), (0, 2), "column"), ((3, 300, 2), 1, "row")],
+    ids=str,
+)  # fmt: skip
+def test_lanes_go_where_elements_fill_them(shape, axis, kind):
+    step = steps_of(lambda a: accel.mean(a, axis=axis), shape)
+    assert Schedule.of(step.nest).kind == kind
+    for op in ("sum", "var", "max"):
+        check(op, numbers(shape), axis)
+        check(op, numbers(shape, np.float64)[::-1], axis)

@@ -35,6 +35,8 @@ __all__ = ["LoopKernel", "loop_kernel"]
 #: Numbers that stand in the code; others are run-time arguments, so that a new learning rate
 #: or a new extent compiles nothing.
 _LITERALS = (0.0, 1.0, -1.0, 0.5, 2.0, float("inf"), float("-inf"))
+#: Elements that fill few of the lanes, and that fill them all.
+_FEW, _MANY = 4, 64
 _SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
 
 #: Copies move bits: of elements without native arithmetic too.
@@ -299,7 +301,25 @@ class _Writer:
             for d, stride in enumerate(access.strides):
                 if abs(stride) == 1:
                     votes[d] += points
-        return max(range(len(votes)), key=lambda d: (votes[d], d))
+        return self._wider(max(range(len(votes)), key=lambda d: (votes[d], d)))
+
+    def _wider(self, last: int) -> int:
+        """Where a reduction leaves most lanes of `last` empty, a dimension that fills them: a
+        kept one in place of one reduced, or the other way round, whose elements lie near."""
+        reduced = self.cluster.reduced
+        kept = [d for d in range(len(self.extents)) if d not in reduced]
+        own, others = (reduced, kept) if last in reduced else (kept, reduced)
+        if not reduced or not others:
+            return last
+        few = self._coalesced(self._sorted(sorted(own), last))[-1]
+        many = self._coalesced(self._sorted(sorted(others), None))[-1]
+        step = max(abs(a.strides[many[-1]]) for a in self.accesses)
+        if self._points(few) > _FEW or self._points(many) < _MANY or step > _MANY:
+            return last
+        return many[-1]
+
+    def _points(self, dims: list[int]) -> int:
+        return math.prod(self.extents[d] for d in dims)
 
     def _sorted(self, dims: list[int], last: int | None) -> list[int]:
         """`dims` from the widest strides to the narrowest, `last` at the end."""
