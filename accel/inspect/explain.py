@@ -127,7 +127,7 @@ def explain(executable: Executable, state: State) -> Explanation:
 def _without_kernel(target: str) -> str:
     """What runs a region that has no kernel of ours."""
     if target == "pure":
-        return "in its readers"  # scalar work and views, repeated where they are read
+        return "in others"  # scalar work and views, where they are read, and folded pools
     return "torch calls" if target == "torch" else "NumPy reference"
 
 
