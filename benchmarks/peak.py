@@ -15,7 +15,7 @@ def peak_gflops(dtype: str) -> float:
     Sixteen independent chains of vector multiply-adds in registers: the best of several turns,
     as the ceiling that products are held against.
     """
-    from accel.targets.pure.jit import compile_module, host_machine
+    from accel.targets.pure.machine.jit import compile_module, host_machine
 
     element, size = {"float32": ("float", 4), "float64": ("double", 8)}[dtype]
     lanes = host_machine().lanes(size)

@@ -19,7 +19,7 @@ import accel
 from accel.errors import ArgumentError, ShapeError
 from accel.ir.op import get_op
 from accel.nn import functional
-from accel.targets.pure import jit
+from accel.targets.pure.machine import jit
 
 EXTENTS = (1, 2, 5, 8, 11, 12, 15, 16, 17, 31, 32, 33, 64, 65, 127, 128, 129, 200, 260)
 WIDTHS = (0, 1, 3, 8, 15, 16, 17, 32, 40, 64, 256, 257)

@@ -26,8 +26,11 @@ from accel.ir.graph import Graph
 from accel.ir.node import Node
 from accel.ir.op import get_op
 from accel.ir.types import TensorType
-from accel.targets.pure import PureRun, compile_run, conv, conv_weight, jit
-from accel.targets.pure.gemm_spec import MatmulSpec
+from accel.targets.pure import PureRun, compile_run
+from accel.targets.pure.conv import conv
+from accel.targets.pure.conv import weight as conv_weight
+from accel.targets.pure.gemm.spec import MatmulSpec
+from accel.targets.pure.machine import jit
 
 Array = np.ndarray
 FORWARD, INPUT, WEIGHT = (

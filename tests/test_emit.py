@@ -15,16 +15,16 @@ from accel.ir import dtypes
 from accel.ir.evaluate import evaluate
 from accel.ir.op import all_ops, get_op, resolve
 from accel.ir.types import TensorType
-from accel.targets.pure import jit
-from accel.targets.pure.emit import (
+from accel.targets.pure.machine import jit
+from accel.targets.pure.nests.emit import (
     emit_nest,
     pack_arguments,
     scratch_bytes,
     splittable,
     work_items,
 )
-from accel.targets.pure.lowering import LOWERINGS, supported, unsupported_reason
-from accel.targets.pure.nest import (
+from accel.targets.pure.nests.lowering import LOWERINGS, supported, unsupported_reason
+from accel.targets.pure.nests.nest import (
     LINE,
     Access,
     Const,
@@ -38,7 +38,7 @@ from accel.targets.pure.nest import (
     Store,
     operands_of,
 )
-from accel.targets.pure.site import ELEMENTS
+from accel.targets.pure.nests.site import ELEMENTS
 
 assert accel.ir.ops  # fills the registry
 F32, F64, I32, I64, BOOL = (

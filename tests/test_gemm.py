@@ -20,10 +20,11 @@ import pytest
 
 import accel
 from accel.errors import InternalCompilerError
-from accel.targets.pure import gemm, jit
-from accel.targets.pure.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
-from accel.targets.pure.gemm_forms import candidates, form_of
-from accel.targets.pure.llvm_text import Lanes
+from accel.targets.pure.gemm import gemm
+from accel.targets.pure.gemm.forms import candidates, form_of
+from accel.targets.pure.gemm.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
+from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.llvm_text import Lanes
 
 EXTENTS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 100, 129)
 ELEMENTS = {

@@ -11,7 +11,8 @@ import pytest
 import accel
 from accel.ir import Op, dtypes
 from accel.runtime.compiler import clear_cache
-from accel.targets.pure import emit_sweep, loops, steps
+from accel.targets.pure import loops, steps
+from accel.targets.pure.nests import emit_sweep
 from accel.targets.pure.vecmath import coefficients
 from accel.testing import Case, assert_targets_agree
 from accel.testing.arrays import draw_array

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from accel.errors import ArgumentError, InternalCompilerError
-from accel.targets.pure import jit
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 
 PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
 
@@ -53,7 +53,7 @@ def run(kernels: list[jit.Kernel], x: np.ndarray) -> int:
 
 
 def test_import_does_not_load_llvm() -> None:
-    code = "import sys, accel.targets.pure.jit; print('llvmlite.binding' in sys.modules)"
+    code = "import sys, accel.targets.pure.machine.jit; print('llvmlite.binding' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr
 

@@ -19,8 +19,9 @@ import pytest
 import accel
 from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemoryError
 from accel.runtime import compiler
-from accel.targets.pure import buffers, limits, memory
-from accel.targets.pure.nest import LINE
+from accel.targets.pure import buffers
+from accel.targets.pure.machine import limits, memory
+from accel.targets.pure.nests.nest import LINE
 from accel.targets.pure.views import Buffer
 
 BYTE = np.dtype(np.uint8)
@@ -441,7 +442,7 @@ def test_the_environment_bounds_the_pool() -> None:
 import accel, numpy as np
 try:
     accel.compile(lambda x: x + 1)(np.ones(1_000_000, np.float32))
-    from accel.targets.pure import memory
+    from accel.targets.pure.machine import memory
     print(memory.pool().free_bytes)
 except ValueError as error: print(error)
 """

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accel
-from accel.targets.pure import native_api
+from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(
     not native_api.available(), reason="native calls are off in this process"
@@ -155,7 +155,7 @@ def test_an_executable_is_freed() -> None:
 def test_they_can_be_switched_off() -> None:
     program = (
         "import numpy as np, accel\n"
-        "from accel.targets.pure import native_api\n"
+        "from accel.targets.pure.native import api as native_api\n"
         "f = accel.compile(lambda x: x * 2 + 1)\n"
         "print(native_api.available(), f._executable((np.ones(3),), {}).native, f(np.ones(3)))"
     )

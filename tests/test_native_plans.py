@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import accel
 from accel import nn, optim
 from accel.frontend.native_world import world
-from accel.targets.pure import native_api
+from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(
     not native_api.available(), reason="native calls are off in this process"

@@ -20,7 +20,7 @@ from accel.frontend import evaluation, functions, operators, recipes
 from accel.frontend.native_recording import evaluator
 from accel.runtime.compiler import clear_cache
 from accel.runtime.statistics import STATISTICS
-from accel.targets.pure import native_api
+from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(
     not native_api.available(), reason="native calls are off in this process"

@@ -19,9 +19,10 @@ import pytest
 
 import accel
 from accel.errors import ArgumentError
-from accel.targets.pure import KERNELS, jit, object_cache
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
-from accel.targets.pure.object_cache import ObjectCache, described_key, entry_key
+from accel.targets.pure import KERNELS
+from accel.targets.pure.machine import jit, object_cache
+from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
+from accel.targets.pure.machine.object_cache import ObjectCache, described_key, entry_key
 
 #: What ACCEL_CPU_FEATURES may ask for here.
 LEVELS = ["", "sse2"] if jit.host_machine().triple.startswith("x86_64") else [""]
@@ -39,7 +40,8 @@ def counting(text, *args):
 llvm.parse_assembly = counting
 
 import accel
-from accel.targets.pure import KERNELS, object_cache
+from accel.targets.pure import KERNELS
+from accel.targets.pure.machine import object_cache
 
 @accel.compile
 def f(x, w):
@@ -81,7 +83,7 @@ print(json.dumps([loaded, message, str(f.explain(x, np.array([4, 1])))]))
 WRITER = """
 import sys
 from pathlib import Path
-from accel.targets.pure.object_cache import ObjectCache, entry_key
+from accel.targets.pure.machine.object_cache import ObjectCache, entry_key
 
 cache = ObjectCache(Path(sys.argv[1]), max_bytes=40_000)
 keys = [entry_key(str(i), "m") for i in range(30)]
@@ -167,18 +169,25 @@ def test_what_the_compiler_makes_of_a_description_depends_on_its_sources(
 ) -> None:
     keys = {described_key("graph", "m"), described_key("graph ", "m"), described_key("graph", "n")}
     sources = object_cache._sources.__wrapped__
-    (tmp_path / "targets" / "pure").mkdir(parents=True)
+    (tmp_path / "targets" / "pure" / "nests").mkdir(parents=True)
     found = {sources(tmp_path)}
-    source = tmp_path / "targets" / "pure" / "build.py"
+    source = tmp_path / "targets" / "pure" / "nests" / "emit.py"
     for content in ("x = 1", "x = 12"):
         source.write_text(content)
         found.add(sources(tmp_path))
     os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
     found.add(sources(tmp_path))
     assert len(found) == 4 and sources(tmp_path) in found
-    monkeypatch.setattr(object_cache, "_sources", lambda root: "others")
+    roots: list[Path] = []
+
+    def others(root: Path) -> str:
+        roots.append(root)
+        return "others"
+
+    monkeypatch.setattr(object_cache, "_sources", others)
     keys.add(described_key("graph", "m"))
     assert len(keys) == 4
+    assert roots == [Path(accel.__file__).parent]
 
 
 def test_a_program_from_disk_knows_its_errors_and_its_kernels(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from accel.ir.op import get_op
 from accel.ir.parsing import parse
 from accel.ir.types import TensorType
 from accel.passes.differentiate import differentiate
-from accel.targets.pure import KERNELS, PureRun, compile_run, entry, program
+from accel.targets.pure import KERNELS, PureRun, compile_run, program
+from accel.targets.pure.native import entry
 from accel.targets.pure.views import Buffer, moved
 from accel.targets.reference import run_graph
 

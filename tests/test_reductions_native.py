@@ -10,7 +10,7 @@ import pytest
 
 import accel
 from accel.targets.pure import program, steps
-from accel.targets.pure.schedule import Schedule
+from accel.targets.pure.nests.schedule import Schedule
 
 #: Extents around those of lanes, blocks, panels and chunks.
 SHAPES = [

@@ -12,7 +12,7 @@ import pytest
 from accel.ir import Builder, Graph, Op, TensorType, all_ops, dtypes, verify
 from accel.ir.op import CATEGORIES, FORMS, Sample
 from accel.passes.differentiate import gradient_graph
-from accel.targets.pure.lowering import ELEMENTS, unsupported_reason
+from accel.targets.pure.nests.lowering import ELEMENTS, unsupported_reason
 from accel.targets.reference import run_graph
 from accel.testing import check_graph
 

@@ -16,8 +16,9 @@ from accel.ir.node import Node
 from accel.ir.op import get_op
 from accel.ir.types import TensorType
 from accel.passes.differentiate import differentiate
-from accel.targets.pure import PureRun, compile_run, jit
-from accel.targets.pure.scan import Scan, scan
+from accel.targets.pure import PureRun, compile_run
+from accel.targets.pure.machine import jit
+from accel.targets.pure.nests.scan import Scan, scan
 from accel.targets.pure.views import Buffer
 from accel.targets.reference import run_graph
 

@@ -15,9 +15,10 @@ import pytest
 
 import accel
 from accel.errors import ArgumentError, IndexOutOfRangeError
-from accel.targets.pure import gemm, jit, limits, threads
-from accel.targets.pure.llvm_text import Function, module_text
-from accel.targets.pure.pool import pool_text
+from accel.targets.pure.gemm import gemm
+from accel.targets.pure.machine import jit, limits, threads
+from accel.targets.pure.machine.llvm_text import Function, module_text
+from accel.targets.pure.machine.pool import pool_text
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import accel
-from accel.targets.pure import jit, vecmath
-from accel.targets.pure.llvm_text import Function, Lanes, module_text
+from accel.targets.pure import vecmath
+from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 from accel.targets.pure.vecmath import coefficients
 
 NAMES = list(vecmath.FUNCTIONS)

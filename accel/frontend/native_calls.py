@@ -82,9 +82,9 @@ def _plan(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) ->
 
 def _dispatch(plans: Sequence[Plan], hits: np.ndarray) -> Any:
     """The block of a compiled function with these plans."""
-    from ..targets.pure.native_api import Block
-    from ..targets.pure.native_layout import DISPATCH, PLAN
-    from ..targets.pure.native_text import RUN
+    from ..targets.pure.native.api import Block
+    from ..targets.pure.native.layout import DISPATCH, PLAN
+    from ..targets.pure.native.text import RUN
 
     shared = world()
     assert shared is not None

@@ -36,8 +36,8 @@ class Plan:
     """The native form of a specialisation under one state of the settings."""
 
     def __init__(self, words: dict[str, int], kept: list[Any]) -> None:
-        from ..targets.pure.native_api import Block
-        from ..targets.pure.native_layout import PLAN
+        from ..targets.pure.native.api import Block
+        from ..targets.pure.native.layout import PLAN
 
         self._fields = PLAN
         self.block = Block.of([words.get(name, 0) for name in PLAN], kept)
@@ -70,7 +70,7 @@ class _Writer:
     """Writes the plan of a specialisation for calls with arguments like those of one call."""
 
     def __init__(self, entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        from ..targets.pure import native_layout
+        from ..targets.pure.native import layout as native_layout
 
         self._layout = native_layout
         self._kinds = list(native_layout.CHECKS)

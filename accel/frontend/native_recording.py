@@ -39,8 +39,8 @@ Evaluator = Callable[[Value, Any], bool]
 
 def tree_words(recipe: Recipe, shortcut: Shortcut) -> Any:
     """The words by which trees of `recipe` are evaluated, False where Python must do it."""
-    from ..targets.pure.native_api import Block
-    from ..targets.pure.native_recording_text import TREE
+    from ..targets.pure.native.api import Block
+    from ..targets.pure.native.recording_text import TREE
 
     plan, pick, results = shortcut
     paths = recipe.paths or ()
@@ -73,14 +73,14 @@ def evaluator() -> Evaluator | None:
 
 @functools.cache
 def _take_over() -> Evaluator | None:
-    from ..targets.pure.native_api import available
+    from ..targets.pure.native.api import available
 
     slots = _slots() if available() else None
     if slots is None:
         return None
-    from ..targets.pure import native_api
-    from ..targets.pure.jit import compile_module
-    from ..targets.pure.native_recording_text import OPERATION, SLOTS, recording_text
+    from ..targets.pure.machine.jit import compile_module
+    from ..targets.pure.native import api as native_api
+    from ..targets.pure.native.recording_text import OPERATION, SLOTS, recording_text
 
     code = compile_module(recording_text(slots))
     recorder = _recorder()
@@ -116,8 +116,8 @@ def _keep_for_ever(kept: Any) -> None:
 
 def _recorder() -> Any:
     """The words that all emitted code of this module shares."""
-    from ..targets.pure.native_api import Block, interface
-    from ..targets.pure.native_recording_text import RECORDER
+    from ..targets.pure.native.api import Block, interface
+    from ..targets.pure.native.recording_text import RECORDER
 
     variable, _ = runtime_state.cells()
     hits = list(Snapshot.__dataclass_fields__).index("cache_hits")
@@ -135,7 +135,7 @@ def _recorder() -> Any:
 
 def _slots() -> Any:
     """Where the slots of this frontend's objects lie; None if that is unknown."""
-    from ..targets.pure.native_recording_text import Slots
+    from ..targets.pure.native.recording_text import Slots
 
     found: list[dict[str, int]] = []
     for kind in (Tensor, Value, Recipe, Plan):

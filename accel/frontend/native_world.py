@@ -33,10 +33,10 @@ class World:
     def __init__(
         self, usual: Sequence[tuple[Any, tuple[str, ...]]], offsets: dict[str, dict[str, int]]
     ) -> None:
-        from ..targets.pure.jit import compile_described
-        from ..targets.pure.native_api import Block, interface
-        from ..targets.pure.native_call_text import call_text
-        from ..targets.pure.native_layout import WORLD, Layout
+        from ..targets.pure.machine.jit import compile_described
+        from ..targets.pure.native.api import Block, interface
+        from ..targets.pure.native.call_text import call_text
+        from ..targets.pure.native.layout import WORLD, Layout
 
         table = np.array([*(id(value) for value, _ in usual), 0], np.int64)
         dispatch = slot_offset(NativeCallable, "_native")
@@ -68,7 +68,7 @@ def world() -> World | None:
 
 @functools.cache
 def _known_world() -> World | None:
-    from ..targets.pure.native_api import available
+    from ..targets.pure.native.api import available
 
     if not available():
         return None

@@ -100,7 +100,8 @@ def info() -> Info:
     import numpy
 
     from ..targets import torch as torch_target
-    from ..targets.pure import KERNELS, jit, limits, object_cache, threads
+    from ..targets.pure import KERNELS
+    from ..targets.pure.machine import jit, limits, object_cache, threads
 
     on_disk = object_cache.shared()
     machine = jit.host_machine()

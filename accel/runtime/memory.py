@@ -66,7 +66,7 @@ def empty_cache(device: str | None = None) -> None:
 
 
 def _pool() -> Any:
-    from ..targets.pure import memory
+    from ..targets.pure.machine import memory
 
     return memory.pool()
 

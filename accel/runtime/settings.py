@@ -71,7 +71,7 @@ def get_num_threads() -> int:
     ArgumentError
         If ``ACCEL_NUM_THREADS`` is set and is no number of threads.
     """
-    from ..targets.pure import threads
+    from ..targets.pure.machine import threads
 
     return threads.get_num_threads()
 
@@ -101,7 +101,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> set_num_threads(before)
     """
-    from ..targets.pure import threads
+    from ..targets.pure.machine import threads
 
     threads.set_num_threads(n)
 

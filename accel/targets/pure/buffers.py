@@ -13,7 +13,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from .memory import ALIGNMENT, POOLED
+from .machine.memory import ALIGNMENT, POOLED
 from .steps import LoopStep, Step
 from .views import Buffer
 

@@ -15,11 +15,11 @@ from ...ir.node import Node
 from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..reference import run_node
-from .attention import native_attention
+from .attention.attention import native_attention
 from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
-from .jit import KERNELS
+from .machine.jit import KERNELS
 from .programs import Entry, Interlude, Layouts, Program
 from .reshapes import generate_in_shape
 from .steps import ReferenceStep, step_of

@@ -10,16 +10,16 @@ from typing import Any
 
 from ...ir.node import Node
 from ...ir.types import Shape
-from . import conv
 from .clusters import Cluster
-from .conv import Axis, Windows
-from .conv_depthwise import Depthwise, emit_depthwise
-from .conv_tiles import ROWS
-from .conv_weight import WeightGradient
+from .conv import conv
+from .conv.conv import Axis, Windows
+from .conv.depthwise import Depthwise, emit_depthwise
+from .conv.tiles import ROWS
+from .conv.weight import WeightGradient
 from .epilogues import Layout, Work
-from .gemm_spec import MatmulSpec, Matrix
-from .jit import Machine
-from .lowering import ELEMENTS
+from .gemm.spec import MatmulSpec, Matrix
+from .machine.jit import Machine
+from .nests.lowering import ELEMENTS
 from .views import Buffer, View
 
 __all__ = ["NATIVE", "Convolution", "convolution", "weight_gradient"]

@@ -23,11 +23,11 @@ from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, 
 from .convolutions import NATIVE as WINDOWS
 from .growth import Growth
 from .loops import loop_kernel
-from .lowering import ELEMENTS, supported
-from .nest import Access, Nest
+from .nests.lowering import ELEMENTS, supported
+from .nests.nest import Access, Nest
+from .nests.scan import Scan
 from .pooled import fold_pools
 from .products import HALVES
-from .scan import Scan
 from .views import View, moved
 
 __all__ = ["Partition"]

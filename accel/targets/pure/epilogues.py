@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ...ir.dtypes import DType
 from ...ir.node import Node, attr_key
 from .clusters import Cluster, Number, Scalar, Source, right_aligned
-from .gemm_spec import Constant, Extra, Matrix
-from .llvm_text import Lanes
+from .gemm.spec import Constant, Extra, Matrix
 from .loops import is_literal
-from .lowering import ELEMENTS, Application, Site, lower
+from .machine.llvm_text import Lanes
+from .nests.lowering import ELEMENTS, Application, Site, lower
 from .views import Buffer, View
 
 __all__ = ["Layout", "Work"]

@@ -15,7 +15,7 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...ir.node import Node
 from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned
-from .nest import (
+from .nests.nest import (
     Access,
     Const,
     Gather,

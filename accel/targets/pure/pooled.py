@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ...ir import dtypes
 from .clusters import Cluster
-from .conv_spec import POOL
+from .conv.spec import POOL
 from .views import View
 
 __all__ = ["fold_pools"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from ...ir import dtypes
 from ...ir.node import Node
-from . import gemm
 from .clusters import Cluster
 from .epilogues import Layout, Work
-from .gemm import MatmulSpec, Matrix, Problem
-from .jit import Machine
-from .lowering import ELEMENTS
+from .gemm import gemm
+from .gemm.gemm import MatmulSpec, Matrix, Problem
+from .machine.jit import Machine
+from .nests.lowering import ELEMENTS
 from .views import Buffer, View
 
 __all__ = ["HALVES", "Product", "product"]

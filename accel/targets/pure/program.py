@@ -18,13 +18,13 @@ from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
 from ..reference import run_graph
 from . import programs
-from .entry import Job, call, pointer
-from .jit import KERNELS
-from .memory import POOLED, aligned, allocator
-from .native_api import available
-from .native_run import NativeRun
+from .machine.jit import KERNELS
+from .machine.memory import POOLED, aligned, allocator
+from .machine.threads import GATE, divided
+from .native.api import available
+from .native.entry import Job, call, pointer
+from .native.run import NativeRun
 from .programs import Entry, Interlude, Layouts
-from .threads import GATE, divided
 
 if TYPE_CHECKING:
     from .build import Build

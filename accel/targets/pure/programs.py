@@ -18,8 +18,8 @@ import numpy as np
 
 from ...ir.dtypes import to_dtype
 from ...ir.graph import Graph
-from . import object_cache
-from .jit import KERNELS, Address, Kernel, host_machine
+from .machine import object_cache
+from .machine.jit import KERNELS, Address, Kernel, host_machine
 
 __all__ = ["Entry", "Interlude", "Layouts", "Program", "decoded", "encoded", "find", "keep"]
 

@@ -14,12 +14,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...ir.node import Node
-from . import conv, conv_weight, gemm, threads
-from .attention import Attention, attention
+from .attention.attention import Attention, attention
 from .clusters import Cluster, Scalar, leaves
-from .conv_depthwise import depthwise_block
+from .conv import conv
+from .conv import weight as conv_weight
+from .conv.depthwise import depthwise_block
 from .convolutions import Convolution, convolution, weight_gradient
-from .emit import (
+from .gemm import gemm
+from .loops import LoopKernel, loop_kernel
+from .machine import threads
+from .machine.jit import Kernel, Machine, assembly, host_machine
+from .nests.emit import (
     chunks,
     emit_nest,
     item_multiple,
@@ -29,13 +34,11 @@ from .emit import (
     work_items,
     work_of,
 )
-from .emit_chunks import Stage, stages
-from .jit import Kernel, Machine, assembly, host_machine
-from .loops import LoopKernel, loop_kernel
-from .nest import Gather, Load, ScatterAdd, Store
+from .nests.emit_chunks import Stage, stages
+from .nests.nest import Gather, Load, ScatterAdd, Store
+from .nests.scan import Scan, scan
+from .nests.schedule import Schedule
 from .products import Product, product
-from .scan import Scan, scan
-from .schedule import Schedule
 from .views import Buffer, View
 
 __all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "ProductStep", "Record",

@@ -16,7 +16,7 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...ir.types import Shape
 from .clusters import Cluster, Number, Scalar, Source, leaves, varies
-from .lowering import ELEMENTS
+from .nests.lowering import ELEMENTS
 from .views import Buffer, View, moved
 
 __all__ = ["Stores"]

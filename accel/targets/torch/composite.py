@@ -90,11 +90,12 @@ def _norm(context: Context, node: Node) -> Kernel | None:
 
 @lowers("scaled_dot_product_attention")
 def _attention(context: Context, node: Node) -> Kernel | None:
-    """None for half precision, and where versions before 2.5 give NaN: without keys to see."""
+    """None for half precision, and where torch gives NaN: without keys, and before version 2.5
+    without keys to see."""
     torch, attrs = context.torch, dict(node.attrs)
-    sees_all = len(node.inputs) == 3 and node.inputs[1].type.size
     version = tuple([int(part) for part in torch.__version__.split(".")[:2]])
-    if _half(node) or node.type.size == 0 or not (sees_all or version >= (2, 5)):
+    empty = not all(t.type.size for t in (node, *node.inputs[:3]))
+    if _half(node) or empty or (len(node.inputs) > 3 and version < (2, 5)):
         return None
     function = torch.nn.functional.scaled_dot_product_attention
 

@@ -1,6 +1,6 @@
 """Vector math: elementary functions written as LLVM IR, a documented error bound for each.
 
-Every function takes :class:`~accel.targets.pure.llvm_text.Lanes` of ``float`` or ``double`` at
+Every function takes `Lanes` (`machine.llvm_text`) of ``float`` or ``double`` at
 any width and the names of its operands, and returns the name of its result. NaN, infinities,
 signed zeros and subnormal numbers behave as in NumPy; no library is called, and a scalar
 emission computes the bits of the vector one. ``sin``, ``cos``, ``tan`` and the remainders
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..llvm_text import Function, Lanes
+from ..machine.llvm_text import Function, Lanes
 from . import error, exponential, logarithm, power, rounding, trigonometric
 
 __all__ = ["FUNCTIONS", "SHORT", "ULP", "apply"]

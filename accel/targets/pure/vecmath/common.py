@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .coefficients import DOUBLE, SINGLE
 
 __all__ = [

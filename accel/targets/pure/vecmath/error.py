@@ -6,7 +6,7 @@ and Q, and with a*a in two parts because exp turns its error into a relative one
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .common import at_most, is_single, paired, pick, polynomial, scale
 from .exponential import exp_parts, lowered, raised_exp
 

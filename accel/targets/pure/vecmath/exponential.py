@@ -5,7 +5,7 @@ x = n ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2**n (1 + r + r*r*q(r)).
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .common import (
     LN2,
     at_least,

@@ -5,7 +5,7 @@ x = 2**e (1 + f) with 3/4 <= 1 + f < 3/2, and log(1 + f) = f - f*f/2 + f**3 q(f)
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .common import LN2, is_single, mantissa_bits, pick, polynomial
 
 __all__ = ["acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .common import (
     LN2,
     any_lane,

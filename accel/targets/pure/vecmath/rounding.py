@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..llvm_text import Lanes
+from ..machine.llvm_text import Lanes
 from .common import any_lane, mantissa_bits, pick, power_of_two
 
 __all__ = ["ceil", "floor", "floor_divide", "fmod", "nextafter", "remainder", "round_", "trunc"]

@@ -7,7 +7,7 @@ lanes one by one by the Payne-Hanek method: only the bits of 2/pi that matter ar
 
 from __future__ import annotations
 
-from ..llvm_text import Function, Lanes
+from ..machine.llvm_text import Function, Lanes
 from .common import HALF_PI, any_lane, pick, polynomial, round_scaled
 
 __all__ = ["acos", "asin", "atan", "atan2", "cos", "sin", "tan"]

@@ -1,0 +1,1 @@
+"""Attention and its gradients in kernels that never hold the weights."""

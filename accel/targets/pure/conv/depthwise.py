@@ -1,0 +1,235 @@
+"""Emission of depthwise convolution as LLVM IR: each output channel sees one source channel.
+
+There is no sum over channels that could keep a product busy, so what counts are loads. A strip
+of `ROWS` rows of the result is summed in registers: a vector of the source is loaded once for
+all rows that see it; of every other column two vectors are, and sorted out. Edges are masked;
+nothing is packed. This needs cheap masks and taps evenly spaced from row to row, and it is made
+for one kernel size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..gemm.emit import Finish, identity
+from ..gemm.spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
+from ..machine.llvm_text import Function, Lanes, module_text
+from .spec import HEADER, Windows, block_of
+from .store import finish_pools, finish_rows
+
+__all__ = ["Depthwise", "depthwise_block", "emit_depthwise"]
+
+ROWS = 8
+_STRIP = 4  # vectors side by side that are summed before the epilogue
+_TAPS = 25  # at most
+_WEIGHT, _SOURCE, _FIRST = 0, 1, 2  # operand records
+
+
+class Depthwise(NamedTuple):
+    """What the code is made for: taps of rows and columns, rows of the source from place to
+    place, and from tap to tap, columns of it from place to place."""
+
+    down: int
+    across: int
+    stride: int
+    spacing: int
+    step: int
+
+    @classmethod
+    def of(cls, spec: MatmulSpec, windows: Windows) -> Depthwise | None:
+        """How `windows` can be computed so, or None."""
+        planes, rows, columns = windows.axes
+        if windows.channels != 1 or not spec.machine.has_masks or columns.stride > 2:
+            return None
+        beside = {b - a for (a, _), (b, _) in itertools.pairwise(columns.taps)}
+        if columns.stride == 2 and not beside <= {1}:
+            return None
+        if (planes.extent, planes.source, len(planes.taps)) != (1, 1, 1) or planes.taps[0][0]:
+            return None
+        if windows.source.column != spec.size or len(rows.taps) * len(columns.taps) > _TAPS:
+            return None
+        taps = [tap for tap, _ in rows.taps]
+        steps = {b - a for a, b in itertools.pairwise(taps)} or {1}
+        if len(steps) != 1 or min(steps) < 1:
+            return None
+        return cls(len(taps), len(columns.taps), rows.stride, min(steps), columns.stride)
+
+
+def depthwise_block(windows: Windows) -> tuple[int, ...]:
+    """The argument block; an item is an output channel of an image."""
+    _, rows, columns = windows.axes
+    header = {
+        "groups": windows.groups, "m": windows.rows, "rows": rows.extent,
+        "columns": columns.extent, "source1": rows.source, "source2": columns.source,
+    }  # fmt: skip
+    tables = {
+        "at_steps": [a + b for _, a in rows.taps for _, b in columns.taps],
+        "at_phases1": [rows.taps[0][0]], "at_phases2": [tap for tap, _ in columns.taps],
+    }  # fmt: skip
+    operands = [windows.weight, windows.source, *windows.outputs, *windows.extras]
+    return block_of(HEADER, header, operands, tables)
+
+
+class _Writer:
+    """Writes the depthwise kernel."""
+
+    def __init__(
+        self, spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None, name: str, pooled: bool
+    ) -> None:
+        self.spec, self.made = spec, made
+        self.write_rows = finish_pools if pooled else finish_rows
+        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        self.arguments = Arguments(self.fn, HEADER)
+        self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
+        self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
+
+    def _table(self, name: str, index: int) -> str:
+        at = self.fn.gep("%args", self.arguments.header(f"at_{name}"))
+        return self.fn.load("i64", self.fn.gep(at, 8 * index), 8)
+
+    def write(self) -> str:
+        fn, header, width = self.fn, self.arguments.header, self.lanes.width
+        self.pitch = _STRIP * width
+        sums = fn.op(f"alloca [{ROWS * self.pitch * self.spec.size} x i8], align 64")
+        rows, columns, m = header("rows"), header("columns"), header("m")
+        channels = fn.integer("mul", header("groups"), m)
+        with fn.loop("%begin", "%end") as item:
+            image = fn.integer("udiv", item.index, channels)
+            channel = fn.integer("urem", item.index, channels)
+            group = fn.integer("udiv", channel, m)
+            source = self.arguments.pointer(_SOURCE, [image, group])
+            weight = self.arguments.pointer(_WEIGHT, [group])
+            line = fn.integer("mul", fn.integer("urem", channel, m),
+                              self.arguments.field(_WEIGHT, "row"))  # fmt: skip
+            weights = self._weights(fn.gep(weight, line))
+            self.finish.at_matrix([image, channel, "0"])
+            with fn.loop(0, columns, self.pitch) as strip:
+                left = fn.integer("sub", columns, strip.index)
+                beside = smaller(fn, left, self.pitch)
+                with fn.loop(0, rows, ROWS) as block:
+                    below = smaller(fn, fn.integer("sub", rows, block.index), ROWS)
+                    with fn.loop(0, beside, width) as j:
+                        column = fn.integer("add", strip.index, j.index)
+                        target = fn.gep(sums, j.index, self.spec.element)
+                        self._sums(source, weights, block.index, column, target)
+                    self.write_rows(
+                        self.finish, sums, str(self.pitch), (block.index, below),
+                        (strip.index, beside),
+                    )  # fmt: skip
+        fn.do("ret i64 0")
+        return module_text([fn])
+
+    def _weights(self, weight: str) -> list[str]:
+        """Each tap's weight in all lanes."""
+        lanes = self.lanes
+        return [
+            lanes.splat(lanes.fn.load(
+                lanes.element, self.fn.gep(weight, self._table("steps", i)), lanes.bytes
+            ))
+            for i in range(self.made.down * self.made.across)
+        ]  # fmt: skip
+
+    def _sums(
+        self, source: str, weights: Sequence[str], row: str, column: str, target: str
+    ) -> None:
+        """The sums of `ROWS` rows and a vector of columns."""
+        fn, made = self.fn, self.made
+        first = fn.integer("add", fn.integer("mul", row, made.stride), self._table("phases1", 0))
+        column = fn.integer("mul", column, made.step)
+        columns = [
+            fn.integer("add", column, self._table("phases2", j))
+            for j in range(0, made.across, made.step)
+        ]
+        if made.step == 2:
+            columns = [fn.integer("add", c, v * self.lanes.width) for c in columns for v in (0, 1)]
+        masks = [self._inside(place) for place in columns]
+        places = list(zip(columns, masks, strict=True))
+        last = fn.integer("add", first, self._seen()[-1])
+        rows = self.arguments.header("source1")
+        every = fn.op(
+            f"and i1 {fn.icmp('sge', first, 0)}, {fn.icmp('slt', last, rows)}"
+        )  # fmt: skip
+        inside, edge, done = fn.label("inside"), fn.label("edge"), fn.label("summed")
+        fn.cond_br(every, inside, edge)
+        for block, limit in ((inside, None), (edge, rows)):
+            fn.block(block)
+            for r, value in enumerate(self._rows(source, weights, first, places, limit)):
+                self.lanes.store(value, fn.gep(target, r * self.pitch * self.spec.size))
+            fn.br(done)
+        fn.block(done)
+
+    def _seen(self) -> list[int]:
+        """The rows of the source that a strip sees, counted from its first."""
+        made = self.made
+        return sorted({
+            r * made.stride + k * made.spacing for r in range(ROWS) for k in range(made.down)
+        })  # fmt: skip
+
+    def _rows(
+        self, source: str, weights: Sequence[str], first: str, places: Sequence[tuple[str, str]],
+        limit: str | None,
+    ) -> list[str]:  # fmt: skip
+        """The sums of a strip's rows; with a limit rows outside of [0, limit) are zeros."""
+        fn, lanes, made = self.fn, self.lanes, self.made
+        sums = [lanes.const(0)] * ROWS
+        stride = self.arguments.field(_SOURCE, "row")
+        start = fn.gep(source, fn.integer("mul", first, stride))
+        for u in self._seen():
+            line = fn.gep(start, fn.integer("mul", stride, u))
+            read = []
+            for place, mask in places:
+                if limit is not None:
+                    mask = self._if_inside(mask, fn.integer("add", first, u), limit)
+                read.append(lanes.masked_load(fn.gep(line, place, lanes.element), mask))
+            for j, value in enumerate(self._seen_by_taps(read)):
+                for k in range(made.down):
+                    r, rest = divmod(u - k * made.spacing, made.stride)
+                    if rest == 0 and 0 <= r < ROWS:
+                        sums[r] = lanes.fma(weights[k * made.across + j], value, sums[r])
+        return sums
+
+    def _seen_by_taps(self, read: Sequence[str]) -> list[str]:
+        """What each tap of a row sees: the vectors themselves, or of each two of them the even
+        elements and the odd ones."""
+        lanes, step = self.lanes, self.made.step
+        if step == 1:
+            return list(read)
+        found = []
+        for j in range(self.made.across):
+            a, b = read[j // 2 * 2 : j // 2 * 2 + 2]
+            order = ", ".join(f"i32 {2 * i + j % 2}" for i in range(lanes.width))
+            found.append(self.fn.op(
+                f"shufflevector {lanes.type} {a}, {lanes.type} {b}, <{lanes.width} x i32> <{order}>"
+            ))  # fmt: skip
+        return found
+
+    def _if_inside(self, mask: str, row: str, limit: str) -> str:
+        """`mask` if a row is inside, else none; as an integer, for choosing masks branches."""
+        fn, bits = self.fn, f"i{self.lanes.width}"
+        inside = fn.op(f"sext i1 {fn.icmp('ult', row, limit)} to {bits}")
+        number = fn.op(f"bitcast {self.lanes.mask_type} {mask} to {bits}")
+        return fn.op(
+            f"bitcast {bits} {fn.op(f'and {bits} {number}, {inside}')} to {self.lanes.mask_type}"
+        )
+
+    def _inside(self, place: str) -> str:
+        """The lanes whose columns from `place` on lie in the source."""
+        fn, lanes = self.fn, self.lanes
+
+        def first(count: str) -> str:
+            """The first `count` lanes, none if that is negative."""
+            return lanes.lane_mask(0, fn.call("i64", "llvm.smax.i64", ("i64", count), ("i64", "0")))
+
+        before = first(fn.integer("sub", 0, place))
+        until = first(fn.integer("sub", self.arguments.header("source2"), place))
+        return lanes.mask_op("xor", lanes.mask_op("and", before, until), until)
+
+
+def emit_depthwise(
+    spec: MatmulSpec, made: Depthwise, epilogue: Epilogue | None = None, name: str = "depthwise",
+    pooled: bool = False,
+) -> str:  # fmt: skip
+    """The depthwise kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``."""
+    return _Writer(spec, made, epilogue, name, pooled).write()

@@ -1,0 +1,1 @@
+"""Matrix products: tile libraries, packing, and the kernels around them."""

@@ -1,0 +1,344 @@
+"""The tile libraries for few rows or columns, and for B with consecutive k.
+
+Each is one function with the parameters and the frame of `gemm_tiles`:
+
+- ``lines`` reads B along its rows, several steps of k at a time, and keeps sums in C: a few
+  rows of A against a B that is read once and in order;
+- ``dots`` has lanes along k, for A and B whose k is consecutive;
+- ``turned`` has lanes along the rows of C, which are consecutive in A's panels, and reads B by
+  single elements: few rows against a B whose k is consecutive then pack A instead of B.
+
+None of them starts from sums in C: k is never divided.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from ..machine.jit import Machine
+from ..machine.llvm_text import Function, Lanes, module_text
+from .pack import transpose
+from .spec import MatmulSpec, smaller, tile_of
+from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
+
+__all__ = ["LINES_ROWS", "emit_dots", "emit_lines", "emit_turned", "turned_columns"]
+
+LINES_ROWS = 4
+"""Rows that ``lines`` takes at most."""
+
+_DOTS = 4  # rows and columns of the square tile of ``dots``
+
+
+# -- lines ---------------------------------------------------------------------------------
+class _LineWriter:
+    """Writes ``line(frame, k, a, b, c, n)`` for some rows.
+
+    The elements of A of several steps of k stay in registers while as many rows of B go by,
+    so that each vector of C is loaded and stored once for all of them.
+    """
+
+    def __init__(self, spec: MatmulSpec, rows: int) -> None:
+        params = [p for p in TILES_PARAMS if p[1] != "m"]
+        fn = self.fn = Function(f"line_{rows}", params, "void", "noinline nounwind", "internal")
+        self.spec = spec
+        self.steps = 8 if spec.machine.has_masks else 4  # as many streams of B
+        self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
+        self.one = Lanes(fn, spec.element, 1)
+        self.a_column, self.b_row = frame_slot(fn, "a_column"), frame_slot(fn, "b_row")
+        a_row, c_row = frame_slot(fn, "a_row"), frame_slot(fn, "c_row")
+        self.a_rows = [fn.integer("mul", a_row, row) for row in range(rows)]
+        self.c_rows = [fn.gep("%c", fn.integer("mul", c_row, row)) for row in range(rows)]
+
+    def write(self) -> Function:
+        fn = self.fn
+        self._along(lambda lanes, at, mask: [lanes.const(0)] * len(self.c_rows))
+        whole = fn.integer("and", "%k", -self.steps)
+        a, b = "%a", "%b"
+        for begin, end, steps in (("0", whole, self.steps), (whole, "%k", 1)):
+            with fn.loop(begin, end, steps, [("ptr", a), ("ptr", b)]) as loop:
+                loop.next = self._steps(loop.values, steps)
+            a, b = loop.values
+        fn.do("ret void")
+        return fn
+
+    def _steps(self, pointers: Sequence[str], steps: int) -> list[str]:
+        """Add some steps of k to C; `pointers` into A and B are moved on."""
+        fn, (a, b) = self.fn, pointers
+        left, lines = [], []
+        for _ in range(steps):
+            left.append([fn.load(self.one.element, fn.gep(a, at), self.one.bytes)
+                         for at in self.a_rows])  # fmt: skip
+            lines.append(b)
+            a, b = fn.gep(a, self.a_column), fn.gep(b, self.b_row)
+        splats = {value: self.wide.splat(value) for values in left for value in values}
+
+        def sums(lanes: Lanes, at: str, mask: str | None) -> list[str]:
+            found = [_read(lanes, fn.gep(row, at), mask) for row in self.c_rows]
+            for values, line in zip(left, lines, strict=True):
+                right = _read(lanes, fn.gep(line, at), mask)
+                for row, value in enumerate(values):
+                    factor = value if lanes.width == 1 else splats[value]
+                    found[row] = multiply_add(lanes, factor, right, found[row], self.spec)
+            return found
+
+        self._along(sums)
+        return [a, b]
+
+    def _along(self, sums: Callable[[Lanes, str, str | None], list[str]]) -> None:
+        """Store `sums(lanes, byte offset, mask)`, one value a row, for all columns."""
+        fn, wide = self.fn, self.wide
+        whole = fn.integer("and", "%n", -wide.width)
+        with fn.loop(0, whole, wide.width) as loop:
+            at = fn.integer("mul", loop.index, wide.bytes)
+            for value, row in zip(sums(wide, at, None), self.c_rows, strict=True):
+                wide.store(value, fn.gep(row, at))
+        rest = wide if self.spec.machine.has_masks else self.one
+        with fn.loop(whole, "%n", rest.width) as loop:
+            at = fn.integer("mul", loop.index, rest.bytes)
+            mask = rest.lane_mask(loop.index, "%n") if rest is wide else None
+            for value, row in zip(sums(rest, at, mask), self.c_rows, strict=True):
+                if mask is None:
+                    rest.store(value, fn.gep(row, at))
+                else:
+                    rest.masked_store(value, fn.gep(row, at), mask)
+
+
+def _read(lanes: Lanes, pointer: str, mask: str | None) -> str:
+    return lanes.load(pointer) if mask is None else lanes.masked_load(pointer, mask)
+
+
+@functools.cache
+def emit_lines(element: str, machine: Machine) -> str:
+    """The library ``lines`` of an element type: at most `LINES_ROWS` rows, any columns."""
+    spec = MatmulSpec(element, machine, (element,))
+    fn = Function("lines", TILES_PARAMS)
+    functions = []
+    rows = LINES_ROWS
+    while rows:
+        functions.append(_LineWriter(spec, rows).write())
+        with fn.when(fn.icmp("ne", fn.integer("and", "%m", rows), 0)):
+            done = fn.integer("and", "%m", -2 * rows)
+            a = fn.gep("%a", fn.integer("mul", done, frame_slot(fn, "a_row")))
+            c = fn.gep("%c", fn.integer("mul", done, frame_slot(fn, "c_row")))
+            fn.do(f"call void @line_{rows}(ptr %frame, i64 %k, ptr {a}, ptr %b, ptr {c}, i64 %n)")
+        rows //= 2
+    fn.do("ret void")
+    return module_text([*functions, fn])
+
+
+# -- dots ----------------------------------------------------------------------------------
+class _DotWriter:
+    """Writes ``dots(k, a, b, c)`` for some rows and columns, with lanes along k.
+
+    Thin tiles take two vectors of k at a time, for enough independent sums.
+    """
+
+    def __init__(self, spec: MatmulSpec, rows: int, columns: int) -> None:
+        params = [p for p in TILES_PARAMS if p[1] not in ("m", "n")]
+        name = f"dots_{rows}x{columns}"
+        fn = self.fn = Function(name, params, "void", "noinline nounwind", "internal")
+        self.spec, self.rows, self.columns = spec, rows, columns
+        self.chains = 2 if rows * columns <= _DOTS else 1
+        self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
+        self.one = Lanes(fn, spec.element, 1)
+
+    def write(self) -> Function:
+        fn, spec, wide = self.fn, self.spec, self.wide
+        step = frame_slot(fn, "a_row")
+        self.a_rows = [fn.gep("%a", fn.integer("mul", step, i)) for i in range(self.rows)]
+        step = frame_slot(fn, "b_column")
+        self.b_columns = [fn.gep("%b", fn.integer("mul", step, i)) for i in range(self.columns)]
+        tiles = self.rows * self.columns
+        many = fn.integer("and", "%k", -wide.width * self.chains)
+        whole = fn.integer("and", "%k", -wide.width)
+        carried = [(wide.type, wide.const(0))] * tiles
+        with fn.loop(0, many, wide.width * self.chains, carried * self.chains) as loop:
+            loop.next = []
+            for chain in range(self.chains):
+                at = fn.integer("add", loop.index, chain * wide.width)
+                sums = loop.values[chain * tiles : (chain + 1) * tiles]
+                loop.next += self._products(wide, at, sums, None)
+        sums = loop.values[:tiles]
+        if self.chains > 1:
+            sums = [wide.add(x, y) for x, y in zip(sums, loop.values[tiles:], strict=True)]
+            with fn.loop(many, whole, wide.width, [(wide.type, s) for s in sums]) as loop:
+                loop.next = self._products(wide, loop.index, loop.values, None)
+            sums = loop.values
+        if spec.machine.has_masks:
+            with fn.loop(whole, "%k", wide.width, [(wide.type, s) for s in sums]) as loop:
+                mask = wide.lane_mask(loop.index, "%k")
+                loop.next = self._products(wide, loop.index, loop.values, mask)
+            sums = loop.values
+        totals = self._totals(sums)
+        if not spec.machine.has_masks:
+            with fn.loop(whole, "%k", 1, [(self.one.type, t) for t in totals]) as loop:
+                loop.next = self._products(self.one, loop.index, loop.values, None)
+            totals = loop.values
+        self._store(totals)
+        fn.do("ret void")
+        return fn
+
+    def _products(self, lanes: Lanes, k: str, sums: Sequence[str], mask: str | None) -> list[str]:
+        """`sums`, row by row, and the products of the lanes from `k` on."""
+        fn = self.fn
+        at = fn.integer("mul", k, lanes.bytes)
+        right = [_read(lanes, fn.gep(b, at), mask) for b in self.b_columns]
+        found = []
+        held = iter(sums)
+        for a in self.a_rows:
+            left = _read(lanes, fn.gep(a, at), mask)
+            found += [multiply_add(lanes, left, b, next(held), self.spec) for b in right]
+        return found
+
+    def _totals(self, sums: Sequence[str]) -> list[str]:
+        """The sums over the lanes, as many at a time as there are lanes (4 at most)."""
+        fn, found = self.fn, []
+        size = min(4, self.wide.width)
+        for begin in range(0, len(sums), size):
+            group = list(sums[begin : begin + size])
+            count = 1 << (len(group) - 1).bit_length()
+            group += [self.wide.const(0)] * (count - len(group))
+            vector, lanes = _lanewise_sums(self.wide, group)
+            for i in range(min(size, len(sums) - begin)):
+                found.append(fn.op(f"extractelement {lanes.type} {vector}, i64 {i}")
+                             if lanes.width > 1 else vector)  # fmt: skip
+        return found
+
+    def _store(self, totals: Sequence[str]) -> None:
+        fn = self.fn
+        c_row = frame_slot(fn, "c_row")
+        places = iter(totals)
+        for row in range(self.rows):
+            line = fn.gep("%c", fn.integer("mul", c_row, row))
+            for column in range(self.columns):
+                self.one.store(next(places), fn.gep(line, column * self.one.bytes))
+
+
+def _lanewise_sums(lanes: Lanes, group: list[str]) -> tuple[str, Lanes]:
+    """A vector whose lane i is the sum of the lanes of the i-th of a power of two of vectors.
+
+    Neighbours are added crosswise until one vector is left, whose lanes repeat; then its halves
+    are added.
+    """
+    width, distance = lanes.width, 1
+    while len(group) > 1:
+        group = [
+            lanes.add(
+                _picked(lanes, x, y, [i if not i & distance else width + i - distance
+                                      for i in range(width)]),
+                _picked(lanes, x, y, [i + distance if not i & distance else width + i
+                                      for i in range(width)]),
+            )
+            for x, y in zip(group[::2], group[1::2], strict=True)
+        ]  # fmt: skip
+        distance *= 2
+    (vector,) = group
+    while width > distance:
+        half = Lanes(lanes.fn, lanes.element, width // 2)
+        if half.width == 1:
+            low, high = (lanes.fn.op(f"extractelement {lanes.type} {vector}, i64 {i}")
+                         for i in (0, 1))  # fmt: skip
+        else:
+            low = _picked(lanes, vector, "poison", list(range(half.width)))
+            high = _picked(lanes, vector, "poison", list(range(half.width, width)))
+        vector, lanes, width = half.add(low, high), half, half.width
+    return vector, lanes
+
+
+def _picked(lanes: Lanes, x: str, y: str, order: list[int]) -> str:
+    places = ", ".join(f"i32 {i}" for i in order)
+    return lanes.fn.op(
+        f"shufflevector {lanes.type} {x}, {lanes.type} {y}, <{len(order)} x i32> <{places}>"
+    )
+
+
+@functools.cache
+def emit_dots(element: str, machine: Machine) -> str:
+    """The library ``dots`` of an element type: any rows and columns."""
+    spec = MatmulSpec(element, machine, (element,))
+    fn = Function("dots", TILES_PARAMS)
+    functions = []
+    a_row, b_column, c_row = (frame_slot(fn, name) for name in ("a_row", "b_column", "c_row"))
+    rows, columns = (fn.integer("and", extent, -_DOTS) for extent in ("%m", "%n"))
+    for first, last, width in (("0", columns, _DOTS), (columns, "%n", 1)):
+        with fn.loop(first, last, width) as column:
+            b = fn.gep("%b", fn.integer("mul", column.index, b_column))
+            c = fn.gep("%c", fn.integer("mul", column.index, spec.size))
+            for begin, end, height in (("0", rows, _DOTS), (rows, "%m", 1)):
+                functions.append(_DotWriter(spec, height, width).write())
+                with fn.loop(begin, end, height) as row:
+                    left = fn.gep("%a", fn.integer("mul", row.index, a_row))
+                    to = fn.gep(c, fn.integer("mul", row.index, c_row))
+                    name = functions[-1].name
+                    fn.do(f"call void @{name}(ptr %frame, i64 %k, ptr {left}, ptr {b}, ptr {to})")
+    fn.do("ret void")
+    return module_text([*functions, fn])
+
+
+# -- turned --------------------------------------------------------------------------------
+def turned_columns(element: str, machine: Machine) -> int:
+    """The columns that ``turned`` takes at a time: two vectors, for the sake of epilogues; its
+    rows are a register tile's columns."""
+    tile = tile_of(element, machine)
+    return 2 * max(tile.rows, tile.lanes)
+
+
+@functools.cache
+def emit_turned(element: str, machine: Machine) -> str:
+    """The library ``turned`` of an element type, which calls the library of register tiles.
+
+    The tile is computed as B' @ A' into a buffer, and turned in registers into another, from
+    which what exists is copied to C.
+    """
+    spec = MatmulSpec(element, machine, (element,))
+    height, width = tile_of(element, machine).columns, turned_columns(element, machine)
+    fn = Function("turned", TILES_PARAMS)
+    lanes = Lanes(fn, element, machine.lanes(spec.size))
+    inner = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
+    sums, result = (fn.op(f"alloca [{height * width * spec.size} x i8], align 64") for _ in "ab")
+    strides = {
+        "a_row": frame_slot(fn, "b_column"), "a_column": frame_slot(fn, "b_row"),
+        "b_row": frame_slot(fn, "a_column"), "b_column": frame_slot(fn, "a_row"),
+        "c_row": str(height * spec.size), "accumulate": "0",
+    }  # fmt: skip
+    for slot, value in strides.items():
+        fn.store("i64", value, fn.gep(inner, 8 * FRAME.index(slot)), 8)
+    tiles = fn.op(f"inttoptr i64 {frame_slot(fn, 'tiles')} to ptr")
+    fn.do(f"call void {tiles}(ptr {inner}, i64 %k, ptr %b, ptr %a, ptr {sums}, i64 %n, i64 %m)")
+    c_row = frame_slot(fn, "c_row")
+    with fn.loop(0, "%m", lanes.width) as first:
+        with fn.loop(0, "%n", lanes.width) as column:
+            at = fn.gep(sums, fn.integer("mul", column.index, height * spec.size))
+            at = fn.gep(at, first.index, element)
+            rows = [lanes.load(fn.gep(at, i * height * spec.size)) for i in range(lanes.width)]
+            at = fn.gep(result, fn.integer("mul", column.index, spec.size))
+            for i, line in enumerate(transpose(lanes, rows)):
+                lanes.store(line, fn.gep(at, i * width * spec.size))
+        count = smaller(fn, fn.integer("sub", "%m", first.index), lanes.width)
+        with fn.loop(0, count) as row:
+            at = fn.integer("add", first.index, row.index)
+            source = fn.gep(result, fn.integer("mul", row.index, width * spec.size))
+            target = fn.gep("%c", fn.integer("mul", at, c_row))
+            _copy_line(fn, spec, source, target)
+    fn.do("ret void")
+    return module_text([fn])
+
+
+def _copy_line(fn: Function, spec: MatmulSpec, source: str, target: str) -> None:
+    """Copy `n` elements."""
+    lanes = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
+    masks = spec.machine.has_masks
+    whole = "%n" if masks else fn.integer("and", "%n", -lanes.width)
+    with fn.loop(0, whole, lanes.width) as c:
+        at = fn.integer("mul", c.index, spec.size)
+        value = lanes.load(fn.gep(source, at))
+        if masks:
+            lanes.masked_store(value, fn.gep(target, at), lanes.lane_mask(c.index, "%n"))
+        else:
+            lanes.store(value, fn.gep(target, at))
+    if not masks:
+        one = Lanes(fn, spec.element, 1)
+        with fn.loop(whole, "%n") as c:
+            at = fn.integer("mul", c.index, spec.size)
+            one.store(one.load(fn.gep(source, at)), fn.gep(target, at))

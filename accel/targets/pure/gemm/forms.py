@@ -1,0 +1,152 @@
+"""Which tile library computes a product, and what is packed for it, by an estimate of time.
+
+Times are estimated in multiply-adds at full speed. What counts is lanes that stay empty, what
+copies cost, and what a library spends on each result apart from its multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .emit import TILE_BYTES
+from .few import LINES_ROWS, turned_columns
+from .problem import Problem
+from .spec import MatmulSpec, tile_of
+
+__all__ = ["CACHE_BYTES", "COPY", "Form", "candidates", "form_of", "rounded"]
+
+CACHE_BYTES = 512 << 10
+"""Of A that one item covers: about half of a second-level cache."""
+
+COPY = 8
+"""What packing an element weighs against a multiply-add."""
+
+_TOTAL = 80  # what adding up the lanes of a dot product weighs
+_FEW = 4  # rows below which a register tile has too few independent sums
+_DOTS_ROWS = 32
+
+_UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows spread over the caches
+_TURNED_BYTES = 1 << 20  # of a panel of A, which turned tiles read again and again
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a product is computed.
+
+    Attributes
+    ----------
+    library
+        The tile library; empty for integers, whose kernel has no tiles.
+    height, width
+        Rows and columns of its tile at most.
+    unit
+        What the columns of an item are a multiple of.
+    pack_a, pack_b
+        ``"panels"``: copied into panels of a register tile's columns; ``"lines"``: copied so
+        that k is consecutive; empty: read in place.
+    packing
+        The library that packs.
+    """
+
+    library: str
+    height: int
+    width: int
+    unit: int
+    pack_a: str = ""
+    pack_b: str = ""
+    packing: str = "pack"
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The names of all libraries that it needs."""
+        names = [self.library] if self.library else []
+        if self.library == "turned":
+            names.append("tiles")
+        return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
+
+
+def rounded(extent: int, multiple: int) -> int:
+    """`extent` rounded up to a multiple."""
+    return -(-extent // multiple) * multiple
+
+
+def form_of(spec: MatmulSpec, problem: Problem) -> Form:
+    """The form of the least estimated time, of equal ones the first."""
+    if not spec.is_float:
+        lanes = spec.machine.lanes(spec.size)
+        return Form("", 8, 1 << 30, lanes)
+    return min(candidates(spec, problem), key=lambda pair: pair[0])[1]
+
+
+def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
+    """The forms that can compute a floating-point product, with their estimated times."""
+    m, n, k = problem.m, problem.n, problem.k
+    tile = tile_of(spec.element, spec.machine)
+    if spec.half:
+        yield from _half_candidates(spec, problem)
+        return
+    a_along_k = problem.a.column == spec.size or k <= 1
+    b_along_k = problem.b.row == spec.size or k <= 1
+    b_along_n = problem.b.column == spec.size
+
+    if m <= LINES_ROWS and b_along_n:
+        width = TILE_BYTES // spec.size // LINES_ROWS
+        unit = min(width, 32 * tile.lanes)  # memory is read in stretches of so many columns
+        yield m * rounded(n, tile.lanes) * k, Form("lines", LINES_ROWS, width, unit)
+
+    if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
+        width = turned_columns(spec.element, spec.machine)
+        pack_a = "" if problem.a.row == spec.size else "panels"
+        time = rounded(m, tile.lanes) * n * k + COPY * k * m * bool(pack_a)
+        yield time, Form("turned", tile.columns, width, width, pack_a)
+
+    pack_a = "panels" if _must_pack_a(spec, problem) else ""
+    pack_b = "panels" if _must_pack_b(spec, problem) else ""
+    copied = k * (m * bool(pack_a) + n * bool(pack_b))
+    time = max(m, _FEW) * rounded(n, tile.lanes) * k + COPY * copied
+    yield time, Form("tiles", tile.rows, tile.columns, tile.columns, pack_a, pack_b)
+
+    pack_a = "" if a_along_k else "lines"
+    pack_b = "" if b_along_k else "lines"
+    copied = k * (m * bool(pack_a) + n * bool(pack_b))
+    time = m * n * (rounded(k, tile.lanes) + _TOTAL) + COPY * copied
+    height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
+    width = TILE_BYTES // spec.size // height
+    yield time, Form("dots", height, width, 4, pack_a, pack_b)
+
+
+def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
+    """Both operands are widened as they are packed."""
+    m, n, k = problem.m, problem.n, problem.k
+    tile, packing = tile_of(spec.element, spec.machine), "pack_" + spec.half
+    yield max(m, _FEW) * rounded(n, tile.lanes) * k, Form(
+        "tiles", tile.rows, tile.columns, tile.columns, "lines", "panels", packing
+    )
+    height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
+    yield m * n * (rounded(k, tile.lanes) + _TOTAL), Form(
+        "dots", height, TILE_BYTES // spec.size // height, 4, "lines", "lines", packing
+    )
+
+
+def _must_pack_b(spec: MatmulSpec, problem: Problem) -> bool:
+    """Register tiles need consecutive columns; a far-flung B is worth a copy for many rows."""
+    b, rows = problem.b, tile_of(spec.element, spec.machine).rows
+    far = problem.k * problem.n * spec.size > _UNPACKED_BYTES or _hostile(b.row, problem.k)
+    return b.column != spec.size or (far and problem.m >= 6 * rows)
+
+
+def _must_pack_a(spec: MatmulSpec, problem: Problem) -> bool:
+    """Register tiles read A by any strides; a copy pays where k is not consecutive and A
+    far-flung."""
+    a, m, k = problem.a, problem.m, problem.k
+    tile = tile_of(spec.element, spec.machine)
+    if k <= 1 or a.column == spec.size or m < tile.rows or problem.n <= 2 * tile.columns:
+        return False
+    return m * k * spec.size > CACHE_BYTES or _hostile(a.column, k) or a.row != spec.size
+
+
+def _hostile(stride: int, steps: int) -> bool:
+    """Whether walking by `stride` bytes falls on few sets of the caches."""
+    return stride % _PAGE == 0 and stride != 0 and steps >= 32

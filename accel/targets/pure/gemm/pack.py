@@ -1,0 +1,173 @@
+"""Packing: a matrix copied into panels in which a product reads it from start to end."""
+
+from __future__ import annotations
+
+import functools
+
+from ..machine.jit import Machine
+from ..machine.llvm_text import Function, Lanes, module_text
+from .half import widened
+from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller
+
+__all__ = ["emit_pack", "transpose"]
+
+
+class _Pack:
+    """Writes the kernel that copies a K x N matrix into panels of a run-time number of columns.
+
+    A panel holds its columns of one step of k side by side; item p is panel p % panels of
+    matrix p / panels. A (transposed) and B are packed by the same kernel.
+    """
+
+    def __init__(self, spec: MatmulSpec, name: str) -> None:
+        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        self.arguments = Arguments(self.fn)
+        self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
+        self.half = spec.half
+        self.size, self.source_size = spec.size, 2 if spec.half else spec.size
+
+    def write(self) -> str:
+        fn, field = self.fn, self.arguments.field
+        n, self.k = self.arguments.header("n"), self.arguments.header("k")
+        panels, width = (self.arguments.header(name) for name in ("column_blocks", "width"))
+        self.line = fn.integer("mul", width, self.size)
+        self.row, self.column = field(0, "row"), field(0, "column")
+        with fn.loop("%begin", "%end") as item:
+            batch = self.arguments.batch_indices(fn.integer("udiv", item.index, panels))
+            panel = fn.integer("urem", item.index, panels)
+            first = fn.integer("mul", panel, width)
+            source = fn.gep(self.arguments.pointer(0, batch), fn.integer("mul", first, self.column))
+            target = fn.gep(
+                self.arguments.pointer(1, batch), fn.integer("mul", panel, field(1, "panel"))
+            )
+            columns = smaller(fn, fn.integer("sub", n, first), width)
+            self._panel(source, target, columns)
+        fn.do("ret i64 0")
+        return module_text([fn])
+
+    def _panel(self, source: str, target: str, columns: str) -> None:
+        """Full vectors by the way that the strides allow, the rest one by one."""
+        fn, width = self.fn, self.lanes.width
+        along_columns = fn.icmp("eq", self.column, self.source_size)
+        along_k = fn.op(f"xor i1 {along_columns}, true")
+        along_k = fn.op(f"and i1 {along_k}, {fn.icmp('eq', self.row, self.source_size)}")
+        either = fn.op(f"or i1 {along_columns}, {along_k}")
+        whole = fn.integer("and", columns, -width)
+        vectors = fn.op(f"select i1 {either}, i64 {whole}, i64 0")
+        with fn.when(along_columns):
+            self._copy(source, target, vectors)
+        with fn.when(along_k):
+            self._transpose(source, target, vectors)
+        self._one_by_one(source, target, "0", vectors, columns)
+
+    def _at(self, source: str, index: str) -> str:
+        """The place of the element `index` behind `source`."""
+        return self.fn.gep(source, self.fn.integer("mul", index, self.source_size))
+
+    def _read(self, lanes: Lanes, pointer: str) -> str:
+        if not self.half:
+            return lanes.load(pointer)
+        return widened(lanes.like("i16").load(pointer), self.half, lanes)
+
+    def _copy(self, source: str, target: str, columns: str) -> None:
+        fn = self.fn
+        with fn.loop(0, self.k) as k:
+            s = fn.gep(source, fn.integer("mul", k.index, self.row))
+            t = fn.gep(target, fn.integer("mul", k.index, self.line))
+            with fn.loop(0, columns, self.lanes.width) as c:
+                value = self._read(self.lanes, self._at(s, c.index))
+                self.lanes.store(value, fn.gep(t, c.index, self.lanes.element))
+
+    def _transpose(self, source: str, target: str, columns: str) -> None:
+        """Square blocks: vectors along k are loaded, vectors along the columns stored."""
+        fn, width = self.fn, self.lanes.width
+        whole = fn.integer("and", self.k, -width)
+        with fn.loop(0, columns, width) as c:
+            s = fn.gep(source, fn.integer("mul", c.index, self.column))
+            t = fn.gep(target, fn.integer("mul", c.index, self.size))
+            with fn.loop(0, whole, width) as k:
+                at = self._at(s, k.index)
+                rows = []
+                for _ in range(width):
+                    rows.append(self._read(self.lanes, at))
+                    at = fn.gep(at, self.column)
+                to = fn.gep(t, fn.integer("mul", k.index, self.line))
+                for row in transpose(self.lanes, rows):
+                    self.lanes.store(row, to)
+                    to = fn.gep(to, self.line)
+        self._one_by_one(source, target, whole, "0", columns)
+
+    def _one_by_one(self, source: str, target: str, k0: str, begin: str, end: str) -> None:
+        fn, one = self.fn, Lanes(self.fn, self.lanes.element, 1)
+        with fn.loop(k0, self.k) as k:
+            s = fn.gep(source, fn.integer("mul", k.index, self.row))
+            t = fn.gep(target, fn.integer("mul", k.index, self.line))
+            with fn.loop(begin, end) as c:
+                value = self._read(one, fn.gep(s, fn.integer("mul", c.index, self.column)))
+                one.store(value, fn.gep(t, fn.integer("mul", c.index, self.size)))
+
+
+def transpose(lanes: Lanes, rows: list[str]) -> list[str]:
+    """The transpose of `lanes.width` vectors, by log2(width) rounds in which pairs of vectors
+    exchange halves.
+
+    Elements of 4 and 8 bytes change places inside 128 bits first, and then groups of 128 bits
+    do: x86 and ARM have one cheap instruction for each such exchange of two vectors.
+    """
+    width, group = lanes.width, 16 // lanes.bytes
+    if lanes.bytes not in (4, 8) or group > width:
+        return _transpose_in_place(lanes, rows)
+    rows, distance = list(rows), 1
+    while distance < group:  # interleave pieces of `distance` elements of each group
+        halves = [
+            [x + half * group // 2 + piece + e
+             for x in range(0, width, group) for piece in range(0, group // 2, distance)
+             for source in (0, width) for e in range(source, source + distance)]
+            for half in (0, 1)
+        ]  # fmt: skip
+        _exchange(lanes, rows, distance, halves)
+        distance *= 2
+    while distance < width:  # the even groups of both, and the odd ones
+        halves = [
+            [source + x + e for source in (0, width)
+             for x in range(half * group, width, 2 * group) for e in range(group)]
+            for half in (0, 1)
+        ]  # fmt: skip
+        _exchange(lanes, rows, distance, halves)
+        distance *= 2
+    if group == 4:  # interleaving has left the second and third of four in each other's place
+        return [rows[i & ~3 | (0, 2, 1, 3)[i & 3]] for i in range(width)]
+    return rows
+
+
+def _transpose_in_place(lanes: Lanes, rows: list[str]) -> list[str]:
+    """The transpose by exchanges that leave every other element where it is."""
+    width, distance, rows = lanes.width, 1, list(rows)
+    while distance < width:
+        low = [x if not x & distance else width + (x ^ distance) for x in range(width)]
+        high = [x | distance if not x & distance else width + x for x in range(width)]
+        _exchange(lanes, rows, distance, [low, high])
+        distance *= 2
+    return rows
+
+
+def _exchange(lanes: Lanes, rows: list[str], distance: int, orders: list[list[int]]) -> None:
+    """Replace every pair of rows `distance` apart by the two that `orders` pick from it."""
+    for i in range(lanes.width):
+        if i & distance:
+            continue
+        pair = rows[i], rows[i | distance]
+        for target, order in zip((i, i | distance), orders, strict=True):
+            mask = ", ".join(f"i32 {x}" for x in order)
+            rows[target] = lanes.fn.op(
+                f"shufflevector {lanes.type} {pair[0]}, {lanes.type} {pair[1]}, "
+                f"<{lanes.width} x i32> <{mask}>"
+            )
+
+
+@functools.cache
+def emit_pack(element: str, machine: Machine, half: str = "") -> str:
+    """The packing kernel of an element type, from halves if they are named; its exported
+    function is ``pack``, ``pack_half`` or ``pack_bfloat``."""
+    spec = MatmulSpec(element, machine, (element,), half=half)
+    return _Pack(spec, f"pack_{half}" if half else "pack").write()

@@ -1,0 +1,201 @@
+"""The library of register tiles: C (+)= A @ B for a few rows and columns, in registers.
+
+A library is one function, ``f(frame, k, a, b, c, m, n)``, over several variants of a tile. It
+does not depend on what happens to the sums afterwards, so it is compiled once, and the
+multiply kernels, one an epilogue, call it by the address in their arguments. The frame holds
+what stays the same from tile to tile. This library has lanes along consecutive columns of B
+and of C; `gemm_few` has those for other layouts and for few rows or columns.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ..machine.jit import Machine
+from ..machine.llvm_text import Function, Lanes, module_text
+from .spec import MatmulSpec, tile_of
+
+__all__ = ["FRAME", "TILES_PARAMS", "emit_tiles", "frame_slot", "multiply_add"]
+
+FRAME = ("a_row", "a_column", "b_row", "b_column", "c_row", "accumulate", "tiles")
+"""The slots of a frame, 64-bit integers: byte strides, whether C holds sums to start from, and
+the address of the library of register tiles for those that call it."""
+
+_TILE_PARAMS = [
+    ("ptr", "frame"), ("i64", "k"), ("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "n"),
+]  # fmt: skip
+TILES_PARAMS = [*_TILE_PARAMS[:-1], ("i64", "m"), ("i64", "n")]
+
+
+def frame_slot(fn: Function, name: str) -> str:
+    """A slot of the frame of the call."""
+    return fn.load("i64", fn.gep("%frame", 8 * FRAME.index(name)), 8)
+
+
+def multiply_add(lanes: Lanes, a: str, b: str, sums: str, spec: MatmulSpec) -> str:
+    """sums + a * b; two roundings where the machine has no fused multiply-add."""
+    fused = spec.machine.has_fma
+    return lanes.fma(a, b, sums) if fused else lanes.add(sums, lanes.mul(a, b))
+
+
+# -- the register tile ---------------------------------------------------------------------
+class _TileWriter:
+    """Writes ``tile(k, A, B, C)``: C (+)= A @ B for `rows` rows and `vectors` vectors.
+
+    The vectors whose numbers are in `masked` are loaded and stored under the mask of the `n`
+    columns that exist. One step of k is one turn of the loop: with run-time strides unrolling
+    only lengthens the address arithmetic, and 16 FMAs hide the loop.
+    """
+
+    def __init__(
+        self, spec: MatmulSpec, rows: int, vectors: int, lanes: int, masked: range
+    ) -> None:
+        name = f"tile_{rows}x{vectors}" + (f"_masked{len(masked)}" if masked else "")
+        self.fn = Function(name, _TILE_PARAMS, "void", "noinline nounwind", "internal")
+        self.lanes = Lanes(self.fn, spec.element, lanes)
+        self.spec, self.rows, self.vectors, self.masked = spec, rows, vectors, masked
+        self.stride = lanes * spec.size
+        self.masks: dict[int, str] = {}
+
+    def write(self) -> Function:
+        fn = self.fn
+        a_row, self.a_column, self.b_row, self.c_row = (
+            frame_slot(fn, name) for name in ("a_row", "a_column", "b_row", "c_row")
+        )
+        for vector in self.masked:
+            self.masks[vector] = self.lanes.lane_mask(vector * self.lanes.width, "%n")
+        offsets = ["0"]
+        for row in range(1, self.rows):
+            offsets.append(fn.integer("mul", a_row, row))
+        places = self._places()
+        self._prefetch(places)
+        zeros = [(self.lanes.type, self.lanes.const(0))] * len(places)
+        with fn.loop(0, "%k", 1, [("ptr", "%a"), ("ptr", "%b"), *zeros]) as loop:
+            loop.next = self._step(loop.values, offsets)
+        sums = self._with_earlier(places, loop.values[2:])
+        for (vector, pointer), value in zip(places, sums, strict=True):
+            self._store(value, pointer, vector)
+        fn.do("ret void")
+        return fn
+
+    def _prefetch(self, places: list[tuple[int, str]]) -> None:
+        """Ask for the lines of C, which are needed when the sums are ready."""
+        for _, pointer in places:
+            self.fn.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", "1"),
+                         ("i32", "3"), ("i32", "1"))  # fmt: skip
+
+    def _with_earlier(self, places: list[tuple[int, str]], sums: list[str]) -> list[str]:
+        """The sums, and what C holds of earlier blocks of k if the frame says ``accumulate``."""
+        fn, lanes = self.fn, self.lanes
+        held, done, before = fn.label("held"), fn.label("done"), fn.block_name
+        fn.cond_br(fn.icmp("ne", frame_slot(fn, "accumulate"), 0), held, done)
+        fn.block(held)
+        totals = [
+            lanes.add(self._load(pointer, vector), value)
+            for (vector, pointer), value in zip(places, sums, strict=True)
+        ]
+        fn.br(done)
+        fn.block(done)
+        return [
+            fn.phi(lanes.type, (value, before), (total, held))
+            for value, total in zip(sums, totals, strict=True)
+        ]
+
+    def _places(self) -> list[tuple[int, str]]:
+        """(vector, address) of the tile of C, row by row."""
+        fn = self.fn
+        places = []
+        for row in range(self.rows):
+            line = fn.gep("%c", fn.integer("mul", self.c_row, row)) if row else "%c"
+            for vector in range(self.vectors):
+                at = fn.gep(line, vector * self.stride) if vector else line
+                places.append((vector, at))
+        return places
+
+    def _step(self, values: list[str], offsets: list[str]) -> list[str]:
+        """One step of k: `values` are the pointers into A and B and the sums."""
+        fn, lanes = self.fn, self.lanes
+        a, b, *sums = values
+        columns = [
+            self._load(fn.gep(b, vector * self.stride) if vector else b, vector)
+            for vector in range(self.vectors)
+        ]
+        result = []
+        for row in range(self.rows):
+            at = fn.gep(a, offsets[row]) if row else a
+            left = lanes.splat(fn.load(lanes.element, at, lanes.bytes))
+            for vector, right in enumerate(columns):
+                held = sums[row * self.vectors + vector]
+                result.append(multiply_add(lanes, left, right, held, self.spec))
+        return [fn.gep(a, self.a_column), fn.gep(b, self.b_row), *result]
+
+    def _load(self, pointer: str, vector: int) -> str:
+        if vector in self.masks:
+            return self.lanes.masked_load(pointer, self.masks[vector])
+        return self.lanes.load(pointer)
+
+    def _store(self, value: str, pointer: str, vector: int) -> None:
+        if vector in self.masks:
+            self.lanes.masked_store(value, pointer, self.masks[vector])
+        else:
+            self.lanes.store(value, pointer)
+
+
+# -- the library ---------------------------------------------------------------------------
+class _Library:
+    """Writes the variants of the register tile and the choice among them."""
+
+    def __init__(self, spec: MatmulSpec) -> None:
+        self.spec = spec
+        self.tile = tile_of(spec.element, spec.machine)
+        # Cheap masks serve full panels too; elsewhere full panels have their own variant.
+        self.unmasked = not spec.machine.has_masks
+        self.fn = Function("tiles", TILES_PARAMS)
+        self.functions: list[Function] = []
+
+    def write(self) -> str:
+        """Tiles of full height, then those of the binary digits of the rows that are left."""
+        fn, height = self.fn, self.tile.rows
+        whole = fn.integer("and", "%m", -height)
+        name = self._of_height(height)
+        with fn.loop(0, whole, height) as row:
+            self._call(name, row.index)
+        while height := height // 2:
+            name = self._of_height(height)
+            with fn.when(fn.icmp("ne", fn.integer("and", "%m", height), 0)):
+                self._call(name, fn.integer("and", "%m", -2 * height))
+        fn.do("ret void")
+        return module_text([*self.functions, fn])
+
+    def _of_height(self, rows: int) -> str:
+        """The variant of a height for the columns that there are."""
+        fn, tile = self.fn, self.tile
+        name = self._variant(rows, tile.vectors, range(tile.vectors - 1, tile.vectors))
+        if self.unmasked:
+            whole = self._variant(rows, tile.vectors, range(0))
+            name = self._select(fn.icmp("eq", "%n", tile.columns), whole, name)
+        for vectors in range(tile.vectors - 1, 0, -1):
+            fewer = self._variant(rows, vectors, range(vectors - 1, vectors))
+            name = self._select(fn.icmp("sle", "%n", vectors * tile.lanes), fewer, name)
+        return name
+
+    def _variant(self, rows: int, vectors: int, masked: range) -> str:
+        function = _TileWriter(self.spec, rows, vectors, self.tile.lanes, masked).write()
+        self.functions.append(function)
+        return "@" + function.name
+
+    def _select(self, condition: str, then: str, otherwise: str) -> str:
+        return self.fn.op(f"select i1 {condition}, ptr {then}, ptr {otherwise}")
+
+    def _call(self, name: str, row: str) -> None:
+        """Call a variant for the rows from `row` on."""
+        fn = self.fn
+        a = fn.gep("%a", fn.integer("mul", row, frame_slot(fn, "a_row")))
+        c = fn.gep("%c", fn.integer("mul", row, frame_slot(fn, "c_row")))
+        fn.do(f"call void {name}(ptr %frame, i64 %k, ptr {a}, ptr %b, ptr {c}, i64 %n)")
+
+
+@functools.cache
+def emit_tiles(element: str, machine: Machine) -> str:
+    """The library of register tiles of an element type; its exported function is ``tiles``."""
+    return _Library(MatmulSpec(element, machine, (element,))).write()

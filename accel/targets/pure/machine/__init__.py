@@ -1,0 +1,1 @@
+"""From LLVM IR to machine code: text, compiler, caches, memory and threads."""

@@ -1,0 +1,109 @@
+"""What a process may use: processors, memory, and the bytes that settings allow.
+
+Control groups bind a process beside what the machine has: a group's limit holds for all groups
+below it, and both versions of the interface are read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ....errors import ArgumentError
+
+__all__ = ["available_memory", "available_processors", "byte_setting", "memory_limit", "quota"]
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+def available_processors() -> int:
+    """Processors that this process may use: its affinity mask, and its group's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    share = quota(_ROOT, _read("/proc/self/cgroup"))
+    return processors if share is None else max(1, min(processors, int(share)))
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, and its group's limit."""
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        physical = 4 << 30
+    limit = memory_limit(_ROOT, _read("/proc/self/cgroup"))
+    return physical if limit is None else min(physical, limit)
+
+
+def quota(root: Path, groups: str) -> float | None:
+    """Processors that control groups leave to this process; None where they set no limit.
+
+    `groups` is the text of ``/proc/self/cgroup``.
+    """
+    found = []
+    for folder, unified in _folders(root, groups, "cpu"):
+        if unified:
+            limit, period = [*_read(folder / "cpu.max").split(), "", ""][:2]
+        else:
+            limit = _read(folder / "cpu.cfs_quota_us").strip()
+            period = _read(folder / "cpu.cfs_period_us").strip()
+        if limit.isdecimal() and period.isdecimal() and int(period) > 0:
+            found.append(int(limit) / int(period))
+    return min(found, default=None)
+
+
+def memory_limit(root: Path, groups: str) -> int | None:
+    """Bytes that control groups leave to this process; None where they set no limit."""
+    found = []
+    for folder, unified in _folders(root, groups, "memory"):
+        limit = _read(folder / ("memory.max" if unified else "memory.limit_in_bytes")).strip()
+        if limit.isdecimal():
+            found.append(int(limit))
+    return min(found, default=None)
+
+
+def _folders(root: Path, groups: str, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The folders of a process's groups and of those above; whether of the unified interface."""
+    for line in groups.splitlines():
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if number == "0" and not controllers:
+            yield from ((folder, True) for folder in _upwards(root, path))
+        elif controller in controllers.split(","):
+            for mount in dict.fromkeys((root / controllers, root / controller)):
+                yield from ((folder, False) for folder in _upwards(mount, path))
+
+
+def _upwards(mount: Path, path: str) -> list[Path]:
+    """The folders of a group and of those above it."""
+    parts = [p for p in path.split("/") if p and p != ".."]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def byte_setting(variable: str) -> int | None:
+    """The bytes that an environment variable allows, such as 64M; None where it is not set.
+
+    Raises
+    ------
+    ArgumentError
+        If its value is no whole number with K, M, G or nothing behind it.
+    """
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1].upper(), 0)
+    digits = text[:-1] if shift else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise ArgumentError(
+            f"{variable}={text!r} is no number of bytes",
+            remedy="write a whole number, with K, M or G behind it if you like, such as 64M",
+        )
+    return int(digits) << shift

@@ -1,0 +1,1 @@
+"""Calls without Python in between: the emitted entry that runs executables."""

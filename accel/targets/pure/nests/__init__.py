@@ -1,0 +1,1 @@
+"""Loop nests: how they are scheduled and written as LLVM IR."""
