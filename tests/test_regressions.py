@@ -39,7 +39,36 @@ CASES = {
         }""",
         [f32(-3.4028235e38, -1.0)],
     ),
-}
+    # The reader of the convolution, a product to a scalar, was taken for a pool of it.
+    "product of a whole convolution": (
+        """graph(%x: f32[1,4,9,8], %w: f32[6,2,3,2], %v: f32[144], %m: f32[1,1]) {
+          %0 = convolution(%x, %w, stride=(2, 1,), padding=((0, 0,), (0, 0,),), dilation=(1, 2,),
+            groups=2) : f32[1,6,4,6]
+          %1 = fmax(%0, %m) : f32[1,6,4,6]
+          %2 = flatten(%1, start=0, end=3) : f32[144]
+          %3 = matmul(%2, %v) : f32[]
+          return %3
+        }""",
+        [f32(*range(288)).reshape(1, 4, 9, 8), f32(*range(72)).reshape(6, 2, 3, 2),
+         f32(*range(144)), f32(2e4).reshape(1, 1)],
+    ),
+    # torch subtracts in half precision on the CPU.
+    "log_softmax of halves": (
+        """graph(%x: f16[2,2]) {
+          %0 = log_softmax(%x, axis=1) : f16[2,2]
+          return %0
+        }""",
+        [np.array([[1.5, -2.0], [3.0, -0.48]], np.float16)],
+    ),
+    # torch gives NaN where there are no keys.
+    "attention without keys": (
+        """graph(%q: f32[3,4], %k: f32[0,4], %v: f32[0,2]) {
+          %0 = scaled_dot_product_attention(%q, %k, %v, is_causal=false, scale=0.5) : f32[3,2]
+          return %0
+        }""",
+        [np.ones((3, 4), np.float32), np.ones((0, 4), np.float32), np.ones((0, 2), np.float32)],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -36,7 +36,7 @@ def _fold(conv: Cluster) -> None:
     if not alone or conv.node.op.name != "convolution" or len(whole.shape) != 4:
         return
     taps, target = _taps(pool), next(iter(pool.stores.values()), None)
-    if target is None or target.strides[-1] != 1 or taps != list(_pieces(whole)):
+    if target is None or taps != list(_pieces(whole)) or target.strides[-1] != 1:
         return
     conv.stores = {stored: target}
     conv.pooled, conv.readers, pool.into = True, pool.readers, conv

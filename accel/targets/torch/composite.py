@@ -11,6 +11,7 @@ from typing import Any
 from ...ir.node import Node
 from ..reference import run_node
 from .bridge import to_host
+from .convolution import in_float32
 from .lowering import Context, Kernel, lowers
 
 __all__: list[str] = []
@@ -75,7 +76,7 @@ def _linear(context: Context, node: Node) -> Kernel | None:
 @lowers("softmax", "log_softmax")
 def _softmax(context: Context, node: Node) -> Kernel:
     function, axis = getattr(context.torch, node.op.name), node.attrs["axis"]
-    return lambda x: function(x, axis)
+    return in_float32(context, node, lambda x: function(x, axis))
 
 
 @lowers("layer_norm", "rms_norm")
