@@ -19,9 +19,10 @@ import importlib.abc
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -135,3 +136,25 @@ def _every_run_is_built() -> Iterator[None]:
         patch.setattr(programs, "find", lambda run, layouts: None)
         patch.setattr(programs, "keep", _program_reads_back)
         yield
+
+
+@pytest.fixture
+def run_at_every_level(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Runs the ``test_core`` tests of the test's file at each x86 level that the CPU has."""
+    from accel.targets.pure.machine import jit
+
+    def run() -> None:
+        for level in ("avx2", "sse2"):
+            try:
+                jit.machine_for_level(level)
+            except Exception:  # a processor without it, or of another kind
+                continue
+            result = subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+                 "-k", "test_core", str(request.path)],
+                env={**os.environ, "ACCEL_CPU_FEATURES": level}, capture_output=True, text=True,
+            )  # fmt: skip
+            assert result.returncode == 0, level + result.stdout[-3000:] + result.stderr[-2000:]
+            assert " passed" in result.stdout
+
+    return run

@@ -36,10 +36,18 @@ class _Layer(Module):
     """What both layers have: self-attention, a feed-forward part, two norms."""
 
     def __init__(
-        self, d_model: int, nhead: int, dim_feedforward: int, dropout: float,
-        activation: str | Activation, layer_norm_eps: float, batch_first: bool, norm_first: bool,
-        bias: bool, dtype: Any,
-    ) -> None:  # fmt: skip
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         self.self_attn = MultiheadAttention(
@@ -115,22 +123,6 @@ class TransformerEncoderLayer(_Layer):
     (2, 5, 8)
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Activation = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps,
-                         batch_first, norm_first, bias, dtype)  # fmt: skip
-
     def forward(
         self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None,
         is_causal: bool = False,
@@ -152,22 +144,6 @@ class TransformerDecoderLayer(_Layer):
     bias
         Whether projections and norms have biases.
     """
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Activation = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps,
-                         batch_first, norm_first, bias, dtype)  # fmt: skip
 
     def _add_attention(self, *arguments: Any) -> None:
         d_model, nhead, dropout, bias, batch_first, dtype = arguments

@@ -12,10 +12,10 @@ import accel.nn.functional as functional
 from accel import nn, optim
 
 from ..workloads import Training, Workload
-from .base import Absent, Partial, Peer
+from .base import Peer
 
 
-class AccelOperations(Partial):
+class AccelOperations:
     """The operations by accel's names."""
 
     exp, log, sqrt, erf = (staticmethod(f) for f in (accel.exp, accel.log, accel.sqrt, accel.erf))
@@ -52,16 +52,16 @@ class AccelOperations(Partial):
     def conv2d(
         self, x: Any, weight: Any, bias: Any, stride: int, padding: int, groups: int
     ) -> Any:
-        return _function("conv2d")(x, weight, bias, stride, padding, groups=groups)
+        return functional.conv2d(x, weight, bias, stride, padding, groups=groups)
 
     def max_pool2d(self, x: Any) -> Any:
-        return _function("max_pool2d")(x, 2)
+        return functional.max_pool2d(x, 2)
 
     def flatten(self, x: Any) -> Any:
         return accel.flatten(x, 1)
 
     def attention(self, query: Any, key: Any, value: Any) -> Any:
-        return _function("scaled_dot_product_attention")(query, key, value)
+        return functional.scaled_dot_product_attention(query, key, value)
 
     def heads(self, x: Any, count: int) -> Any:
         batch, length, width = x.shape
@@ -75,13 +75,6 @@ class AccelOperations(Partial):
 
     def thirds(self, x: Any) -> Any:
         return accel.chunk(x, 3, dim=-1)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    found = getattr(functional, name, None)
-    if found is None:
-        raise Absent(f"no {name}")
-    return found
 
 
 class Accel(Peer):

@@ -11,8 +11,7 @@ from typing import Any
 from ...ir.node import Node
 from ..reference import run_node
 from .bridge import to_host
-from .convolution import in_float32
-from .lowering import Context, Kernel, lowers
+from .lowering import Context, Kernel, in_float32, lowers
 
 __all__: list[str] = []
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ir.node import Node
-from .lowering import Context, Kernel, lowers
+from .lowering import Context, Kernel, in_float32, lowers
 
-__all__ = ["in_float32"]
+__all__: list[str] = []
 
 
 def _settings(node: Node) -> tuple[list[Any], Sequence[tuple[int, int]]]:
@@ -24,13 +24,6 @@ def _settings(node: Node) -> tuple[list[Any], Sequence[tuple[int, int]]]:
     own = [low for low, _ in padding] if even else [0] * len(padding)
     settings = [attrs["stride"], own, attrs["dilation"], False, [0] * len(own), attrs["groups"]]
     return settings, [(0, 0)] * len(own) if even else padding
-
-
-def in_float32(context: Context, node: Node, kernel: Kernel) -> Kernel:
-    if not context.on_cpu or node.type.dtype.itemsize != 2:
-        return kernel
-    wide, narrow = context.torch.float32, context.dtype(node.type.dtype)
-    return lambda *tensors: kernel(*[t.to(wide) for t in tensors]).to(narrow)
 
 
 def _has_work(node: Node) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from ...ir.dtypes import DType
 from ...ir.node import Node
 
-__all__ = ["Context", "Kernel", "Maker", "find_kernel", "lowers"]
+__all__ = ["Context", "Kernel", "Maker", "find_kernel", "in_float32", "lowers"]
 
 Kernel = Callable[..., Any]
 
@@ -52,6 +52,14 @@ RING = frozenset({
 
 #: These convert by themselves.
 CONVERTING = frozenset({"cast", "iota"})
+
+
+def in_float32(context: Context, node: Node, kernel: Kernel) -> Kernel:
+    """`kernel`, which on the CPU computes half precision in float32."""
+    if not context.on_cpu or node.type.dtype.itemsize != 2:
+        return kernel
+    wide, narrow = context.torch.float32, context.dtype(node.type.dtype)
+    return lambda *tensors: kernel(*[t.to(wide) for t in tensors]).to(narrow)
 
 
 def lowers(*names: str) -> Callable[[Maker], Maker]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from ...ir.node import Node
 from ...ir.types import Shape
-from .convolution import in_float32
-from .lowering import Context, Kernel, lowers
+from .lowering import Context, Kernel, in_float32, lowers
 
 __all__: list[str] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..gemm import spec as gemm_spec
 from ..gemm.spec import Matrix, Tile, tile_of
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES, Function, float_literal
@@ -108,43 +109,14 @@ def argument_block(
     return tuple(block)
 
 
-class Arguments:
+class Arguments(gemm_spec.Arguments):
     """Reads the slots of an argument block inside a kernel."""
 
     def __init__(self, fn: Function) -> None:
-        self.fn = fn
-
-    def _slot(self, index: int) -> str:
-        return self.fn.load("i64", self.fn.gep("%args", 8 * index), 8)
-
-    def header(self, name: str) -> str:
-        return self._slot(HEADER.index(name))
+        super().__init__(fn, HEADER, RECORD)
 
     def scale(self, element: str, unit: float = 1.0) -> str:
         """The scale, times `unit`, as a scalar of `element`."""
         value = self.fn.op(f"bitcast i64 {self.header('scale')} to double")
         value = self.fn.op(f"fmul double {value}, {float_literal(unit, 'double')}")
         return self.fn.op(f"fptrunc double {value} to float") if element == "float" else value
-
-    def field(self, operand: int, name: str) -> str:
-        return self._slot(len(HEADER) + operand * len(RECORD) + RECORD.index(name))
-
-    def pointer(self, operand: int, batch: Sequence[str]) -> str:
-        """Where the operand's matrix begins at the batch indices `batch`."""
-        fn = self.fn
-        table = fn.gep("%bases", self.field(operand, "base"), "ptr")
-        pointer = fn.gep(fn.load("ptr", table, 8), self.field(operand, "offset"))
-        for axis, index in enumerate(batch):
-            stride = self.field(operand, f"batch{axis}")
-            pointer = fn.gep(pointer, fn.integer("mul", index, stride))
-        return pointer
-
-    def batch_indices(self, flat: str) -> list[str]:
-        """The indices along the batch dimensions of a flat batch index."""
-        fn = self.fn
-        indices: list[str] = []
-        for axis in reversed(range(MAX_BATCH)):
-            extent = self.header(f"batch{axis}")
-            indices.insert(0, fn.integer("urem", flat, extent))
-            flat = fn.integer("udiv", flat, extent)
-        return indices

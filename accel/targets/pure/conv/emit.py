@@ -13,8 +13,7 @@ tiles run down instead, over the first vectors of the rows, then the second ones
 
 from __future__ import annotations
 
-from ....errors import InternalCompilerError
-from ..gemm.emit import Finish, identity
+from ..gemm.emit import Finish, check_epilogue, identity
 from ..gemm.spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
 from ..machine.llvm_text import Function, Lanes, module_text
 from . import tiles as conv_tiles
@@ -181,10 +180,5 @@ def emit_windows(
     InternalCompilerError
         If there is no epilogue but extras or outputs that only one could use.
     """
-    if epilogue is None and (spec.outputs != (spec.element,) or spec.extras):
-        raise InternalCompilerError(
-            f"a convolution of {spec.element} without epilogue cannot yield {spec.outputs} "
-            f"from {len(spec.extras)} extra operands",
-            remedy="give emit_windows the epilogue that computes them",
-        )
+    check_epilogue(spec, epilogue, "a convolution", "emit_windows")
     return _Windows(spec, epilogue, name, scattered, pooled).write()

@@ -369,6 +369,16 @@ class _Multiply:
                     self.finish.write(one, value, fn.integer("add", column, c.index), None)
 
 
+def check_epilogue(spec: MatmulSpec, epilogue: Epilogue | None, work: str, writer: str) -> None:
+    """Refuse outputs and extras that only an epilogue could use where there is none."""
+    if epilogue is None and (spec.outputs != (spec.element,) or spec.extras):
+        raise InternalCompilerError(
+            f"{work} of {spec.element} without epilogue cannot yield {spec.outputs} "
+            f"from {len(spec.extras)} extra operands",
+            remedy=f"give {writer} the epilogue that computes them",
+        )
+
+
 def emit_multiply(
     spec: MatmulSpec, epilogue: Epilogue | None = None, name: str = "multiply"
 ) -> str:
@@ -381,11 +391,6 @@ def emit_multiply(
     InternalCompilerError
         If there is no epilogue but extras or outputs that only one could use.
     """
-    if epilogue is None and (spec.outputs != (spec.element,) or spec.extras):
-        raise InternalCompilerError(
-            f"a product of {spec.element} without epilogue cannot yield {spec.outputs} "
-            f"from {len(spec.extras)} extra operands",
-            remedy="give emit_multiply the epilogue that computes them",
-        )
+    check_epilogue(spec, epilogue, "a product", "emit_multiply")
     writer = _Multiply(spec, epilogue, name)
     return writer.tiles() if spec.is_float else writer.integers()

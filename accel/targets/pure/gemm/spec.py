@@ -179,10 +179,15 @@ def smaller(fn: Function, a: str, b: str | int) -> str:
 
 
 class Arguments:
-    """Reads the slots of an argument block, whose header is `names`, inside a kernel."""
+    """Reads the slots of an argument block inside a kernel.
 
-    def __init__(self, fn: Function, names: Sequence[str] = HEADER) -> None:
-        self.fn, self.names = fn, names
+    `names` are those of its header, `record` those of what describes an operand.
+    """
+
+    def __init__(
+        self, fn: Function, names: Sequence[str] = HEADER, record: Sequence[str] = RECORD
+    ) -> None:
+        self.fn, self.names, self.record = fn, names, record
 
     def _slot(self, index: int) -> str:
         return self.fn.load("i64", self.fn.gep("%args", 8 * index), 8)
@@ -191,7 +196,7 @@ class Arguments:
         return self._slot(self.names.index(name))
 
     def field(self, operand: int, name: str) -> str:
-        return self._slot(len(self.names) + operand * len(RECORD) + RECORD.index(name))
+        return self._slot(len(self.names) + operand * len(self.record) + self.record.index(name))
 
     def pointer(self, operand: int, batch: Sequence[str]) -> str:
         """Where the operand's matrix begins at the batch indices `batch`."""
@@ -207,7 +212,7 @@ class Arguments:
         """The indices along the batch dimensions of a flat batch index."""
         fn = self.fn
         indices: list[str] = []
-        for axis in reversed(range(MAX_BATCH)):
+        for axis in reversed(range(sum(name.startswith("batch") for name in self.record))):
             extent = self.header(f"batch{axis}")
             indices.insert(0, fn.integer("urem", flat, extent))
             flat = fn.integer("udiv", flat, extent)
