@@ -18,6 +18,7 @@ from ..ir import dtypes
 from . import (
     creation,
     dtype_functions,
+    fft,
     functions,
     gathering,
     joining,
@@ -56,6 +57,7 @@ HANDLERS: dict[Any, Handler] = {
     np.isrealobj: lambda x: not dtype_functions.is_complex(x),
     np.tril: shapes.tril, np.triu: shapes.triu,
     np.diff: lambda a, n=1, axis=-1: reductions.diff(a, n, axis=axis),
+    **{getattr(np.fft, name): getattr(fft, name) for name in fft.OF_TENSORS},
 }  # fmt: skip
 
 

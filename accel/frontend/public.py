@@ -23,7 +23,7 @@ from .creation import *
 from .random import *
 from .dtype_functions import *
 from .namespace import e, inf, nan, newaxis, pi
-from . import linalg, methods as _methods  # gives Tensor its methods
+from . import fft, linalg, methods as _methods  # gives Tensor its methods
 from ..ir import parse
 from ..ir.dtypes import (
     bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,

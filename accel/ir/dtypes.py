@@ -82,6 +82,11 @@ class DType:
         """The type of the real part."""
         return {complex64: float32, complex128: float64}.get(self, self)
 
+    @property
+    def complex(self) -> DType:
+        """The complex type for numbers of this type: complex64 for all but 64-bit floats."""
+        return complex128 if self.real is float64 else complex64
+
     def __repr__(self) -> str:
         return f"accel.{self.name}"
 

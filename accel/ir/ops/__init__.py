@@ -10,6 +10,7 @@ from . import (
     contraction,
     convolution,
     creation,
+    fourier,
     gather,
     indexing,
     logic,
@@ -27,6 +28,7 @@ from . import (
 
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
-    "contraction", "convolution", "creation", "gather", "indexing", "logic", "loss", "moments",
-    "movement", "normalization", "pooling", "random", "reduce", "scan", "structure", "unary",
+    "contraction", "convolution", "creation", "fourier", "gather", "indexing", "logic", "loss",
+    "moments", "movement", "normalization", "pooling", "random", "reduce", "scan", "structure",
+    "unary",
 ]  # fmt: skip
