@@ -58,7 +58,7 @@ def _differentiate(
     cotangents: Sequence[Value], wrt: Sequence[Value],
 ) -> tuple[Sequence[Node | None], Lowering]:  # fmt: skip
     """The nodes of the cotangents of `wrt`, and the Builder that holds them."""
-    lowering = Lowering()
+    lowering = Lowering(again=True)
     _inline_constants(lowering, order)
     lowering.add(order, lambda v: is_input(v) or v.op is None)
     for value in cotangents:

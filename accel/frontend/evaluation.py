@@ -187,7 +187,7 @@ def _plan(
     lowering = Lowering(share=True)
     for source in sources:
         lowering.input(source)
-    lowering.add(order, _is_computed)
+    lowering.add(_early(order), _is_computed)
     nodes = [lowering.strong(value) for value in wanted]
     outputs = {node: i for i, node in enumerate(dict.fromkeys(nodes))}
     graph = lowering.builder.graph(lowering.inputs, list(outputs))
@@ -195,6 +195,31 @@ def _plan(
     lines = tuple([v.loc for v in order])
     plan = Plan(executable_of(graph, state), results, lines, state.compile_key)
     return plan, [v.data for v in lowering.sources]
+
+
+def _early(order: Sequence[Value]) -> list[Value]:
+    """`order` with what makes less than it reads moved to where its operands are there.
+
+    The order is that of the results asked for. Gradients of weights, for example, come long after
+    the activations that they are made of, which would have to be held until then.
+    """
+    places: dict[Value, int] = {}
+    found: list[list[Value]] = [[] for _ in order]
+    for place, value in enumerate(order):
+        inputs = [i for i in value.inputs if i in places]
+        if inputs and (_is_view(value) or _shrinks(value)):
+            place = max([places[i] for i in inputs])
+        places[value] = place
+        found[place].append(value)
+    return [value for group in found for value in group]
+
+
+def _is_view(value: Value) -> bool:
+    return isinstance(value.op, Op) and value.op.form == "movement" and len(value.inputs) == 1
+
+
+def _shrinks(value: Value) -> bool:
+    return 2 * value.type.nbytes <= max([i.type.nbytes for i in value.inputs])
 
 
 def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
@@ -220,7 +245,11 @@ def _is_computed(value: Value) -> bool:
 
 
 def _is_needed_by_gradient(value: Value) -> bool:
-    return value.requires_grad and isinstance(value.op, Op) and value.op.form in _HEAVY
+    if not value.requires_grad or value.step is None:
+        return False
+    if isinstance(value.op, Op):
+        return value.op.form in _HEAVY
+    return bool(value.step.attrs.get("again"))  # where computing again begins
 
 
 def _references(order: Sequence[Value], uses: Mapping[Value, int]) -> list[int]:

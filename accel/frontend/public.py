@@ -8,6 +8,7 @@ from . import operators as _operators
 from .autograd import (
     enable_grad, grad, jvp, no_grad, stop_gradient, value_and_grad, vjp,
 )  # fmt: skip
+from .checkpoint import checkpoint
 from .compile import compile
 from .evaluation import get_record_limit, set_record_limit
 from .lazy import eval

@@ -28,7 +28,7 @@ from ..ir import dtypes
 from ..ir.builder import Builder
 from ..ir.dtypes import DType
 from ..ir.node import Node, attr_key
-from ..ir.op import Op
+from ..ir.op import Op, get_op
 from ..ir.types import TensorType
 
 __all__ = ["ALIAS", "CALL", "FREED", "HIDDEN_FOLDERS", "Cast", "Lowering", "Step", "Value",
@@ -255,12 +255,14 @@ class Lowering:
 
     Computed Values and placeholders become graph inputs; `sources` lists those Values in the
     order of `inputs`. With `share`, Values of one buffer share an input (not where they must be
-    told apart, for a gradient by one of them).
+    told apart, for a gradient by one of them). With `again`, what is to be computed again for
+    its gradient (see `checkpoint`) becomes a region, which differentiation does not look into.
     """
 
-    def __init__(self, share: bool = False) -> None:
+    def __init__(self, share: bool = False, again: bool = False) -> None:
         self.builder = Builder()
         self._share = share
+        self._again = again
         self.nodes: dict[Value, Node] = {}
         self.inputs: list[Node] = []
         self.sources: list[Value] = []
@@ -299,6 +301,8 @@ class Lowering:
     def _node(self, step: Step, inputs: list[Node], loc: Location | None) -> Node:
         builder, op, attrs = self.builder, step.op, step.attrs
         if op is CALL:
+            if self._again and attrs.get("again"):
+                return self._output(attrs["graph"], inputs, attrs["index"])
             return builder.inline(attrs["graph"], inputs)[attrs["index"]]
         if not isinstance(op, Op):
             raise AssertionError(f"{op} has no node")
@@ -306,6 +310,11 @@ class Lowering:
             return builder.constant(attrs["value"], attrs["dtype"], weak=attrs["weak"])
         operands = step.operands(builder, inputs, loc)
         return builder.node(op, tuple(operands), attrs, step.type, loc)
+
+    def _output(self, body: Any, inputs: list[Node], index: int) -> Node:
+        attrs = {"body": body, "name": "again", "target": None, "reason": ""}
+        region = self.builder.node(get_op("region"), tuple(inputs), attrs)
+        return self.builder.node(get_op("output"), (region,), {"index": index})
 
     def strong(self, value: Value) -> Node:
         """The node of `value`, a weak scalar in its default dtype."""

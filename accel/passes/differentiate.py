@@ -3,7 +3,7 @@
 Cotangents are carried from the roots to `wrt` in reverse topological order by the ops' own
 gradient rules; an op that has none but an expansion is differentiated through that. The new
 nodes join the same Builder, so forward values are shared, never recomputed, and a gradient
-can be differentiated again.
+can be differentiated again. A region is the exception: what it holds is computed again.
 """
 
 from __future__ import annotations
@@ -71,6 +71,22 @@ def _contributions(b: Builder, g: Node, node: Node, active: set[Node]) -> Sequen
     return result
 
 
+def _recomputed(
+    b: Builder, arriving: dict[int, Node], region: Node, active: set[Node]
+) -> list[Node | None]:
+    """The cotangents of a region's operands, by those that arrived at its outputs.
+
+    The body is computed again behind barriers, which keep it apart from the first time: what
+    lives between the two are the operands alone.
+    """
+    first = next(iter(arriving.values()))
+    operands = [b.barrier(x, first) for x in region.inputs]
+    results = b.inline(region.attrs["body"], operands)
+    roots, cotangents = [results[i] for i in arriving], list(arriving.values())
+    found = differentiate(b, roots, cotangents, operands, stop=True)
+    return [g if x in active else None for x, g in zip(region.inputs, found, strict=True)]
+
+
 def differentiate(
     b: Builder,
     roots: Sequence[Node],
@@ -91,6 +107,7 @@ def differentiate(
     order = _between(roots, wrt)
     active = set(order)
     sums: dict[Node, Node] = {}
+    arriving: dict[Node, dict[int, Node]] = {}  # at a region's outputs
 
     def accumulate(node: Node, g: Node) -> None:
         if node.type.dtype.kind != g.type.dtype.kind or node.type.dtype is not g.type.dtype:
@@ -103,11 +120,18 @@ def differentiate(
     outer = b.loc
     ends = set(wrt) if stop else set()
     for node in reversed(order):
-        if node not in sums or node in ends or not any(i in active for i in node.inputs):
+        reached = node in sums or node in arriving
+        if not reached or node in ends or not any(i in active for i in node.inputs):
             continue
-        g = sums[node]
         b.loc = node.loc
-        for operand, part in zip(node.inputs, _contributions(b, g, node, active), strict=True):
+        if node.op.name == "output":
+            arriving.setdefault(node.inputs[0], {})[node.attrs["index"]] = sums[node]
+            continue
+        if node.op.name == "region":
+            parts: Sequence[Node | None] = _recomputed(b, arriving[node], node, active)
+        else:
+            parts = _contributions(b, sums[node], node, active)
+        for operand, part in zip(node.inputs, parts, strict=True):
             if part is None or operand not in active or not operand.type.dtype.is_inexact:
                 continue
             if node.op.pointwise:

@@ -29,7 +29,7 @@ __all__ = ["fuse"]
 LARGEST_REGION = 1024
 
 #: Movement that is only another view of its operand.
-_VIEWS = frozenset({"permute", "reshape", "broadcast_to", "slice", "flip", "expand_dims",
+_VIEWS = frozenset({"barrier", "permute", "reshape", "broadcast_to", "slice", "flip", "expand_dims",
                     "squeeze", "flatten", "swapaxes", "moveaxis"})  # fmt: skip
 
 _CONTRACTIONS = ("matmul", "conv")

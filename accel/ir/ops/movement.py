@@ -162,6 +162,18 @@ register(Op(
 ))  # fmt: skip
 
 register(Op(
+    name="barrier", form="movement", category="movement", arity=(2, 2), promote="none",
+    infer=lambda x, after: x, reference=lambda x, after: x, exact=True,
+    gradient=lambda b, g, node: (g, None),
+    samples=lambda: [
+        Sample((TensorType(d, shape), TensorType(F32, (2, 2))))
+        for d, shape in ((F32, (3, 4)), (I32, ()), (BF16, (0, 2)), (C64, (5,)), (BOOL, (2, 3)))
+    ],
+    doc="The first operand, once the second is there: work on it is done late, and not shared with "
+    "the same work done before.",
+))  # fmt: skip
+
+register(Op(
     name="flip", form="movement", category="movement", arity=(1, 1), attrs={"axis": None},
     prepare=lambda types, attrs: {"axis": some_axes(attrs["axis"], types[0].ndim, "flip")},
     infer=lambda x, *, axis: x.with_shape(x.shape), exact=True,

@@ -182,6 +182,8 @@ def moved_axes(node: Node, axes: Axes) -> Axes | None:
     """The map of a movement `node` of a value with map `axes`; None if it is none."""
     name, shape = node.op.name, node.type.shape
     old = node.inputs[0].type.shape
+    if name == "barrier":
+        return axes
     if name == "permute":
         return tuple([axes[a] for a in node.attrs["axes"]])
     if name == "broadcast_to":

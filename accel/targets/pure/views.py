@@ -138,6 +138,8 @@ def _runs(shape: Shape, strides: tuple[int, ...]) -> list[tuple[int, int]]:
 def moved(view: View, node: Node) -> View | None:
     """What `node`, a movement op with one operand, makes of `view`; None if it must copy."""
     name, attrs, shape = node.op.name, node.attrs, node.type.shape
+    if name == "barrier":
+        return view
     if name == "permute":
         return view.permute(attrs["axes"])
     if name == "broadcast_to":

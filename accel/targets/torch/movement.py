@@ -32,6 +32,11 @@ def _iota(context: Context, node: Node) -> Kernel:
 
 
 # -- one operand ----------------------------------------------------------------------------
+@lowers("barrier")
+def _barrier(context: Context, node: Node) -> Kernel:
+    return lambda x, after: x
+
+
 @lowers("reshape", "expand_dims", "squeeze", "flatten")
 def _reshape(context: Context, node: Node) -> Kernel:
     shape = node.type.shape
