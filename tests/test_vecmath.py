@@ -58,12 +58,12 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
 
 
 # -- harness ------------------------------------------------------------------------------
-def kernel_text(name: str, element: str, width: int, has_scale: bool = False) -> str:
+def kernel_text(name: str, element: str, width: int, x86_bytes: int = 0) -> str:
     """A module whose @kernel(x0, [x1,] y, n) maps a function over n elements, tail included."""
     operands = 2 if name in BINARY else 1
     params = [("ptr", f"x{i}") for i in range(operands)]
     fn = Function("kernel", [*params, ("ptr", "y"), ("i64", "n")])
-    fn.has_scale = has_scale
+    fn.x86_bytes = x86_bytes
 
     def body(lanes: Lanes, index: str) -> None:
         xs = [lanes.load(fn.gep(f"%x{i}", index, element)) for i in range(operands)]
@@ -175,7 +175,7 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
         assert_same_kind(y, expected.astype(np.float32), x)
 
 
-@pytest.mark.skipif(not jit.host_machine().has_scale, reason="the processor has no AVX-512")
+@pytest.mark.skipif(jit.host_machine().x86_bytes < 64, reason="the processor has no AVX-512")
 @pytest.mark.parametrize("element", ELEMENTS)
 @pytest.mark.parametrize(
     "name", ["exp", "exp2", "sinh", "cosh", "erfc", "sigmoid", "pow", "log", "log2", "log10"]
@@ -183,8 +183,16 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
 def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> None:
     arrays = patterns(element, name, 100_000)
     for width in (8, 16, 64):
-        native = load(kernel_text(name, element, width, has_scale=True), element)
+        native = load(kernel_text(name, element, width, x86_bytes=64), element)
         np.testing.assert_array_equal(native(*arrays), compiled(name, element, 16)(*arrays))
+
+
+@pytest.mark.skipif(not jit.host_machine().x86_bytes, reason="the processor has no AVX2")
+def test_tables_in_registers_are_those_in_memory() -> None:
+    arrays = patterns("float", "pow", 100_000)
+    for width in (8, 64):
+        permuted = load(kernel_text("pow", "float", width, x86_bytes=32), "float")
+        np.testing.assert_array_equal(permuted(*arrays), compiled("pow", "float", 1)(*arrays))
 
 
 def test_erf_and_gelu_saturate_exactly() -> None:
@@ -205,6 +213,33 @@ def test_single_precision_of_two_operands(name: str) -> None:
     assert errors(got, expected).max() <= vecmath.ULP[name][0]
     with np.errstate(all="ignore"):
         assert_same_kind(got, expected.astype(np.float32), x, y)
+
+
+def large_powers(within: float) -> tuple[np.ndarray, ...]:
+    """Numbers close to one, to exponents that spread the results over the whole range: an error
+    of the logarithm is multiplied most."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(1 - within, 1 + within, 200_000).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        y = rng.uniform(-1, 1, x.size) * 150 / np.abs(np.log2(widened(x)))
+    return x, np.clip(y, -3e38, 3e38).astype(np.float32)
+
+
+@pytest.mark.parametrize("within", [1e-3, 0.01, 0.04, 0.5])
+def test_powers_close_to_one_with_large_exponents(within: float) -> None:
+    x, y = large_powers(within)
+    got = compiled("pow", "float", 16)(x, y)
+    expected = reference("pow", widened(x), widened(y))
+    assert errors(got, expected).max() <= vecmath.ULP["pow"][0]
+    with np.errstate(all="ignore"):
+        assert_same_kind(got, expected.astype(np.float32), x, y)
+
+
+def test_powers_of_whole_numbers_are_exact_as_far_as_squares_and_beyond() -> None:
+    for exponent in range(2, 8):
+        base = np.arange(1, int((2**24) ** (1 / exponent))).astype(np.float32)
+        got = compiled("pow", "float", 16)(base, np.full_like(base, exponent))
+        np.testing.assert_array_equal(got, widened(base) ** exponent)
 
 
 @pytest.mark.parametrize("name", TABLE.files)
@@ -329,6 +364,16 @@ def test_a_wrong_coefficient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.linspace(-80, 80, 100_001).astype(np.float32)
     y = load(kernel_text("exp", "float", 16), "float")(x)
     assert errors(y, np.exp(x.astype(np.float64))).max() > vecmath.ULP["exp"][0]
+
+
+@pytest.mark.parametrize("table", ["log2_rest", "log2_low", "log2_high", "inverse"])
+def test_a_wrong_entry_of_a_table_is_caught(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = list(coefficients.SINGLE[table])
+    wrong[2] += 1e-3 if table == "log2_rest" else 1e-6
+    monkeypatch.setitem(coefficients.SINGLE, table, tuple(wrong))
+    x, y = large_powers(0.5)
+    got = load(kernel_text("pow", "float", 16), "float")(x, y)
+    assert errors(got, reference("pow", widened(x), widened(y))).max() > vecmath.ULP["pow"][0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -61,9 +61,10 @@ class Machine:
         return self.vector_bytes == 64
 
     @property
-    def has_scale(self) -> bool:
-        """Whether one instruction multiplies vectors by powers of two."""
-        return self.vector_bytes == 64 and self.triple.startswith("x86_64")
+    def x86_bytes(self) -> int:
+        """Of which size are the vectors that x86 instructions work on which LLVM has no portable
+        word for: 64 with AVX-512 (powers of two, tables), 32 with AVX2 (tables), else 0."""
+        return self.vector_bytes if self.vector_bytes > 16 and "x86_64" in self.triple else 0
 
     @property
     def fingerprint(self) -> str:

@@ -91,8 +91,8 @@ class Function:
         self.declarations: set[str] = set()
         self.block_name = "entry"
         self.streams = False
-        #: Whether the machine multiplies by powers of two in one instruction (AVX-512).
-        self.has_scale = False
+        #: `jit.Machine.x86_bytes`: what the machine's own instructions can do for vector math.
+        self.x86_bytes = 0
         #: Internal functions that this one calls, by symbol; how often what could be one is in
         #: line; names of what is used several times, so that it should be one.
         self.helpers: dict[str, Function] = {}
@@ -129,7 +129,7 @@ class Function:
         """Call an internal function, written once: `write` writes it and returns its result."""
         if name not in self.helpers:
             fn = Function(name, params, ret, self.attrs, "internal")
-            fn.has_scale, fn.helpers = self.has_scale, self.helpers
+            fn.x86_bytes, fn.helpers = self.x86_bytes, self.helpers
             fn.do(f"ret {ret} {write(fn)}")
             self.helpers[name] = fn
         values = ", ".join(f"{t} {v}" for (t, _), v in zip(params, args, strict=True))
@@ -345,8 +345,8 @@ class Lanes:
     def has_scale(self) -> bool:
         """Whether single instructions take these lanes apart into exponents and significands,
         and multiply them by powers of two."""
-        register = 512 // max(self.bits, 1)
-        return self.fn.has_scale and self.element in _SCALE and self.width % register == 0
+        whole = self.element in _SCALE and self.width * self.bytes % 64 == 0
+        return whole and self.fn.x86_bytes == 64
 
     def scaled(self, a: str, n: str) -> str:
         """a * 2**n for integral n, rounded once (`has_scale`)."""
@@ -356,9 +356,86 @@ class Lanes:
         """floor(log2|a|) as a float, infinite for zeros and infinities (`has_scale`)."""
         return self._by_register("getexp", a)
 
-    def significand(self, a: str) -> str:
-        """a * 2**-n in [3/4, 3/2); NaN for a < 0 and 1 for infinity (`has_scale`)."""
-        return self._by_register("getmant", a, more=(("i32", "11"),))
+    def significand(self, a: str, low: float = 0.75) -> str:
+        """a * 2**-n in [low, 2 low), low being 3/4 or 1; NaN for a < 0, and `low` or 1 for
+        infinity (`has_scale`)."""
+        interval = {0.75: 3, 1.0: 0}[low]
+        return self._by_register("getmant", a, more=(("i32", str(8 + interval)),))
+
+    def _by_register(
+        self, name: str, *operands: str, more: Sequence[tuple[str, str]] = ()
+    ) -> str:
+        """An AVX-512 instruction on each whole register of the lanes."""
+        suffix, mask = _SCALE[self.element]
+        part = Lanes(self.fn, self.element, 512 // self.bits)
+        rest = [*more, (part.type, "zeroinitializer"), (mask, "-1"), ("i32", "4")]
+        full = f"llvm.x86.avx512.mask.{name}.{suffix}.512"
+        done = []
+        for start in range(0, self.width, part.width):
+            cut = [(part.type, self._cut(a, start, part)) for a in operands]
+            done.append(self.fn.call(part.type, full, *cut, *rest))
+        return self._joined(done, part)
+
+    def looked_up(self, table: str, entries: Sequence[float], index: str) -> str:
+        """The entries at `index`, integer lanes below their number; `table` names the constant.
+
+        On x86 32 floats lie in registers, from which an instruction picks; else lanes are read
+        from memory.
+        """
+        if self.element == "float" and len(entries) == 32 and self.width % 8 == 0:
+            if self.fn.x86_bytes == 64 and self.width % 16 == 0:
+                return self._picked_from_two(entries, index)
+            if self.fn.x86_bytes:
+                return self._picked_from_four(entries, index)
+        self.fn.declarations.add(
+            f"@{table} = private unnamed_addr constant [{len(entries)} x {self.element}] "
+            f"[{self._literals(entries)}]"
+        )
+        if self.width == 1:
+            wide = self.fn.op(f"zext {self.integers.type} {index} to i64")
+            return self.load(self.fn.gep(f"@{table}", wide, self.element))
+        pointers = self.fn.op(
+            f"getelementptr {self.element}, ptr @{table}, {self.integers.type} {index}"
+        )
+        return self.fn.call(
+            self.type, f"llvm.masked.gather.{self.suffix}.v{self.width}p0",
+            (f"<{self.width} x ptr>", pointers), ("i32", str(self.bytes)),
+            (self.mask_type, "splat (i1 true)"), (self.type, "zeroinitializer"),
+        )  # fmt: skip
+
+    def _picked_from_two(self, entries: Sequence[float], index: str) -> str:
+        """32 floats looked up by AVX-512."""
+        part = Lanes(self.fn, self.element, 16)
+        low, high = (f"<{self._literals(entries[at : at + 16])}>" for at in (0, 16))
+        done = []
+        for start in range(0, self.width, part.width):
+            places = (part.integers.type, self.integers._cut(index, start, part.integers))
+            done.append(self.fn.call(
+                part.type, "llvm.x86.avx512.vpermi2var.ps.512",
+                (part.type, low), places, (part.type, high),
+            ))  # fmt: skip
+        return self._joined(done, part)
+
+    def _picked_from_four(self, entries: Sequence[float], index: str) -> str:
+        """32 floats looked up by AVX2."""
+        part = Lanes(self.fn, self.element, 8)
+        tables = [f"<{self._literals(entries[at : at + 8])}>" for at in range(0, 32, 8)]
+        done = []
+        for start in range(0, self.width, part.width):
+            places = self.integers._cut(index, start, part.integers)
+            found = [
+                self.fn.call(part.type, "llvm.x86.avx2.permps", (part.type, table),
+                             (part.integers.type, places)) for table in tables
+            ]  # fmt: skip
+            for bit in (8, 16):
+                above = part.integers.cmp("ne", part.integers.binary("and", places, bit), 0)
+                pairs = zip(found[::2], found[1::2], strict=True)
+                found = [part.select(above, high, low) for low, high in pairs]
+            done += found
+        return self._joined(done, part)
+
+    def _literals(self, values: Sequence[float]) -> str:
+        return ", ".join(f"{self.element} {float_literal(v, self.element)}" for v in values)
 
     def _by_register(
         self, name: str, *operands: str, more: Sequence[tuple[str, str]] = ()

@@ -14,9 +14,8 @@ from ..machine.llvm_text import Lanes
 from .coefficients import DOUBLE, SINGLE
 
 __all__ = [
-    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "is_single", "mantissa_bits", "paired",
-    "pick",
-    "polynomial", "power_of_two", "round_scaled", "scale",
+    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "by_pairs", "is_single",
+    "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled", "scale",
     "scale_by_bits", "series",
 ]  # fmt: skip
 
@@ -74,6 +73,20 @@ def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
     fitted = (SINGLE if is_single(lanes) else DOUBLE)[name]
     even = _horner(lanes, fitted[0::2], square)
     return lanes.fma(_horner(lanes, fitted[1::2], square), x, even)
+
+
+def by_pairs(lanes: Lanes, name: str, x: str, square: str) -> str:
+    """:func:`polynomial` over a given x*x: the terms behind the constant are taken in pairs.
+
+    As many operations as Horner's rule, but half as many that wait for each other; the constant
+    is added last, so that the result is rounded as well.
+    """
+    first, *rest = (SINGLE if is_single(lanes) else DOUBLE)[name]
+    pairs = [_horner(lanes, rest[i : i + 2], x) for i in range(0, len(rest), 2)]
+    result = pairs.pop()
+    while pairs:
+        result = lanes.fma(result, square, pairs.pop())
+    return lanes.fma(result, x, first)
 
 
 def _horner(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:

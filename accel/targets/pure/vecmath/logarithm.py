@@ -8,7 +8,10 @@ from __future__ import annotations
 from ..machine.llvm_text import Lanes
 from .common import LN2, is_single, mantissa_bits, pick, polynomial
 
-__all__ = ["acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2"]
+__all__ = [
+    "acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2",
+    "normalised",
+]  # fmt: skip
 
 _THREE_FOURTHS = (0x3F400000, 0x3FE8000000000000)
 
@@ -35,7 +38,7 @@ def exponent_and_fraction(lanes: Lanes, x: str, pivot: int) -> tuple[str, str, s
     return lanes.sub(e, float(2**52 + 1024)), m, shifted
 
 
-def _normal(lanes: Lanes, x: str) -> tuple[str, str]:
+def normalised(lanes: Lanes, x: str) -> tuple[str, str]:
     """x with subnormals brought into the normal range, and what to add to their exponent."""
     subnormal = lanes.cmp("olt", x, pick(lanes, 2.0**-126, 2.0**-1022))
     power = pick(lanes, 24.0, 54.0)
@@ -48,7 +51,7 @@ def _parts(lanes: Lanes, x: str) -> tuple[str, str]:
     if lanes.has_scale:
         m = lanes.significand(x)
         return lanes.sub(lanes.exponent(x), lanes.exponent(m)), lanes.sub(m, 1.0)
-    normal, offset = _normal(lanes, x)
+    normal, offset = normalised(lanes, x)
     e, m, _ = exponent_and_fraction(lanes, normal, pick(lanes, *_THREE_FOURTHS))
     return lanes.add(e, offset), lanes.sub(m, 1.0)
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
+from .coefficients import SINGLE
 from .common import (
     LN2,
     any_lane,
     at_least,
     at_most,
+    by_pairs,
     is_single,
     polynomial,
     round_scaled,
     scale,
-    scale_by_bits,
 )  # fmt: skip
-from .logarithm import exponent_and_fraction
+from .logarithm import exponent_and_fraction, normalised
 
 __all__ = ["hypot", "pow_", "rsqrt"]
 
 _ROOT_HALF = 0x3FE6A09E667F3BCD
-# 2**(-1/8) in single precision: mantissas lie in [2**(-1/8), 2**(7/8)).
-_SINGLE_PIVOT = 0x3F6AC0C7
-# Upper bounds of mantissas, k/4, and 2**(-k/4): what is left lies within 2**(1/8) of 1.
-_FOURTHS = tuple([(2.0 ** ((2 * k + 1) / 8), k / 4, 2.0 ** (-k / 4)) for k in range(4)])
+# 1/ln 2 in single precision, in two parts.
+_LOG2_E = (1.4426950216293335, 1.925963033500011e-08)
+# A single-precision power of two is zero or infinite with this exponent and beyond.
+_BEYOND = 151.0
 # 2/ln 2 and 2/(3 ln 2), each in two parts: the first terms of log2((1+s)/(1-s)).
 _FIRST = (2.8853900817779268, 4.0710547481862066e-17)
 _SECOND = (0.9617966939259756, 5.0577616648125907e-17)
@@ -106,70 +107,65 @@ def _at_ends(lanes: Lanes, a: str, y: str, z: str) -> str:
     return lanes.select(lanes.cmp("oeq", a, 0.0), lanes.copysign(2000.0, lanes.neg(y)), z)
 
 
-def _fourths(lanes: Lanes, m: str) -> tuple[str, str]:
-    """k/4 and, in double precision, 2**(-k/4) for the k that brings m closest to 1."""
-    double = lanes.like("double")
-    fourth, factor = lanes.const(_FOURTHS[-1][1]), double.const(_FOURTHS[-1][2])
-    for bound, k, inverse in reversed(_FOURTHS[:-1]):
-        below = lanes.cmp("olt", m, bound)
-        fourth, factor = lanes.select(below, k, fourth), double.select(below, inverse, factor)
-    return fourth, factor
+def _significand(lanes: Lanes, x: str) -> tuple[str, str]:
+    """e (a float) and m in [1, 2) of x = 2**e m > 0; an infinity may come out as 2**128."""
+    if lanes.has_scale:
+        return lanes.exponent(x), lanes.significand(x, 1.0)
+    normal, offset = normalised(lanes, x)
+    e, m, _ = exponent_and_fraction(lanes, normal, 127 << 23)
+    return lanes.add(e, offset), m
 
 
-def _pow_core(lanes: Lanes, a: str, offset: str, y: str) -> str:
-    """(a * 2**offset)**y for a normal a > 0, in single precision.
+def _log2_short(lanes: Lanes, x: str) -> tuple[str, str]:
+    """log2(x) of x > 0 in single precision, in two parts with an error of about 2**-30.
 
-    The logarithm needs eight more bits than the result has, and takes them from double precision.
+    x = 2**e m and r = m c - 1, which is exact, with c = 1/m to five bits from a table:
+    log2(x) = e - log2(c) + r (1 - r/2)/ln 2 + r**3 q(r), the third term in two parts as well.
     """
-    double = lanes.like("double")
-    e, m, _ = exponent_and_fraction(lanes, a, _SINGLE_PIVOT)
-    fourth, factor = _fourths(lanes, m)
-    e = lanes.add(lanes.add(e, offset), fourth)
-    wide_e, wide_m, wide_y = (double.convert("fpext", v, lanes) for v in (e, m, y))
-    r = double.fma(wide_m, factor, -1.0)
-    log2 = double.fma(polynomial(double, "log2_short", r), r, wide_e)
-    z = at_least(double, at_most(double, double.mul(log2, wide_y), 129.0), -151.0)
-    n, bits = round_scaled(double, z, 1.0, 2 * 127)
-    r = lanes.convert("fptrunc", double.sub(z, n), double)
-    p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
-    return scale_by_bits(lanes, p, lanes.integers.convert("trunc", bits, double.integers))
+    integers = lanes.integers
+    e, m = _significand(lanes, x)
+    index = integers.binary("and", integers.binary("lshr", lanes.bits_of(m), 18), 31)
+    c, table, table_low = (
+        lanes.looked_up(f"math.{name}", SINGLE[name], index)
+        for name in ("inverse", "log2_high", "log2_low")
+    )
+    r = lanes.fma(m, c, -1.0)
+    e = lanes.add(e, table)  # exact: the table's numbers have 16 bits behind the point
+    first, first_low = _LOG2_E
+    slope = lanes.fma(r, -first / 2, first)
+    slope_low = lanes.fma(r, -first / 2, lanes.sub(first, slope))
+    high = lanes.fma(r, slope, e)
+    low = lanes.add(lanes.fma(r, slope, lanes.sub(e, high)), table_low)
+    square = lanes.mul(r, r)
+    rest = lanes.fma(square, by_pairs(lanes, "log2_rest", r, square), first_low)
+    return high, lanes.fma(r, lanes.add(rest, slope_low), low)
 
 
 def _pow_single(lanes: Lanes, x: str, y: str) -> str:
-    """x**y: what only unusual lanes need is skipped where there are none."""
-    fn = lanes.fn
-    usual = lanes.mask_op("and", lanes.cmp("oge", x, 2.0**-126), lanes.cmp("olt", x, float("inf")))
-    usual = lanes.mask_op("and", usual, lanes.cmp("olt", lanes.abs(y), float("inf")))
+    """x**y = 2**n 2**r with n + r = y log2|x|: what only unusual lanes need is skipped where
+    there are none."""
+    usual = lanes.cmp("ogt", x, 0.0)
+    if not lanes.has_scale:
+        usual = lanes.mask_op("and", usual, lanes.cmp("olt", x, float("inf")))
+    high, low = _log2_short(lanes, lanes.abs(x))
+    n, bits = round_scaled(lanes, high, y, 2 * 127)
+    usual = lanes.mask_op("and", usual, lanes.cmp("olt", lanes.abs(n), _BEYOND))
+    r = lanes.fma(y, low, lanes.fma(y, high, lanes.neg(n)))
+    p = lanes.fma(by_pairs(lanes, "exp2", r, lanes.mul(r, r)), r, 1.0)
+    result = scale(lanes, p, n, bits)
     unusual = any_lane(lanes, lanes.mask_op("xor", usual, lanes.like("i1").const(1)))
-    start, prepare, core = fn.block_name, fn.label("unusual"), fn.label("power")
-    fn.cond_br(unusual, prepare, core)
-    fn.block(prepare)
-    a = lanes.abs(x)
-    subnormal = lanes.cmp("olt", a, 2.0**-126)
-    scaled = lanes.select(subnormal, lanes.mul(a, 2.0**24), a)
-    offset = lanes.select(subnormal, -24.0, 0.0)
-    prepared = fn.block_name
-    fn.br(core)
-    fn.block(core)
-    a = fn.phi(lanes.type, (x, start), (scaled, prepared))
-    offset = fn.phi(lanes.type, (lanes.const(0.0), start), (offset, prepared))
-    result = _pow_core(lanes, a, offset, y)
-    computed, repair, done = fn.block_name, fn.label("repair"), fn.label("powered")
-    fn.cond_br(unusual, repair, done)
-    fn.block(repair)
-    repaired = _special_powers(lanes, x, y, _power_of_end(lanes, x, y, result))
-    last = fn.block_name
-    fn.br(done)
-    fn.block(done)
-    return fn.phi(lanes.type, (result, computed), (repaired, last))
+    with lanes.fn.when(unusual, [(lanes.type, result)]) as repair:
+        repair.next = [_special_powers(lanes, x, y, _power_of_end(lanes, x, y, n, result))]
+    return repair.values[0]
 
 
-def _power_of_end(lanes: Lanes, x: str, y: str, result: str) -> str:
-    """`result`, or |x|**y where |x| is zero, one or infinite."""
+def _power_of_end(lanes: Lanes, x: str, y: str, n: str, result: str) -> str:
+    """`result`, or |x|**y where it overflows or vanishes: n, its logarithm, is large or NaN."""
     a = lanes.abs(x)
-    infinite = lanes.cmp("oeq", a, float("inf"))
-    end = lanes.mask_op("or", infinite, lanes.cmp("oeq", x, 0.0))
-    grows = lanes.mask_op("xor", infinite, lanes.cmp("olt", y, 0.0))
+    end = lanes.cmp("uge", lanes.abs(n), _BEYOND)
+    end = lanes.mask_op("or", end, lanes.cmp("oeq", a, float("inf")))
+    end = lanes.mask_op("or", end, lanes.cmp("oeq", a, 0.0))
+    grows = lanes.mask_op("xor", lanes.cmp("ogt", a, 1.0), lanes.cmp("olt", y, 0.0))
     result = lanes.select(end, lanes.select(grows, float("inf"), 0.0), result)
     return lanes.select(lanes.cmp("oeq", a, 1.0), 1.0, result)
 
