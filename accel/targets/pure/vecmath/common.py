@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ..machine.llvm_text import Lanes
 from .coefficients import DOUBLE, SINGLE
+from .instructions import has_scale, scaled
 
 __all__ = [
     "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "by_pairs", "is_single",
@@ -113,7 +114,7 @@ def any_lane(lanes: Lanes, mask: str) -> str:
     return lanes.fn.call("i1", f"llvm.vector.reduce.or.v{lanes.width}i1", (lanes.mask_type, mask))
 
 
-def round_scaled(lanes: Lanes, x: str, factor: float, bias: int) -> tuple[str, str]:
+def round_scaled(lanes: Lanes, x: str, factor: str | float, bias: int) -> tuple[str, str]:
     """Round x * factor to the nearest integer n; returns n and the bits of n + bias.
 
     Adding 1.5 * 2**(mantissa bits) leaves the integer in the low bits of the sum. NaN
@@ -131,7 +132,7 @@ def power_of_two(lanes: Lanes, biased: str) -> str:
 
 def scale(lanes: Lanes, x: str, n: str, biased: str) -> str:
     """x * 2**n, rounded once, from n, a float, and the bits of n + twice the exponent bias."""
-    return lanes.scaled(x, n) if lanes.has_scale else scale_by_bits(lanes, x, biased)
+    return scaled(lanes, x, n) if has_scale(lanes) else scale_by_bits(lanes, x, biased)
 
 
 def scale_by_bits(lanes: Lanes, x: str, biased: str) -> str:

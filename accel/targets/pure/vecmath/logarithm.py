@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
 from .common import LN2, is_single, mantissa_bits, pick, polynomial
+from .instructions import exponent, has_scale, significand
 
 __all__ = [
     "acosh", "asinh", "atanh", "exponent_and_fraction", "log", "log10", "log1p", "log2",
@@ -48,9 +49,9 @@ def normalised(lanes: Lanes, x: str) -> tuple[str, str]:
 
 def _parts(lanes: Lanes, x: str) -> tuple[str, str]:
     """e (a float) and f of x > 0."""
-    if lanes.has_scale:
-        m = lanes.significand(x)
-        return lanes.sub(lanes.exponent(x), lanes.exponent(m)), lanes.sub(m, 1.0)
+    if has_scale(lanes):
+        m = significand(lanes, x)
+        return lanes.sub(exponent(lanes, x), exponent(lanes, m)), lanes.sub(m, 1.0)
     normal, offset = normalised(lanes, x)
     e, m, _ = exponent_and_fraction(lanes, normal, pick(lanes, *_THREE_FOURTHS))
     return lanes.add(e, offset), lanes.sub(m, 1.0)
@@ -81,7 +82,7 @@ def _edges(lanes: Lanes, x: str, y: str) -> str:
 
 def _ends(lanes: Lanes, x: str, e: str, y: str) -> str:
     """`_edges`, where e may be what an instruction gives: infinite or NaN just where y is NaN."""
-    if lanes.has_scale:
+    if has_scale(lanes):
         return lanes.select(lanes.cmp("uno", y, y), e, y)
     return _edges(lanes, x, y)
 

@@ -15,6 +15,7 @@ from .common import (
     round_scaled,
     scale,
 )  # fmt: skip
+from .instructions import exponent, has_scale, looked_up, significand
 from .logarithm import exponent_and_fraction, normalised
 
 __all__ = ["hypot", "pow_", "rsqrt"]
@@ -109,8 +110,8 @@ def _at_ends(lanes: Lanes, a: str, y: str, z: str) -> str:
 
 def _significand(lanes: Lanes, x: str) -> tuple[str, str]:
     """e (a float) and m in [1, 2) of x = 2**e m > 0; an infinity may come out as 2**128."""
-    if lanes.has_scale:
-        return lanes.exponent(x), lanes.significand(x, 1.0)
+    if has_scale(lanes):
+        return exponent(lanes, x), significand(lanes, x, 1.0)
     normal, offset = normalised(lanes, x)
     e, m, _ = exponent_and_fraction(lanes, normal, 127 << 23)
     return lanes.add(e, offset), m
@@ -126,7 +127,7 @@ def _log2_short(lanes: Lanes, x: str) -> tuple[str, str]:
     e, m = _significand(lanes, x)
     index = integers.binary("and", integers.binary("lshr", lanes.bits_of(m), 18), 31)
     c, table, table_low = (
-        lanes.looked_up(f"math.{name}", SINGLE[name], index)
+        looked_up(lanes, f"math.{name}", SINGLE[name], index)
         for name in ("inverse", "log2_high", "log2_low")
     )
     r = lanes.fma(m, c, -1.0)
@@ -145,7 +146,7 @@ def _pow_single(lanes: Lanes, x: str, y: str) -> str:
     """x**y = 2**n 2**r with n + r = y log2|x|: what only unusual lanes need is skipped where
     there are none."""
     usual = lanes.cmp("ogt", x, 0.0)
-    if not lanes.has_scale:
+    if not has_scale(lanes):
         usual = lanes.mask_op("and", usual, lanes.cmp("olt", x, float("inf")))
     high, low = _log2_short(lanes, lanes.abs(x))
     n, bits = round_scaled(lanes, high, y, 2 * 127)
