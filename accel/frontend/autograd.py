@@ -120,6 +120,11 @@ def _cotangent(value: Value, gradient: Any) -> Value:
                 f"backward of a tensor of shape {list(shape)} needs a cotangent",
                 loc=user_location(), remedy="reduce it to one element: loss.mean().backward()",
             )  # fmt: skip
+        if value.type.dtype.kind == "c":
+            raise GradientError(
+                f"backward of a tensor of {value.type.dtype} needs a cotangent",
+                loc=user_location(), remedy="take its real part or modulus: z.abs().backward()",
+            )  # fmt: skip
         return value_of(_full_like(value, 1))
     tensor = as_tensor(gradient)
     if tensor.shape != shape:
@@ -329,11 +334,12 @@ def _split(result: Any, has_aux: bool) -> tuple[Tensor, Any]:
         value, aux = result
     else:
         value, aux = result, None
-    if not isinstance(value, Tensor) or not value.dtype.is_inexact:
+    if not isinstance(value, Tensor) or not value.dtype.is_floating:
         shown = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(
             f"the gradient of a result that is {shown}", loc=user_location(),
-            remedy="return a floating-point tensor of one element (has_aux=True if also more)",
+            remedy="return a real floating-point tensor of one element, of complex numbers their "
+            "real part or modulus (has_aux=True if also more)",
         )  # fmt: skip
     return value, aux
 

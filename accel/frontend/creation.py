@@ -396,12 +396,19 @@ def linspace(
     check_device("linspace", device)
     if stop is UNSET and end is UNSET:
         raise ArgumentError("linspace without an end", remedy="linspace(start, stop, num)")
-    made = record(
-        "linspace", start=_python("linspace", start),
-        stop=_python("linspace", end if stop is UNSET else stop),
-        num=num if steps is None else steps, endpoint=endpoint, dtype=dtype or dtypes.float32,
-    )  # fmt: skip
-    return _leaf(made, requires_grad)
+    ends = [_python("linspace", v) for v in (start, end if stop is UNSET else stop)]
+    wanted = dtypes.to_dtype(dtype or (complex if complex in map(type, ends) else dtypes.float32))
+    count = num if steps is None else steps
+    if wanted.kind == "c":
+        parts = (_evenly([complex(v).real for v in ends], count, endpoint, wanted.real),
+                 _evenly([complex(v).imag for v in ends], count, endpoint, wanted.real))
+        return _leaf(record("complex", *parts), requires_grad)
+    return _leaf(_evenly(ends, count, endpoint, wanted), requires_grad)
+
+
+def _evenly(ends: list[Any], count: Any, endpoint: bool, dtype: DType) -> Tensor:
+    start, stop = ends
+    return record("linspace", start=start, stop=stop, num=count, endpoint=endpoint, dtype=dtype)
 
 
 @public

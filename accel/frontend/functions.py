@@ -479,6 +479,9 @@ def nan_to_num(
     from .dtype_functions import finfo
 
     x = as_tensor(x)
+    if x.dtype.kind == "c":
+        parts = (nan_to_num(record(p, x), nan, posinf, neginf) for p in ("real", "imag"))
+        return record("complex", *parts)
     if not x.dtype.is_floating:
         return x
     limit = finfo(x.dtype)

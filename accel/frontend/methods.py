@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ArgumentError, DeviceError
 from ..ir import dtypes
 from . import (
+    complex_numbers,
     creation,
     dtype_functions,
     functions,
@@ -59,6 +60,7 @@ METHODS: dict[ModuleType, str] = {
     gathering: """
         argwhere gather index_add index_put index_select masked_select nonzero scatter
         scatter_add take take_along_dim""",
+    complex_numbers: "adjoint angle isreal sgn",
     dtype_functions: "astype is_complex is_floating_point",
     random: "bernoulli multinomial",
 }  # fmt: skip
@@ -78,6 +80,7 @@ CONVERSIONS = {
     "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
     "bfloat16": dtypes.bfloat16, "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16,
     "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+    "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
 }  # fmt: skip
 
 

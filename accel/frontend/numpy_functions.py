@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..ir import dtypes
 from . import (
+    complex_numbers,
     creation,
     dtype_functions,
     fft,
@@ -52,6 +53,8 @@ HANDLERS: dict[Any, Handler] = {
     np.flatnonzero: lambda a: gathering.nonzero(shapes.ravel(a))[0],
     np.take_along_axis: gathering.take_along_axis, np.sinc: functions.sinc,
     np.fix: lambda x: functions.trunc(x),
+    np.angle: lambda z, deg=False: complex_numbers.angle(z, deg),
+    np.isreal: complex_numbers.isreal, np.iscomplex: complex_numbers.iscomplex,
     np.result_type: dtype_functions.result_type,
     np.iscomplexobj: dtype_functions.is_complex,
     np.isrealobj: lambda x: not dtype_functions.is_complex(x),

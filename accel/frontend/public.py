@@ -14,6 +14,7 @@ from .evaluation import get_record_limit, set_record_limit
 from .lazy import eval
 from .tensor import Tensor
 from .functions import *
+from .complex_numbers import *
 from .reductions import *
 from .norms import *
 from .shapes import *

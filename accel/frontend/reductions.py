@@ -252,8 +252,13 @@ def _moment(op: str, word: str) -> Callable[..., Tensor]:
             dim, unbiased = UNSET, dim
         standard = axis is not UNSET or keepdims is not None
         less = _correction(op, standard, correction, unbiased, ddof)
-        folded = axes_of(op, dim, axis)
-        return record(op, x, axis=folded, keepdims=bool(keepdim or keepdims), correction=less)
+        over = {"axis": axes_of(op, dim, axis), "keepdims": bool(keepdim or keepdims)}
+        x = as_tensor(x)
+        if x.dtype.kind != "c":
+            return record(op, x, correction=less, **over)
+        parts = (record("var", record(p, x), correction=less, **over) for p in ("real", "imag"))
+        total = record("add", *parts)
+        return record("sqrt", total) if op == "std" else total
 
     moment.__name__ = moment.__qualname__ = op
     moment.__doc__ = f"""The {word} over axes.
@@ -261,7 +266,7 @@ def _moment(op: str, word: str) -> Callable[..., Tensor]:
 Parameters
 ----------
 x
-    Of integer or floating dtype.
+    Of any numeric dtype; of complex numbers it is that of both parts together, and real.
 dim, unbiased, keepdim
     torch's spelling, which divides by n - 1.
 axis, keepdims

@@ -179,6 +179,20 @@ declare(
 )  # fmt: skip
 
 
+# -- complex numbers of two real ones ------------------------------------------------------
+def _complex_reference(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
+    made = np.empty(np.broadcast_shapes(real.shape, imag.shape), np.result_type(real, np.complex64))
+    made.real, made.imag = real, imag
+    return made
+
+
+declare(
+    "complex", _complex_reference, "The complex number of its real and its imaginary part.",
+    arity=2, promote="float", kinds="f", result=lambda dtype: dtype.complex, exact=True,
+    gradient=lambda b, g, node: [b.real(g), b.imag(g)],
+)  # fmt: skip
+
+
 # -- functions of two real numbers ---------------------------------------------------------
 def _copysign_gradient(b: Builder, g: Node, node: Node) -> list[Node | None]:
     x, y = node.inputs

@@ -18,6 +18,7 @@ from .. import dtypes
 from ..axes import one_axis, ordered_axes, some_axes
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
+from .pointwise import as_float
 from .reduce import sum_to
 
 if TYPE_CHECKING:
@@ -296,14 +297,17 @@ def _pad_prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str
             f"pad: low {low} and high {high} for {x}",
             remedy="give a width of 0 or more for each dimension; a slice crops",
         )
-    return {"low": low, "high": high, "value": float(attrs["value"])}
+    value = attrs["value"]
+    if x.dtype.kind == "c" and isinstance(value, complex) and value.imag:
+        return {"low": low, "high": high, "value": value}
+    return {"low": low, "high": high, "value": as_float("pad", "value", value)}
 
 
-def _pad_type(x: TensorType, *, low: Shape, high: Shape, value: float) -> TensorType:
+def _pad_type(x: TensorType, *, low: Shape, high: Shape, value: complex) -> TensorType:
     return x.with_shape(tuple(l + n + h for l, n, h in zip(low, x.shape, high, strict=True)))
 
 
-def _pad_reference(x: np.ndarray, *, low: Shape, high: Shape, value: float) -> np.ndarray:
+def _pad_reference(x: np.ndarray, *, low: Shape, high: Shape, value: complex) -> np.ndarray:
     shape = tuple(l + n + h for l, n, h in zip(low, x.shape, high, strict=True))
     with np.errstate(all="ignore"):
         result = np.full(shape, np.asarray(value).astype(x.dtype), x.dtype)
@@ -326,10 +330,12 @@ register(Op(
         ((2, 3), {"low": (0, 1), "high": (0, 0), "value": -1.5}),
         ((0, 2), {"low": (2, 0), "high": (1, 0), "value": 1}),
         ((), {"low": (), "high": ()}), ((3,), {"low": (0,), "high": (0,)}),
-    ]),
+    ]) + [Sample((TensorType(C64, (2,)),), {"low": (1,), "high": (0,), "value": 2 - 1j})],
     error_samples=lambda: [
         ErrorSample((TensorType(F32, (2,)),), {"low": (-1,), "high": (0,)}, ArgumentError),
         ErrorSample((TensorType(F32, (2,)),), {"low": (1, 1), "high": (0, 0)}, ArgumentError),
+        ErrorSample((TensorType(F32, (2,)),), {"low": (1,), "high": (0,), "value": 1j},
+                    ArgumentError, "real number"),
     ],
     doc="The elements with `low` and `high` places of `value` around them.",
 ))  # fmt: skip

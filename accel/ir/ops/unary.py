@@ -33,7 +33,24 @@ def _sign_reference(x: np.ndarray) -> np.ndarray:
     if x.dtype.kind != "c":
         return np.sign(x)
     size = np.abs(x)
-    return np.where(size == 0, 0, x / np.where(size == 0, 1, size)).astype(x.dtype)
+    unit = x / np.where(size == 0, 1, size)
+    if np.isinf(size).any():  # along an axis the sign of an infinity is that of the axis
+        real, imag = (np.where(np.isinf(p), np.copysign(1, p), 0) for p in (x.real, x.imag))
+        unit = np.where(np.isinf(size), real + 1j * imag, unit)
+        unit = np.where(np.isinf(x.real) & np.isinf(x.imag), complex(np.nan, np.nan), unit)
+    unit = np.where(np.isnan(size), complex(np.nan, np.nan), unit)
+    return np.where(size == 0, 0, unit).astype(x.dtype)
+
+
+def _sign_gradient(b: Builder, g: Node, node: Node) -> list[Node | None]:
+    """Of complex numbers what is orthogonal to them, over the modulus; 0 at 0."""
+    x = node.inputs[0]
+    if x.type.dtype.kind != "c":
+        return [None]
+    size = b.abs(x)
+    size = b.where(b.eq(size, 0), math.inf, size)
+    along = b.real(b.mul(g, b.conj(node)))
+    return [b.div(b.sub(g, b.mul(node, along)), size)]
 
 
 declare(
@@ -47,7 +64,7 @@ declare(
 declare(
     "sign", _sign_reference,
     "-1, 0 or 1 as the operand is negative, zero or positive; NaN stays; x/|x| for complex.",
-    kinds="iufc", discontinuous=True,
+    kinds="iufc", discontinuous=True, gradient=_sign_gradient,
 )  # fmt: skip
 declare(
     "square", np.square, "The operand times itself.",

@@ -20,7 +20,7 @@ from .lowering import Context, Kernel, lowers
 __all__: list[str] = []
 
 SAME_NAME = """
-    add sub mul exp expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh
+    mul exp expm1 log log2 log10 sin cos tan asin acos atan sinh cosh tanh
     asinh acosh atanh erf erfc copysign hypot atan2 logaddexp nextafter rsqrt reciprocal
     lerp maximum minimum fmax fmin eq ne lt le gt ge where logical_and logical_or logical_xor
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift
@@ -33,6 +33,32 @@ OTHER_NAME = {"div": "true_divide", "bitwise_invert": "bitwise_not"}
 def _direct(context: Context, node: Node) -> Kernel | None:
     name = node.op.name
     return getattr(context.torch, OTHER_NAME.get(name, name))
+
+
+@lowers("add", "sub")
+def _sum(context: Context, node: Node) -> Kernel:
+    """Of complex numbers by parts: torch multiplies by a complex 1 first, and 0 · inf is NaN."""
+    torch = context.torch
+    function = getattr(torch, node.op.name)
+    if node.type.dtype.kind != "c":
+        return function
+    real = torch.view_as_real
+    return lambda x, y: torch.view_as_complex(function(real(x), real(y)))
+
+
+@lowers("log1p")
+def _log1p(context: Context, node: Node) -> Kernel:
+    """Of complex infinities beside NaN torch loses the infinity, unlike its own `log`."""
+    torch = context.torch
+    if node.type.dtype.kind != "c":
+        return torch.log1p
+    return lambda x: torch.where(torch.isinf(x), torch.log(x), torch.log1p(x))
+
+
+@lowers("complex")
+def _complex(context: Context, node: Node) -> Kernel:
+    torch, part = context.torch, context.dtype(node.type.dtype.real)
+    return lambda x, y: torch.complex(x.to(part), y.to(part))
 
 
 @lowers("exp2")
@@ -94,11 +120,13 @@ def _imag(context: Context, node: Node) -> Kernel:
 
 
 @lowers("sign")
-def _sign(context: Context, node: Node) -> Kernel:
+def _sign(context: Context, node: Node) -> Kernel | None:
     torch, kind = context.torch, node.type.dtype.kind
     if kind == "f":
         return lambda x: torch.where(torch.isnan(x), x, torch.sign(x))
-    return torch.sgn if kind == "c" else torch.sign
+    if kind != "c":
+        return torch.sign
+    return None  # what torch has is NaN at infinities
 
 
 @lowers("clamp")
