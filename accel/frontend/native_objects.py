@@ -7,7 +7,8 @@ import ctypes
 import sys
 from typing import Any
 
-__all__ = ["NativeCallable", "call_natively", "number_slot", "slot_offset"]
+__all__ = ["NativeCallable", "call_natively", "ending_slot", "keep_for_ever", "number_slot",
+           "slot_offset"]  # fmt: skip
 
 _HEADER = object.__basicsize__
 
@@ -44,13 +45,32 @@ _OPERATORS = {
 }  # fmt: skip
 
 
+# Of a type, what ends its instances.
+_DEALLOC = (48, 52)
+
+
 def number_slot(kind: type, name: str) -> int | None:
     """Where a class has the address of what Python calls for an operator; None if unknown."""
     place, number = _OPERATORS[name]
-    at = _read(id(kind) + _AS_NUMBER) + 8 * place
+    return _verified(kind, _read(id(kind) + _AS_NUMBER) + 8 * place, number)
+
+
+def ending_slot(kind: type) -> int | None:
+    """Where a class has the address of what ends its instances; None if unknown."""
+    place, number = _DEALLOC
+    return _verified(kind, id(kind) + place, number)
+
+
+def _verified(kind: type, at: int, number: int) -> int | None:
+    """`at`, if what lies there is the slot that CPython knows by `number`."""
     prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_int)
     known = prototype(("PyType_GetSlot", ctypes.pythonapi))(kind, number)
     return at if known and _read(at) == known else None
+
+
+def keep_for_ever(kept: Any) -> None:
+    """Never free what code may still refer to that runs when the interpreter ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 class _Member(ctypes.Structure):

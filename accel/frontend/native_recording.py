@@ -19,7 +19,7 @@ import numpy as np
 
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS, Snapshot
-from .native_objects import number_slot, slot_offset
+from .native_objects import keep_for_ever, number_slot, slot_offset
 from .native_world import address
 from .operators import operators
 from .plans import Plan
@@ -84,7 +84,7 @@ def _take_over() -> Evaluator | None:
 
     code = compile_module(recording_text(slots))
     recorder = _recorder()
-    _keep_for_ever(code)
+    keep_for_ever(code)
 
     def operation(name: str, forward: Any, backward: Any) -> Any:
         table = transitions_of(name)
@@ -92,7 +92,7 @@ def _take_over() -> Evaluator | None:
                  "backward": id(backward)}  # fmt: skip
         kept = [recorder, table, forward, backward]
         block = native_api.Block.of([words[n] for n in OPERATION], kept)
-        _keep_for_ever(block)
+        keep_for_ever(block)
         return block
 
     find = ctypes.PYFUNCTYPE(ctypes.c_void_p)(code.address("accel_slots"))
@@ -107,11 +107,6 @@ def _take_over() -> Evaluator | None:
         block = operation(name, function, function)
         take_over(native_api.builtin(code.address("accel_apply"), block))
     return native_api.builtin(code.address("accel_evaluate"), recorder)  # type: ignore[no-any-return]
-
-
-def _keep_for_ever(kept: Any) -> None:
-    """Never free what code may still refer to that runs when the interpreter ends."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 def _recorder() -> Any:
@@ -129,7 +124,7 @@ def _recorder() -> Any:
     words = {name: id(value) for name, value in objects.items()}
     words |= {"interface": address(interface()), "hits": address(STATISTICS.native) + 8 * hits}
     block = Block.of([words[name] for name in RECORDER], [objects, interface(), STATISTICS])
-    _keep_for_ever(block)
+    keep_for_ever(block)
     return block
 
 

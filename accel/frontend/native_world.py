@@ -15,7 +15,7 @@ from ..ir.dtypes import float32
 from ..ir.types import TensorType
 from ..runtime import state as runtime_state
 from . import module_state
-from .native_objects import NativeCallable, slot_offset
+from .native_objects import NativeCallable, ending_slot, keep_for_ever, slot_offset
 from .tensor import Tensor
 from .values import Value
 
@@ -51,10 +51,22 @@ class World:
         }  # fmt: skip
         words = {name: id(value) for name, value in objects.items()}
         words |= {"interface": address(interface()), "usual": address(table)}
-        kept = [objects, usual, table]
+        kept = [objects, usual, table, interface()]
         self.block = Block.of([words[name] for name in WORLD], kept)
         self._code = compile_described(f"native call {layout}", partial(call_text, layout))
         self.entry = self._code.address("accel_call")
+        self._end_tensors()
+
+    def _end_tensors(self) -> None:
+        """Let Tensors be ended by emitted code, which lays some by for results to come."""
+        at = ending_slot(Tensor)
+        if at is None:
+            return
+        for kept in (self._code, self.block):
+            keep_for_ever(kept)
+        find = ctypes.PYFUNCTYPE(ctypes.c_void_p)(self._code.address("accel_world"))
+        ctypes.c_void_p.from_address(find() or 0).value = address(self.block)
+        ctypes.c_void_p.from_address(at).value = self._code.address("accel_end_tensor")
 
 
 _LOCK = threading.Lock()

@@ -15,6 +15,7 @@ import importlib
 import os
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ __all__ = ["ARRAY", "CELL", "FLOAT", "FUNCTIONS", "HEADER", "LIST", "OBJECTS", "
 HEADER = 16
 
 #: Byte offsets of the fields of an array object.
-ARRAY = {"data": HEADER, "ndim": HEADER + 8, "dims": HEADER + 16, "dtype": HEADER + 40,
-         "flags": HEADER + 48}  # fmt: skip
+ARRAY = {"data": HEADER, "ndim": HEADER + 8, "dims": HEADER + 16, "strides": HEADER + 24,
+         "base": HEADER + 32, "dtype": HEADER + 40, "flags": HEADER + 48,
+         "weakrefs": HEADER + 56}  # fmt: skip
 
 #: Fields of other objects.
 CELL = {"content": HEADER}
@@ -54,6 +56,10 @@ FUNCTIONS = {
     "PyGC_Enable": ("i32",),
     "PyList_New": ("ptr", "i64"),
     "PyList_SetItem": ("i32", "ptr", "i64", "ptr"),
+    "PyObject_ClearWeakRefs": ("void", "ptr"),
+    "PyObject_GC_Del": ("void", "ptr"),
+    "PyObject_GC_Track": ("void", "ptr"),
+    "PyObject_GC_UnTrack": ("void", "ptr"),
     "PyObject_GetItem": ("ptr", "ptr", "ptr"),
     "PyObject_RichCompareBool": ("i32", "ptr", "ptr", "i32"),
     "PyObject_VectorcallDict": ("ptr", "ptr", "ptr", "i64", "ptr"),
@@ -115,18 +121,24 @@ def _arrays_lie_as_known() -> bool:
     ]  # fmt: skip
     for array in samples:
         at = id(array)
-        dims = _read(ctypes.c_ssize_t, at + ARRAY["dims"])
-        shape = tuple(_read(ctypes.c_ssize_t, dims + 8 * i) for i in range(array.ndim))
+        extents, strides = (
+            tuple(_read(ctypes.c_ssize_t, table + 8 * i) for i in range(array.ndim))
+            for table in (_read(ctypes.c_ssize_t, at + ARRAY[n]) for n in ("dims", "strides"))
+        )
         fields = (
             _read(ctypes.c_ssize_t, at + 8), _read(ctypes.c_ssize_t, at + ARRAY["data"]),
-            _read(ctypes.c_int, at + ARRAY["ndim"]), shape,
+            _read(ctypes.c_int, at + ARRAY["ndim"]), extents, strides,
+            _read(ctypes.c_ssize_t, at + ARRAY["base"]),
             _read(ctypes.c_ssize_t, at + ARRAY["dtype"]), _read(ctypes.c_int, at + ARRAY["flags"]),
+            _read(ctypes.c_ssize_t, at + ARRAY["weakrefs"]),
         )  # fmt: skip
-        known = (id(np.ndarray), pointer(array), array.ndim, array.shape, id(array.dtype),
-                 array.flags.num)  # fmt: skip
+        base = 0 if array.base is None else id(array.base)
+        known = (id(np.ndarray), pointer(array), array.ndim, array.shape, array.strides, base,
+                 id(array.dtype), array.flags.num, 0)  # fmt: skip
         if fields != known:
             return False
-    return True
+    reference = weakref.ref(samples[0])
+    return bool(_read(ctypes.c_ssize_t, id(samples[0]) + ARRAY["weakrefs"]) == id(reference))
 
 
 def _others_lie_as_known() -> bool:

@@ -11,21 +11,25 @@ References to the inputs are held where other threads may run while the kernels 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..machine.llvm_text import module_text
 from .api import ARRAY, TUPLE
 from .checks import check_functions, first
-from .layout import DISPATCH, PLAN, RESULT_WORDS, WORLD, WRITE_WORDS, Layout
+from .layout import DISPATCH, PLAN, RESULT_WORDS, RESULTS, WORLD, WRITE_WORDS, Layout
 from .results import result_functions
-from .text import DONE, RUN, Native, native_functions
+from .spares import SPARE_TABLE, spare_functions
+from .text import DONE, RUN, SPEC, Native, native_functions
 
 __all__ = ["call_text"]
 
 
 def call_text(layout: Layout) -> str:
     """The module, for objects that lie so."""
-    return module_text([
-        *native_functions(), *check_functions(layout), *result_functions(layout), _state(),
-        _attempt(), _call(layout),
+    return SPARE_TABLE + module_text([
+        *native_functions(), *check_functions(layout), *spare_functions(layout),
+        *result_functions(layout), _state(), _attempt(layout), _call(layout),
     ])  # fmt: skip
 
 
@@ -49,7 +53,7 @@ def _state() -> Native:
     return fn
 
 
-def _attempt() -> Native:
+def _attempt(layout: Layout) -> Native:
     """A call by one plan; null where the plan does not fit or something fails, with no exception
     set and nothing written."""
     tables = ("arguments", "bases", "held", "outputs", "leaves", "news")
@@ -64,8 +68,10 @@ def _attempt() -> Native:
     inputs, outputs = fn.word("%plan", PLAN, "held"), fn.word(run, RUN, "outputs")
     with fn.loop(0, inputs) as loop:
         fn.incref(fn.item("%held", loop.index, "ptr"))
+    fn.clear("%outputs", outputs)
+    _spares(fn, layout, run)
     status = fn.op(f"call i64 @accel_execute(ptr {run}, ptr %bases, ptr %outputs)")
-    fn.go_unless(fn.icmp("eq", status, DONE), "failed")
+    fn.go_unless(fn.icmp("eq", status, DONE), "no_outputs")
     found = _results(fn)
     fn.go_if(fn.same(found, "null"), "no_results")
     _writes(fn, interface)
@@ -79,9 +85,11 @@ def _attempt() -> Native:
     fn.api(interface, "Py_DecRef", found)
     fn.br("no_results")
     fn.block("no_leaves")
-    count = fn.word("%plan", PLAN, "results")
-    fn.do(f"call void @release(ptr {interface}, ptr %leaves, i64 {count})")
+    _release_leaves(fn, interface)
     fn.br("no_results")
+    fn.block("no_outputs")
+    _release_leaves(fn, interface)
+    fn.br("failed")
     fn.block("no_results")
     fn.do(f"call void @release(ptr {interface}, ptr %outputs, i64 {outputs})")
     fn.br("failed")
@@ -95,22 +103,56 @@ def _attempt() -> Native:
     return fn
 
 
-def _clear(fn: Native, table: str, count: str) -> None:
-    """Fill a table with nulls, so that it can be released at any time."""
+def _release_leaves(fn: Native, interface: str) -> None:
+    count = fn.word("%plan", PLAN, "results")
+    fn.do(f"call void @release(ptr {interface}, ptr %leaves, i64 {count})")
+
+
+@contextmanager
+def _each_result(fn: Native) -> Iterator[tuple[str, str]]:
+    """Write a loop over the results: a result's row, and the place of what is returned for it."""
+    count, rows = fn.word("%plan", PLAN, "results"), fn.word("%plan", PLAN, "result_rows", "ptr")
     with fn.loop(0, count) as loop:
-        fn.store("ptr", "null", fn.gep(table, loop.index, "i64"), 8)
+        row = fn.gep(rows, fn.integer("mul", loop.index, len(RESULT_WORDS)), "i64")
+        yield row, fn.gep("%leaves", loop.index, "i64")
+
+
+def _spares(fn: Native, layout: Layout, run: str) -> None:
+    """Have spare Tensors where outputs become new ones, whose arrays are then the outputs."""
+    specs = fn.word(run, RUN, "output_specs", "ptr")
+    with _each_result(fn) as (row, leaf):
+        fn.store("ptr", "null", leaf, 8)
+        other = fn.label("other")
+        kind = fn.word(row, RESULT_WORDS, "kind")
+        fn.go_unless(fn.icmp("eq", kind, RESULTS.index("output")), other)
+        place = fn.word(row, RESULT_WORDS, "a")
+        output = fn.gep("%outputs", place, "i64")
+        fn.go_unless(fn.same(fn.load("ptr", output, 8), "null"), other)
+        type_ = fn.word(row, RESULT_WORDS, "b", "ptr")
+        spec = fn.gep(specs, fn.integer("mul", place, len(SPEC)), "i64")
+        take = f"call ptr @take_spare(ptr %world, ptr {type_}, ptr {spec})"
+        tensor = fn.op(take)
+        fn.go_if(fn.same(tensor, "null"), other)
+        fn.store("ptr", tensor, leaf, 8)
+        value = fn.field(tensor, layout.tensor["_value"])
+        array = fn.field(value, layout.value["data"])
+        fn.incref(array)
+        fn.store("ptr", array, output, 8)
+        fn.br(other)
+        fn.block(other)
 
 
 def _results(fn: Native) -> str:
     """What the call returns."""
-    count, rows = fn.word("%plan", PLAN, "results"), fn.word("%plan", PLAN, "result_rows", "ptr")
-    _clear(fn, "%leaves", count)
-    with fn.loop(0, count) as loop:
-        row = fn.gep(rows, fn.integer("mul", loop.index, len(RESULT_WORDS)), "i64")
-        leaf = f"call ptr @result(ptr %world, ptr {row}, ptr %arguments, ptr %outputs)"
-        made = fn.op(leaf)
+    with _each_result(fn) as (row, leaf):
+        ready = fn.label("ready")
+        fn.go_unless(fn.same(fn.load("ptr", leaf, 8), "null"), ready)
+        result = f"call ptr @result(ptr %world, ptr {row}, ptr %arguments, ptr %outputs)"
+        made = fn.op(result)
         fn.go_if(fn.same(made, "null"), "no_leaves")
-        fn.store("ptr", made, fn.gep("%leaves", loop.index, "i64"), 8)
+        fn.store("ptr", made, leaf, 8)
+        fn.br(ready)
+        fn.block(ready)
     return fn.op("call ptr @collect(ptr %world, ptr %plan, ptr %leaves)")
 
 
@@ -122,7 +164,7 @@ def _writes(fn: Native, interface: str) -> None:
     fn.go_if(fn.icmp("eq", count, 0), written)
     collecting = fn.api(interface, "PyGC_Disable")
     collecting = fn.op(f"icmp ne i32 {collecting}, 0")
-    _clear(fn, "%news", count)
+    fn.clear("%news", count)
     with fn.loop(0, count) as loop:
         row = fn.gep(rows, fn.integer("mul", loop.index, len(WRITE_WORDS)), "i64")
         made = fn.op(f"call ptr @prepare(ptr %world, ptr {row}, ptr %arguments, ptr %outputs)")

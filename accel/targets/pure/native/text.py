@@ -79,6 +79,11 @@ class Native(Function):
         after = self.op(f"select i1 {immortal}, i32 {before}, i32 {after}")
         self.store("i32", after, object_, 8)
 
+    def clear(self, table: str, count: str) -> None:
+        """Fill a table with nulls, so that it can be released at any time."""
+        with self.loop(0, count) as loop:
+            self.store("ptr", "null", self.gep(table, loop.index, "i64"), 8)
+
     def same(self, a: str, b: str) -> str:
         """Whether two pointers are equal."""
         return self.op(f"icmp eq ptr {a}, {b}")
@@ -167,7 +172,7 @@ def _bases() -> Native:
 
 
 def _execute() -> Native:
-    """Run on the inputs in `bases`: makes the outputs and leaves them in `results`."""
+    """Run on the inputs in `bases`: outputs that are not in `results` are made and left there."""
     fn = Native("accel_execute", [("ptr", "run"), ("ptr", "bases"), ("ptr", "results")], "i64",
                 linkage="internal")  # fmt: skip
     interface = fn.word("%run", RUN, "interface", "ptr")
@@ -175,13 +180,20 @@ def _execute() -> Native:
     specs = fn.word("%run", RUN, "output_specs", "ptr")
     behind = fn.gep("%bases", inputs, "i64")
     with fn.loop(0, outputs) as loop:
+        place = fn.gep("%results", loop.index, "i64")
+        given = fn.load("ptr", place, 8)
+        before, make, ready = fn.block_name, fn.label("make"), fn.label("ready")
+        fn.cond_br(fn.same(given, "null"), make, ready)
+        fn.block(make)
         spec = fn.gep(specs, fn.integer("mul", loop.index, len(SPEC)), "i64")
         made = fn.op(f"call ptr @new_array(ptr {interface}, ptr {spec})")
-        fn.store("i64", loop.index, "%made", 8)
+        fn.store("ptr", made, place, 8)
         fn.go_if(fn.same(made, "null"), "raised")
-        fn.store("ptr", made, fn.gep("%results", loop.index, "i64"), 8)
-        fn.store("ptr", fn.field(made, ARRAY["data"]), fn.gep(behind, loop.index, "i64"), 8)
-    fn.store("i64", outputs, "%made", 8)
+        last = fn.block_name
+        fn.br(ready)
+        fn.block(ready)
+        array = fn.phi("ptr", (given, before), (made, last))
+        fn.store("ptr", fn.field(array, ARRAY["data"]), fn.gep(behind, loop.index, "i64"), 8)
     behind = fn.gep(behind, outputs, "i64")
     lent, memory = _take_arena(fn, interface)
     fn.store("ptr", memory, behind, 8)
@@ -199,10 +211,8 @@ def _execute() -> Native:
     fn.do(f"ret i64 {DONE}")
     for label, result in (("failed", FAILED), ("raised", RAISED)):
         fn.block(label)
-        count = fn.load("i64", "%made", 8)
-        fn.do(f"call void @release(ptr {interface}, ptr %results, i64 {count})")
+        fn.do(f"call void @release(ptr {interface}, ptr %results, i64 {outputs})")
         fn.do(f"ret i64 {result}")
-    fn.lines.insert(0, "  %made = alloca i64, align 8")
     return fn
 
 
@@ -270,6 +280,7 @@ def _run_arrays() -> Native:
     bases = fn.op(f"alloca i64, i64 {size}, align 8")
     outputs = fn.word(run, RUN, "outputs")
     results = fn.op(f"alloca ptr, i64 {outputs}, align 8")
+    fn.clear(results, outputs)
     specs = fn.word(run, RUN, "input_specs", "ptr")
     with fn.loop(0, fn.word(run, RUN, "inputs")) as loop:
         spec = fn.gep(specs, fn.integer("mul", loop.index, len(SPEC)), "i64")
