@@ -21,6 +21,12 @@ STRUCTURE = {"input", "constant", "region", "output"}
 ON_THE_REFERENCE = {
     "cumsum": "running sums are sequential; a parallel scan comes with the threads",
     "cumprod": "as cumsum",
+    "sort": "NumPy's sort is vectorised",
+    "argsort": "as sort",
+    "topk_indices": "as sort",
+    "searchsorted": "as sort",
+    "cumargmax": "a running choice is sequential",
+    "cumargmin": "as cumargmax",
     "convolution": "its kernels are not written yet",
     "convolution_input_gradient": "as convolution",
     "convolution_weight_gradient": "as convolution",

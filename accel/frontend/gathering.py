@@ -17,8 +17,9 @@ from .recording import as_tensor, record
 from .tensor import Tensor
 
 __all__ = [
-    "argwhere", "gather", "index_add", "index_put", "index_select", "masked_select", "nonzero",
-    "scatter", "scatter_add", "take", "take_along_axis", "take_along_dim",
+    "argwhere", "flatnonzero", "gather", "index_add", "index_put", "index_select",
+    "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_axis",
+    "take_along_dim",
 ]  # fmt: skip
 
 
@@ -229,6 +230,11 @@ def nonzero(x: Any, /, as_tuple: bool = True) -> Any:
 def argwhere(x: Any, /) -> Tensor:
     """Where `x` is not zero, one row for each element; computes x at once."""
     return nonzero(x, as_tuple=False)
+
+
+def flatnonzero(x: Any, /) -> Tensor:
+    """Where the flattened `x` is not zero; computes x at once (NumPy's flatnonzero)."""
+    return nonzero(record("reshape", x, shape=-1))[0]
 
 
 @public

@@ -18,13 +18,17 @@ from . import (
     dtype_functions,
     functions,
     gathering,
+    histograms,
     indexing,
     joining,
     linear_algebra,
     norms,
     numpy_protocol,
+    ordering,
+    quantiles,
     random,
     reductions,
+    sets,
     shapes,
 )  # fmt: skip
 from .arguments import UNSET, public
@@ -47,7 +51,7 @@ METHODS: dict[ModuleType, str] = {
         positive pow prelu rad2deg reciprocal relu remainder round rsqrt sigmoid sign signbit
         sin sinc sinh sqrt square sub subtract tan tanh true_divide trunc xlogy""",
     reductions: """
-        all amax amin any argmax argmin count_nonzero cumprod cumsum diff
+        all amax amin aminmax any argmax argmin count_nonzero cumprod cumsum diff
         logcumsumexp logsumexp max mean min nanmean nansum prod std sum var""",
     norms: "log_softmax norm softmax",
     shapes: """
@@ -57,6 +61,10 @@ METHODS: dict[ModuleType, str] = {
     joining: "chunk diagonal narrow select split unbind",
     linear_algebra: """
         addmm baddbmm bmm cross dot inner kron matmul mm mv outer tensordot trace vdot vecdot""",
+    ordering: "argsort cummax cummin kthvalue mode msort topk",
+    quantiles: "median nanmedian nanquantile quantile",
+    sets: "isin unique unique_consecutive",
+    histograms: "bincount histc histogram",
     gathering: """
         argwhere gather index_add index_put index_select masked_select nonzero scatter
         scatter_add take take_along_dim""",
@@ -92,6 +100,17 @@ def repeat(self: Tensor, *sizes: Any, axis: Any = UNSET) -> Tensor:
     if axis is not UNSET:
         return shapes.repeat(self, *sizes, axis=axis)
     return shapes.tile(self, *sizes)
+
+
+@public
+def sort(
+    self: Tensor, dim: Any = UNSET, descending: bool = False, stable: bool = True, *,
+    axis: Any = UNSET,
+) -> Any:  # fmt: skip
+    """torch's sort: values and indices along a dim, the last by default; with ``axis=`` the
+    standard's, values alone."""
+    dim = -1 if dim is UNSET and axis is UNSET else dim
+    return ordering.sort(self, dim, descending, stable, axis=axis)
 
 
 def numel(self: Tensor) -> int:
@@ -264,7 +283,7 @@ def _flag(test: Any, doc: str) -> Any:
 
 #: Attributes beside the functions.
 OWN: dict[str, Any] = {
-    "repeat": repeat, "numel": numel, "dim": dim, "element_size": element_size,
+    "repeat": repeat, "sort": sort, "numel": numel, "dim": dim, "element_size": element_size,
     "type_as": type_as, "to": to, "cpu": cpu, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
     "new_zeros": new_zeros, "new_ones": new_ones, "where": where,

@@ -32,7 +32,7 @@ from .arguments import UNSET, unused
 from .recording import as_tensor, record
 from .tensor import Tensor
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "flag", "handles", "option"]
 
 Handler = Callable[..., Any]
 
@@ -50,7 +50,7 @@ HANDLERS: dict[Any, Handler] = {
     np.outer: lambda a, b: linear_algebra.outer(shapes.ravel(a), shapes.ravel(b)),
     np.isclose: functions.isclose, np.allclose: functions.allclose,
     np.argwhere: gathering.argwhere, np.nonzero: gathering.nonzero,
-    np.flatnonzero: lambda a: gathering.nonzero(shapes.ravel(a))[0],
+    np.flatnonzero: gathering.flatnonzero,
     np.take_along_axis: gathering.take_along_axis, np.sinc: functions.sinc,
     np.fix: lambda x: functions.trunc(x),
     np.angle: lambda z, deg=False: complex_numbers.angle(z, deg),
@@ -64,7 +64,7 @@ HANDLERS: dict[Any, Handler] = {
 }  # fmt: skip
 
 
-def _handles(*names: str) -> Callable[[Handler], Handler]:
+def handles(*names: str) -> Callable[[Handler], Handler]:
     """Enter a handler under NumPy names; those that this NumPy lacks are left out."""
 
     def enter(handler: Handler) -> Handler:
@@ -99,12 +99,13 @@ def _reduction(function: Handler) -> Handler:
     ) -> Tensor:  # fmt: skip
         unused(function.__name__, out=out)
         kept = {} if dtype is None else {"dtype": dtype}
-        return _masked(function, a, where, initial, axis=axis, keepdims=_flag(keepdims), **kept)
+        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims), **kept)
 
     return handler
 
 
-def _flag(keepdims: Any) -> bool:
+def flag(keepdims: Any) -> bool:
+    """NumPy's keepdims, which may be left out."""
     return bool(keepdims) if not isinstance(keepdims, type(np._NoValue)) else False
 
 
@@ -133,7 +134,7 @@ for _name, _function in (
     ("sum", reductions.sum), ("prod", reductions.prod), ("mean", reductions.mean),
     ("nansum", reductions.nansum),
 ):  # fmt: skip
-    _handles(_name)(_reduction(_function))
+    handles(_name)(_reduction(_function))
 
 
 def _without_dtype(function: Handler) -> Handler:
@@ -142,7 +143,7 @@ def _without_dtype(function: Handler) -> Handler:
         where: Any = UNSET,
     ) -> Tensor:  # fmt: skip
         unused(function.__name__, out=out)
-        return _masked(function, a, where, initial, axis=axis, keepdims=_flag(keepdims))
+        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims))
 
     return handler
 
@@ -151,19 +152,19 @@ for _names, _function in (
     (("max", "amax"), reductions.amax), (("min", "amin"), reductions.amin),
     (("any",), reductions.any), (("all",), reductions.all), (("nanmean",), reductions.nanmean),
 ):  # fmt: skip
-    _handles(*_names)(_without_dtype(_function))
+    handles(*_names)(_without_dtype(_function))
 
 
 def _place(function: Handler) -> Handler:
     def handler(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tensor:
         unused(function.__name__, out=out)
-        return function(a, axis=axis, keepdims=_flag(keepdims))
+        return function(a, axis=axis, keepdims=flag(keepdims))
 
     return handler
 
 
-_handles("argmax")(_place(reductions.argmax))
-_handles("argmin")(_place(reductions.argmin))
+handles("argmax")(_place(reductions.argmax))
+handles("argmin")(_place(reductions.argmin))
 
 
 def _moment(function: Handler) -> Handler:
@@ -171,21 +172,22 @@ def _moment(function: Handler) -> Handler:
         a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0,
         keepdims: Any = False, *, correction: Any = None, mean: Any = None, where: Any = None,
     ) -> Tensor:  # fmt: skip
-        unused(function.__name__, out=out, mean=_value(mean), where=_value(where))
-        less = _value(correction)
+        unused(function.__name__, out=out, mean=option(mean), where=option(where))
+        less = option(correction)
         a = a if dtype is None else dtype_functions.astype(a, dtype)
         return function(a, axis=axis, correction=ddof if less is None else less,
-                        keepdims=_flag(keepdims))  # fmt: skip
+                        keepdims=flag(keepdims))  # fmt: skip
 
     return handler
 
 
-def _value(option: Any) -> Any:
-    return None if isinstance(option, type(np._NoValue)) else option
+def option(given: Any) -> Any:
+    """An option that may be left out, as None then."""
+    return None if isinstance(given, type(np._NoValue)) else given
 
 
-_handles("var")(_moment(reductions.var))
-_handles("std")(_moment(reductions.std))
+handles("var")(_moment(reductions.var))
+handles("std")(_moment(reductions.std))
 
 
 def _scan(function: Handler) -> Handler:
@@ -198,8 +200,8 @@ def _scan(function: Handler) -> Handler:
     return handler
 
 
-_handles("cumsum")(_scan(reductions.cumsum))
-_handles("cumprod")(_scan(reductions.cumprod))
+handles("cumsum")(_scan(reductions.cumsum))
+handles("cumprod")(_scan(reductions.cumprod))
 
 
 def _standard_scan(function: Handler) -> Handler:
@@ -211,25 +213,25 @@ def _standard_scan(function: Handler) -> Handler:
     return handler
 
 
-_handles("cumulative_sum")(_standard_scan(reductions.cumsum))
-_handles("cumulative_prod")(_standard_scan(reductions.cumprod))
+handles("cumulative_sum")(_standard_scan(reductions.cumsum))
+handles("cumulative_prod")(_standard_scan(reductions.cumprod))
 
 
-@_handles("count_nonzero")
+@handles("count_nonzero")
 def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     return reductions.count_nonzero(a, axis=axis, keepdims=keepdims)
 
 
-@_handles("ptp")
+@handles("ptp")
 def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tensor:
     unused("ptp", out=out)
-    over: dict[str, Any] = {"axis": axis, "keepdims": _flag(keepdims)}
+    over: dict[str, Any] = {"axis": axis, "keepdims": flag(keepdims)}
     return functions.sub(reductions.amax(a, **over), reductions.amin(a, **over))
 
 
-@_handles("average")
+@handles("average")
 def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = False) -> Tensor:
-    keep = _flag(keepdims)
+    keep = flag(keepdims)
     if weights is None:
         return reductions.mean(a, axis=axis, keepdims=keep)
     a, weights = as_tensor(a), as_tensor(weights)
@@ -241,7 +243,7 @@ def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = F
     return functions.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
 
 
-@_handles("linalg.norm")
+@handles("linalg.norm")
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     x = as_tensor(x)
     x = x if x.dtype.is_inexact else dtype_functions.astype(x, dtypes.float32)
@@ -251,7 +253,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
 
 
 # -- element-wise --------------------------------------------------------------------------
-@_handles("where")
+@handles("where")
 def _where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if isinstance(condition, (list, tuple)):
         condition = np.asarray(condition)
@@ -260,31 +262,31 @@ def _where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     return functions.where(condition, x, y)
 
 
-@_handles("clip")
+@handles("clip")
 def _clip(
     a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None,
     max: Any = None,
 ) -> Tensor:  # fmt: skip
     unused("clip", out=out)
-    low, high = _value(a_min), _value(a_max)
-    return functions.clip(a, _value(min) if low is None else low,
-                          _value(max) if high is None else high)  # fmt: skip
+    low, high = option(a_min), option(a_max)
+    return functions.clip(a, option(min) if low is None else low,
+                          option(max) if high is None else high)  # fmt: skip
 
 
-@_handles("round", "around", "round_")
+@handles("round", "around", "round_")
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Tensor:
     unused("round", out=out)
     return functions.round(a, decimals)
 
 
-@_handles("nan_to_num")
+@handles("nan_to_num")
 def _nan_to_num(
     x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Tensor:  # fmt: skip
     return functions.nan_to_num(x, nan, posinf, neginf)
 
 
-@_handles("array_equal")
+@handles("array_equal")
 def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
     x, y = as_tensor(a1), as_tensor(a2)
     if x.shape != y.shape:
@@ -297,19 +299,19 @@ def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
     return bool(reductions.all(same))
 
 
-@_handles("isposinf")
+@handles("isposinf")
 def _isposinf(x: Any, out: Any = None) -> Tensor:
     unused("isposinf", out=out)
     return functions.eq(x, float("inf"))
 
 
-@_handles("isneginf")
+@handles("isneginf")
 def _isneginf(x: Any, out: Any = None) -> Tensor:
     unused("isneginf", out=out)
     return functions.eq(x, -float("inf"))
 
 
-@_handles("select")
+@handles("select")
 def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Tensor:
     result = default
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
@@ -318,27 +320,27 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Tensor:
 
 
 # -- places --------------------------------------------------------------------------------
-@_handles("transpose", "permute_dims")
+@handles("transpose", "permute_dims")
 def _transpose(a: Any, axes: Any = None) -> Tensor:
     return shapes.permute(a, axes=axes)
 
 
-@_handles("matrix_transpose", "linalg.matrix_transpose")
+@handles("matrix_transpose", "linalg.matrix_transpose")
 def _matrix_transpose(x: Any, /) -> Tensor:
     return shapes.matrix_transpose(x)
 
 
-@_handles("broadcast_to")
+@handles("broadcast_to")
 def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Tensor:
     return shapes.broadcast_to(array, shape)
 
 
-@_handles("copy")
+@handles("copy")
 def _copy(a: Any, order: str = "K", subok: bool = False) -> Tensor:
     return shapes.clone(a)
 
 
-@_handles("concatenate", "concat")
+@handles("concatenate", "concat")
 def _concatenate(
     arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
 ) -> Tensor:  # fmt: skip
@@ -347,7 +349,7 @@ def _concatenate(
     return result if dtype is None else dtype_functions.astype(result, dtype)
 
 
-@_handles("stack")
+@handles("stack")
 def _stack(
     arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
 ) -> Tensor:  # fmt: skip
@@ -356,22 +358,22 @@ def _stack(
     return result if dtype is None else dtype_functions.astype(result, dtype)
 
 
-@_handles("vstack", "row_stack")
+@handles("vstack", "row_stack")
 def _vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Tensor:
     return joining.vstack(_listed(tup))
 
 
-@_handles("hstack")
+@handles("hstack")
 def _hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Tensor:
     return joining.hstack(_listed(tup))
 
 
-@_handles("unstack")
+@handles("unstack")
 def _unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     return joining.unbind(x, axis=axis)
 
 
-@_handles("split")
+@handles("split")
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     x = as_tensor(ary)
     if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
@@ -382,7 +384,7 @@ def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     return _array_split(ary, indices_or_sections, axis)
 
 
-@_handles("array_split")
+@handles("array_split")
 def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     x = as_tensor(ary)
     size = x.shape[axis]
@@ -395,32 +397,32 @@ def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tens
     return list(joining.split(x, sizes, axis))
 
 
-@_handles("flip")
+@handles("flip")
 def _flip(m: Any, axis: Any = None) -> Tensor:
     return shapes.flip(m, axis=axis)
 
 
-@_handles("rot90")
+@handles("rot90")
 def _rot90(m: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     return shapes.rot90(m, k, axes)
 
 
-@_handles("roll")
+@handles("roll")
 def _roll(a: Any, shift: Any, axis: Any = None) -> Tensor:
     return shapes.roll(a, shift=shift, axis=axis)
 
 
-@_handles("tile")
+@handles("tile")
 def _tile(A: Any, reps: Any) -> Tensor:
     return shapes.tile(A, reps)
 
 
-@_handles("repeat")
+@handles("repeat")
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> Tensor:
     return shapes.repeat_interleave(a, repeats, axis=axis)
 
 
-@_handles("pad")
+@handles("pad")
 def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
     x = as_tensor(array)
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
@@ -429,12 +431,12 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values:
     return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
 
 
-@_handles("diagonal", "linalg.diagonal")
+@handles("diagonal", "linalg.diagonal")
 def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return joining.diagonal(a, offset, axis1, axis2)
 
 
-@_handles("trace")
+@handles("trace")
 def _trace(
     a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
 ) -> Tensor:  # fmt: skip
@@ -442,7 +444,7 @@ def _trace(
     return linear_algebra.trace(a, offset, axis1=axis1, axis2=axis2, dtype=dtype)
 
 
-@_handles("diag")
+@handles("diag")
 def _diag(v: Any, k: int = 0) -> Tensor:
     x = as_tensor(v)
     if x.ndim == 2:
@@ -454,7 +456,7 @@ def _diag(v: Any, k: int = 0) -> Tensor:
     return functions.where(chosen, shapes.reshape(rows, (n, 1)), as_tensor(0).astype(x.dtype))
 
 
-@_handles("take")
+@handles("take")
 def _take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Tensor:
     unused("take", out=out)
     if mode != "raise":
@@ -462,31 +464,31 @@ def _take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "
     return gathering.take(a, indices, axis=axis)
 
 
-@_handles("dot")
+@handles("dot")
 def _dot(a: Any, b: Any, out: Any = None) -> Tensor:
     unused("dot", out=out)
     return linear_algebra.dot(a, b)
 
 
-@_handles("cross", "linalg.cross")
+@handles("cross", "linalg.cross")
 def _cross(a: Any, b: Any, axis: int = -1) -> Tensor:
     return linear_algebra.cross(a, b, axis=axis)
 
 
-@_handles("einsum")
+@handles("einsum")
 def _einsum(*operands: Any, optimize: Any = False, out: Any = None) -> Tensor:
     unused("einsum", out=out)
     return linear_algebra.einsum(*operands)
 
 
-@_handles("meshgrid")
+@handles("meshgrid")
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
     if sparse:
         raise ArgumentError("meshgrid: sparse=True", remedy="reshape the operands to broadcast")
     return creation.meshgrid(*xi, indexing=indexing)
 
 
-@_handles("size")
+@handles("size")
 def _size(a: Any, axis: Any = None) -> int:
     x = as_tensor(a)
     return x.size if axis is None else x.shape[axis]
@@ -511,10 +513,10 @@ for _name, _function in (
     ("zeros_like", creation.zeros_like), ("ones_like", creation.ones_like),
     ("empty_like", creation.empty_like),
 ):  # fmt: skip
-    _handles(_name)(_like(_function))
+    handles(_name)(_like(_function))
 
 
-@_handles("full_like")
+@handles("full_like")
 def _full_like(
     a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True,
     shape: Any = None, *, device: Any = None,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, UnsupportedFunctionError
-from . import functions, linear_algebra, reductions
+from . import functions, linear_algebra, ordering, reductions
 from .arguments import public
 from .recording import as_tensor, record
 from .tensor import Tensor
@@ -90,6 +90,7 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Tensor]] = {
 }  # fmt: skip
 ACCUMULATIONS: dict[np.ufunc, Callable[..., Tensor]] = {
     np.add: reductions.cumsum, np.multiply: reductions.cumprod,
+    np.maximum: ordering.cummax, np.minimum: ordering.cummin,
 }  # fmt: skip
 
 
@@ -210,7 +211,7 @@ def array_function(
     UnsupportedFunctionError
         A TypeError that names the function that accel does not record.
     """
-    from .numpy_functions import HANDLERS
+    from .numpy_ordering import HANDLERS  # with those of `numpy_functions`
 
     if not all(issubclass(t, (Tensor, np.ndarray)) for t in types):
         return NotImplemented

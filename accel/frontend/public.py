@@ -21,6 +21,11 @@ from .shapes import *
 from .joining import *
 from .linear_algebra import *
 from .gathering import *
+from .ordering import *
+from .quantiles import *
+from .nan_reductions import *
+from .sets import *
+from .histograms import *
 from .creation import *
 from .random import *
 from .dtype_functions import *

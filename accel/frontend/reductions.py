@@ -19,8 +19,8 @@ from .recording import as_tensor, record
 from .tensor import Tensor
 
 __all__ = [
-    "ValuesAndIndices", "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero",
-    "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff",
+    "MinAndMax", "ValuesAndIndices", "all", "amax", "amin", "aminmax", "any", "argmax",
+    "argmin", "count_nonzero", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff",
     "logcumsumexp", "logsumexp", "max", "mean", "min", "nanmean", "nansum", "prod", "std",
     "std_mean", "sum", "var", "var_mean",
 ]  # fmt: skip
@@ -31,6 +31,13 @@ class ValuesAndIndices(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+class MinAndMax(NamedTuple):
+    """What `aminmax` gives."""
+
+    min: Tensor
+    max: Tensor
 
 
 def axes_of(op: str, dim: Any, axis: Any) -> Any:
@@ -187,6 +194,24 @@ Examples
 
 max = _extremum("max", "maximum", "greatest")
 min = _extremum("min", "minimum", "least")
+
+
+@public
+def aminmax(
+    x: Any, /, *, dim: Any = UNSET, keepdim: bool = False, axis: Any = UNSET,
+    keepdims: bool = False,
+) -> MinAndMax:  # fmt: skip
+    """The least and the greatest elements over axes, all by default; NaN wins.
+
+    Examples
+    --------
+    >>> import accel
+    >>> least, greatest = accel.aminmax(accel.asarray([3, 1, 2]))
+    >>> least.item(), greatest.item()
+    (1, 3)
+    """
+    over, keep = axes_of("aminmax", dim, axis), keepdim or keepdims
+    return MinAndMax(*[record(op, x, axis=over, keepdims=keep) for op in ("amin", "amax")])
 
 
 def _arg(name: str, word: str) -> Callable[..., Tensor]:

@@ -18,6 +18,7 @@ from . import (
     moments,
     movement,
     normalization,
+    ordering,
     pooling,
     random,
     reduce,
@@ -29,6 +30,6 @@ from . import (
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
     "contraction", "convolution", "creation", "fourier", "gather", "indexing", "logic", "loss",
-    "moments", "movement", "normalization", "pooling", "random", "reduce", "scan", "structure",
-    "unary",
+    "moments", "movement", "normalization", "ordering", "pooling", "random", "reduce", "scan",
+    "structure", "unary",
 ]  # fmt: skip

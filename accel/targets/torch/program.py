@@ -15,14 +15,24 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
 from ..reference import run_node
-from . import bridge, composite, convolution, fourier, movement, pointwise, pooling, reduce
+from . import (
+    bridge,
+    composite,
+    convolution,
+    fourier,
+    movement,
+    ordering,
+    pointwise,
+    pooling,
+    reduce,
+)
 from .lookup import find_device, require
 from .lowering import Context, Kernel, find_kernel
 
 __all__ = ["Program", "compile_run", "flatten", "is_out_of_memory", "to_host"]
 
 #: Modules that enter lowerings when they are imported.
-FAMILIES = (composite, convolution, fourier, movement, pointwise, pooling, reduce)
+FAMILIES = (composite, convolution, fourier, movement, ordering, pointwise, pooling, reduce)
 
 #: Told of values that move between the host and a device: how many, and how many bytes.
 Observer = Callable[[int, int], None]
