@@ -25,7 +25,7 @@ from .tensor import Tensor
 from .tracing import UNREAD, Tracer
 from .values import CALL, Lowering, Value, leaked, strong_type, topological, user_location
 
-__all__ = ["Specialization", "build"]
+__all__ = ["Specialization", "buffers_of", "build"]
 
 
 class Result(NamedTuple):
@@ -123,10 +123,7 @@ class Specialization:
     # -- running -----------------------------------------------------------------------------
     def __call__(self, leaves: Sequence[Any], inputs: list[Any], linked: bool) -> Any:
         """Run on `inputs` (from `inputs(leaves)`), write back, and build the result."""
-        buffers = [v.data if type(v) is Value else v for v in inputs]
-        if any(b is None for b in buffers):  # recorded outside, not computed yet
-            evaluate(v for v in inputs if type(v) is Value)
-            buffers = [v.data if type(v) is Value else v for v in inputs]
+        buffers = buffers_of(inputs)
         outputs = self.executable(buffers) if self._types else []
         if self._writes:
             self._write(leaves, inputs, outputs)
@@ -184,6 +181,15 @@ class Specialization:
                     value.set_requires_grad(True)
                     value.owner = weakref.ref(target)
                 target._value = value
+
+
+def buffers_of(inputs: Sequence[Any]) -> list[Any]:
+    """The buffers of `Specialization.inputs`."""
+    buffers = [v.data if type(v) is Value else v for v in inputs]
+    if any(b is None for b in buffers):  # recorded outside, not computed yet
+        evaluate(v for v in inputs if type(v) is Value)
+        buffers = [v.data if type(v) is Value else v for v in inputs]
+    return buffers
 
 
 def _passed(value: Any) -> Value:

@@ -2,5 +2,6 @@
 
 from .dump import enable_dumps
 from .explain import Explanation, explain
+from .profile import Profile, profile
 
-__all__ = ["Explanation", "enable_dumps", "explain"]
+__all__ = ["Explanation", "Profile", "enable_dumps", "explain", "profile"]

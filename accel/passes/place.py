@@ -19,7 +19,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from .rewrite import rebuild
 
-__all__ = ["Decision", "Policy", "Weight", "heaviest", "place"]
+__all__ = ["Decision", "Policy", "Weight", "heaviest", "inner_extent", "place"]
 
 #: The categories that decide; movement, creation and random numbers never do.
 DECIDING = ("matmul", "conv", "elementwise", "activation", "reduction")
@@ -85,14 +85,14 @@ def heaviest(body: Graph) -> Weight:
             continue
         types = [node.type, *(i.type for i in node.inputs)]
         largest = max(types, key=lambda t: t.size)
-        work = node.op.cost * largest.size * _inner(node)
+        work = node.op.cost * largest.size * inner_extent(node)
         if work > most:
             most = work
             best = Weight(node.op.name, node.op.category, largest.size, largest.shape, 0)
     return Weight(best.op, best.category, best.size, best.shape, ops)
 
 
-def _inner(node: Node) -> int:
+def inner_extent(node: Node) -> int:
     """Multiply-adds per result element of a product."""
     if node.op.category == "conv":
         weight = node if node.op.name == "convolution_weight_gradient" else node.inputs[1]

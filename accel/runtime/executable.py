@@ -184,15 +184,9 @@ class Executable:
         """Run: fresh buffers for the outputs, nothing written into the arguments."""
         if self.native is not None:
             return self.native(*buffers)
-        values: list[Any] = list(buffers) + [None] * (self._size - self._inputs)
-        for slot, array in self._constants:
-            values[slot] = array
+        values = self.slots(buffers)
         for step in self.steps:
-            if step.target != "torch":  # what torch keeps on a device is brought home
-                for slot in step.reads:
-                    if not isinstance(values[slot], np.ndarray):
-                        values[slot] = to_host(values[slot])
-            results = step.run([values[s] for s in step.reads])
+            results = step.run(self.operands(step, values))
             for slot, result in zip(step.writes, results, strict=True):
                 values[slot] = result
             for slot in step.frees:
@@ -202,6 +196,22 @@ class Executable:
         for place in self._copied:
             outputs[place] = _copy(outputs[place])
         return outputs
+
+
+    def slots(self, buffers: Sequence[Any]) -> list[Any]:
+        """The slots of a new call: the inputs, the constants, room for the rest."""
+        values: list[Any] = list(buffers) + [None] * (self._size - self._inputs)
+        for slot, array in self._constants:
+            values[slot] = array
+        return values
+
+    def operands(self, step: Step, values: list[Any]) -> list[Any]:
+        """What `step` reads; what torch keeps on a device is brought home where need be."""
+        if step.target != "torch":
+            for slot in step.reads:
+                if not isinstance(values[slot], np.ndarray):
+                    values[slot] = to_host(values[slot])
+        return [values[slot] for slot in step.reads]
 
 
 def _run_once(

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import AccelError, TargetError
 from ..ir.graph import Graph
 from ..targets import torch as torch_target
+from ..targets.parts import Watch
 from .executable import Run, count_ops
 from .statistics import STATISTICS
 from .transfer import note_transfer, to_host
@@ -79,6 +80,13 @@ class TorchRun:
         results = self._native()([to_host(b) for b in buffers])
         STATISTICS.add_all(self._moved)
         return results
+
+    def watched(self, buffers: Sequence[Any], watch: Watch) -> list[Any]:
+        """Run; `watch` is told of each part."""
+        if self._program is not None:
+            return self._program.watched(buffers, watch)
+        pure: Any = self._native()
+        return pure.watched([to_host(b) for b in buffers], watch)
 
     def _fail(self, error: TargetError) -> None:
         if not self._allowed:

@@ -14,6 +14,7 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
 from ...passes.simplify import simplify
+from ..parts import Part
 from ..reference import run_node
 from .attention.attention import native_attention
 from .buffers import MemoryPlan, stream_results
@@ -22,7 +23,7 @@ from .cut import Partition
 from .machine.jit import KERNELS
 from .programs import Entry, Interlude, Layouts, Program
 from .reshapes import generate_in_shape
-from .steps import ReferenceStep, step_of
+from .steps import ReferenceStep, Step, step_of
 from .views import Buffer, View
 
 __all__ = ["Build", "primitives"]
@@ -49,6 +50,8 @@ class Build:
     checks
         For every stretch of native kernels and every entry of it, the nodes that its status
         numbers name.
+    parts
+        For every segment what its entries, or its one reference step, are to a person.
     """
 
     def __init__(self, run: Graph, layouts: Layouts) -> None:
@@ -69,9 +72,11 @@ class Build:
         ])  # fmt: skip
         segments: list[list[Entry] | Interlude] = []
         self.checks: list[list[tuple[Node, ...]]] = []
+        self.parts: list[list[Part]] = []
         for step, own, at in zip(steps, kernels, plan.scratch, strict=True):
             if isinstance(step, ReferenceStep):
                 segments.append(Interlude(step.node.op.name, self._reference(step)))
+                self.parts.append([_part(step, f"{step.node.op.name} (NumPy reference)", 0)])
                 continue
             records = step.records(self._place, own, (self._arena, at))
             if not records:
@@ -79,12 +84,16 @@ class Build:
             if not segments or isinstance(segments[-1], Interlude):
                 segments.append([])
                 self.checks.append([])
+                self.parts.append([])
             stretch = segments[-1]
             assert isinstance(stretch, list)
             stretch += [
                 Entry(r.kernel.address, r.arguments, r.items, r.grain, r.work) for r in records
             ]
             self.checks[-1] += [r.checks for r in records]
+            *packs, last = records
+            self.parts[-1] += [_part(step, r.kernel.name, 0) for r in packs]
+            self.parts[-1].append(_part(step, last.kernel.name, last.work))
         self.program = Program(
             plan.bytes, tuple([b.array for b in constants if b.array is not None]),
             tuple(dict.fromkeys((k.name, k.key) for k in self.kernels)),
@@ -109,6 +118,20 @@ class Build:
             array(table, step.target)[...] = values
 
         return run
+
+
+#: Kinds of clusters whose work is multiply-adds.
+_PRODUCTS = ("matmul", "conv", "conv_weight", "attention")
+
+
+def _part(step: Step, what: str, work: int) -> Part:
+    """What one record of a step is to a person."""
+    cluster = step.cluster
+    nodes = [cluster.node] if cluster.node is not None else list(cluster.axes)
+    lines = [n.loc for n in nodes if n is not None and n.loc is not None]
+    nbytes = sum(buffer.nbytes for buffer in {*step.reads, *step.writes})
+    flop = 2 * work if cluster.kind in _PRODUCTS else 0
+    return Part(cluster.region, what, lines[-1] if lines else None, nbytes, flop)
 
 
 def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], list[Buffer]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
+from ..parts import Watch
 from ..reference import run_graph
 from . import programs
 from .machine.jit import KERNELS
@@ -154,6 +155,24 @@ class PureRun:
         program = self._program(arrays)
         if program is not self:
             return program(arrays)
+        table, outputs, arena = self._table(arrays)
+        number = 0
+        for segment in self._segments:
+            if isinstance(segment, Job):
+                status = call(segment, table)
+                if status:
+                    self._fail(arrays, number, status)
+                number += 1
+            else:
+                segment.run(table)
+        if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
+            self._arenas.append(arena)
+        return outputs
+
+    def _table(
+        self, arrays: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """The arrays of a call; of these the outputs, and the arena."""
         table = [
             _ready(a, d, strides)
             for a, d, strides in zip(arrays, self._inputs, self._layouts, strict=True)
@@ -166,17 +185,24 @@ class PureRun:
         table += outputs
         table.append(arena)
         table += self._constants
-        number = 0
-        for segment in self._segments:
-            if isinstance(segment, Job):
-                status = call(segment, table)
-                if status:
-                    self._fail(arrays, number, status)
-                number += 1
-            else:
+        return table, outputs, arena
+
+    def watched(self, arrays: Sequence[np.ndarray], watch: Watch) -> list[np.ndarray]:
+        """Run kernel by kernel; `watch` is told of each. For profiles: errors are not checked."""
+        program = self._program(arrays)
+        if program is not self:
+            return program.watched(arrays, watch)
+        table, outputs, _ = self._table(arrays)
+        for segment, parts in zip(self._segments, self._description().parts, strict=True):
+            if isinstance(segment, Interlude):
                 segment.run(table)
-        if len(self._arenas) < _ARENAS_KEPT and arena.nbytes < POOLED:
-            self._arenas.append(arena)
+                watch(parts[0])
+                continue
+            for number, part in enumerate(parts):
+                single = Job(len(table), segment.program[number : number + 1])
+                watch(None)
+                call(single, table)
+                watch(part)
         return outputs
 
     def _program(self, arrays: Sequence[np.ndarray]) -> PureRun:

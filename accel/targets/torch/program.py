@@ -14,6 +14,8 @@ from ...ir.evaluate import evaluate
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
+from ...passes.place import inner_extent
+from ..parts import Part, Watch
 from ..reference import run_node
 from . import (
     bridge,
@@ -154,8 +156,22 @@ class Program:
         self._note(1, tensor.nbytes)
         return tensor.to(self._context.device)
 
-    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
-        """Run.
+    def watched(self, buffers: Sequence[Any], watch: Watch) -> list[Any]:
+        """Run; `watch` is told of each call once the device has finished it."""
+        synchronize = None if self._on_cpu else self._context.torch.cuda.synchronize
+
+        def finished(node: Node) -> None:
+            if synchronize is not None:
+                synchronize(self._context.device)
+            nbytes = sum(n.type.nbytes for n in {*node.inputs, node})
+            watch(Part("", node.op.name, node.loc, nbytes, _flop(node)))
+
+        return self(buffers, finished)
+
+    def __call__(
+        self, buffers: Sequence[Any], finished: Callable[[Node], None] | None = None
+    ) -> list[Any]:
+        """Run; `finished` is told of each call.
 
         Raises
         ------
@@ -176,6 +192,8 @@ class Program:
                 for instruction in self._code:
                     kernel, reads, write, frees, node = instruction
                     values[write] = kernel(*[values[i] for i in reads])
+                    if finished is not None:
+                        finished(node)
                     for slot in frees:
                         values[slot] = None
                 results = [bridge.settle(torch, values[s], taken) for s in self._outputs]
@@ -195,6 +213,11 @@ class Program:
             f"torch failed in {what} on {self._context.device}: {reason}",
             loc=node.loc if node is not None else None,
         )
+
+
+def _flop(node: Node) -> int:
+    """Floating-point operations of a product; 0 for others."""
+    return 2 * node.type.size * inner_extent(node) if node.op.form == "contraction" else 0
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
