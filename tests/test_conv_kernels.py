@@ -140,6 +140,17 @@ def test_core_every_attribute(name: str, case: tuple[Array, Array, dict[str, Any
     check(name, arrays, attrs)
 
 
+# Few products an element, rows of many vectors: summed in registers where there are enough.
+STRIPS: list[Any] = [
+    ((2, 3, 21, 224), (16, 3, 3, 3), {"padding": 1}),
+    ((1, 3, 61, 220), (8, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 3, 9, 81), (8, 3, 3, 3), {"padding": 1}),
+    ((2, 4, 7, 1100), (32, 2, 3, 3), {"padding": 1, "groups": 2}),
+    ((1, 1, 15885), (8, 1, 3), {"padding": 1}),
+    ((1, 2, 4, 6, 75), (16, 2, 3, 1, 3), {"padding": (1, 0, 1), "dilation": (1, 1, 2)}),
+    ((1, 8, 9, 64), (8, 8, 1, 1), {}),
+]  # fmt: skip
+
 LARGE = [
     ((1, 64, 20, 20), (70, 64, 3, 3), {"padding": 1}),
     ((1, 3, 70, 66), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
@@ -163,6 +174,7 @@ LARGE = [
     ((3, 4, 7, 32), (8, 4, 3, 3), {"padding": 1, "stride": (1, 2)}),
     ((1, 6, 5, 9, 16), (10, 3, 2, 3, 3), {"padding": 1, "groups": 2}),
     ((1, 2, 1, 1500), (3, 2, 1, 5), {"padding": ((0, 0), (2, 2))}),
+    *STRIPS,
 ]  # fmt: skip
 
 
@@ -239,6 +251,34 @@ def test_core_depthwise_epilogue() -> None:
     np.testing.assert_array_equal(run([x, weight, shift])[0], np.maximum(plain + shift, 0))
 
 
+@pytest.mark.parametrize("shape, kernel, attrs", STRIPS, ids=lambda v: str(v)[:40])
+def test_core_strips_with_an_epilogue(shape: Any, kernel: Any, attrs: dict[str, Any]) -> None:
+    """A residual among the operands, a result of another dtype."""
+    for dtype in (np.float32, np.float64):
+        x, weight = normal(*shape, dtype=dtype), normal(*kernel, seed=1, dtype=dtype)
+        plain = check(FORWARD, [x, weight], attrs)([x, weight])[0]
+        residual = normal(*plain.shape, seed=2, dtype=dtype)
+
+        def body(b: Builder, x: Node, y: Node, residual: Node) -> Node:
+            return b.gt(b.add(b.convolution(x, y, **attrs), residual), 0.5)
+
+        arrays = [x, weight, residual]
+        run = run_of(body, *arrays)
+        assert [k.kind for k in run.kernels] == ["conv"]
+        assert ("llvm.fma" in run.kernels[0].ir()) == jit.host_machine().has_masks
+        np.testing.assert_array_equal(run(arrays)[0], plain + residual > 0.5)
+
+
+@pytest.mark.parametrize("columns", [512, 504])
+def test_core_large_results_pass_by_the_caches(columns: int) -> None:
+    """Where all rows are whole lines."""
+    x, weight = normal(1, 2, 260, columns), normal(16, 2, 3, 3, seed=1)
+    run = check(FORWARD, [x, weight], {"padding": 1})
+    streamed = jit.host_machine().has_masks and columns % 16 == 0
+    assert ("!nontemporal" in run.kernels[0].ir()) == streamed
+    assert ("fence" in run.kernels[0].ir()) == streamed
+
+
 def pooled(image: Array) -> Array:
     """The greatest of each 2 x 2 places."""
     h, w = (n // 2 * 2 for n in image.shape[2:])
@@ -312,7 +352,7 @@ def test_a_result_of_another_dtype() -> None:
 
 # -- threads and memory ---------------------------------------------------------------------
 @pytest.mark.parametrize("name", OPS)
-@pytest.mark.parametrize("shape, kernel, attrs", LARGE[:9], ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize("shape, kernel, attrs", [*LARGE[:9], *STRIPS], ids=lambda v: str(v)[:40])
 def test_the_same_bits_at_every_thread_count(
     name: str, shape: Any, kernel: Any, attrs: dict[str, Any]
 ) -> None:
@@ -335,6 +375,10 @@ def test_nothing_is_read_outside() -> None:
     page = mmap.PAGESIZE
     x, weight = normal(1, 4, 11, 13), normal(5, 4, 3, 3, seed=1)
     cases: list[dict[str, Any]] = [{}, {"padding": 1}, {"stride": 2, "padding": 1}]
+    held = [normal(1, 3, 11, 61), normal(8, 3, 3, 3, seed=1)]
+    run = run_of(lambda b, x, y: b.convolution(x, y, padding=1), *held)
+    ends = [Guarded(page, a).array for a in held]
+    np.testing.assert_array_equal(run(ends)[0], run(held)[0])
     for attrs in cases:
         own = {**attrs, "groups": 4}
         run = run_of(lambda b, x, y, a=own: b.convolution(x, y, **a), x, weight[:4, :1])

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from .machine.memory import ALIGNMENT, POOLED
-from .steps import LoopStep, Step
+from .steps import ConvolutionStep, LoopStep, Step
 from .views import Buffer
 
 __all__ = ["STREAMED", "MemoryPlan", "stream_results"]
@@ -146,12 +146,16 @@ def stream_results(steps: Sequence[Step]) -> None:
 
     Kernels that sweep over rows several times write in bursts, each of which would wait for its
     lines to be fetched: there all that the kernel touches counts, not the result alone.
+    Convolutions write several channels at once, as many streams, and gain earlier.
     """
     read = {buffer for step in steps for buffer in step.reads}
     for step in steps:
-        if not isinstance(step, LoopStep):
+        if not isinstance(step, LoopStep | ConvolutionStep):
             continue
         fresh = {b for b in step.writes if b.kind == "output" and b not in read}
+        if isinstance(step, ConvolutionStep):
+            step.stream({b for b in fresh if b.nbytes >= STREAMED // 4})
+            continue
         touched = sum(b.nbytes for b in {*step.reads, *step.writes})
         bursts = step.sweeps > 1 and touched >= STREAMED
         step.stream({b for b in fresh if b.nbytes >= (POOLED if bursts else STREAMED)})

@@ -14,11 +14,13 @@ from .clusters import Cluster
 from .conv import conv
 from .conv.conv import Axis, Windows
 from .conv.depthwise import Depthwise, emit_depthwise
+from .conv.strips import Strips, are_better
 from .conv.tiles import ROWS
 from .conv.weight import WeightGradient
 from .epilogues import Layout, Work
 from .gemm.spec import MatmulSpec, Matrix
 from .machine.jit import Machine
+from .machine.memory import ALIGNMENT
 from .nests.lowering import ELEMENTS
 from .views import Buffer, View
 
@@ -51,6 +53,8 @@ class Convolution:
         The epilogue.
     pooled
         Whether the targets get the maxima of windows of 2 x 2 places.
+    streamed
+        Whether the targets pass by the caches.
     """
 
     spec: MatmulSpec
@@ -62,13 +66,29 @@ class Convolution:
     targets: tuple[View, ...]
     work: Work
     pooled: bool = False
+    streamed: bool = False
 
     @functools.cached_property
     def depthwise(self) -> Depthwise | None:
         """How to compute it as a depthwise convolution, if that is possible."""
         if self.node.op.name != "convolution":
             return None
-        return Depthwise.of(self.spec, self._windows(lambda buffer: (0, 0)))
+        return Depthwise.of(self.spec, self._windows(_nowhere))
+
+    @functools.cached_property
+    def strips(self) -> Strips | None:
+        """How to compute it strip by strip, if that is possible and better."""
+        if self.node.op.name != "convolution" or self.depthwise is not None:
+            return None
+        windows = conv.merged(self._windows(_nowhere))
+        return Strips(self.streamed) if are_better(self.spec, windows) else None
+
+    def streaming(self) -> Convolution:
+        """The convolution with its targets written past the caches, if they are written in
+        strips and all their rows are whole vectors that begin on a line."""
+        lanes = self.spec.machine.lanes(self.spec.size)
+        whole = self.node.type.shape[-1] % lanes == 0 and all(_lined(t) for t in self.targets)
+        return replace(self, streamed=True) if whole and self.strips is not None else self
 
     @property
     def whole(self) -> bool:
@@ -79,20 +99,22 @@ class Convolution:
     @property
     def code(self) -> object:
         """What the code depends on; equal values mean equal code."""
-        return self.key, self.depthwise
+        return self.key, self.depthwise, self.strips
 
     def text(self, name: str) -> str:
         """The LLVM module of the kernel."""
         work = None if self.work.plain else self.work.write
         if self.depthwise is not None:
             return emit_depthwise(self.spec, self.depthwise, work, name, self.pooled)
-        return conv.emit_windows(self.spec, work, name, self.scattered, self.pooled)
+        return conv.emit_windows(
+            self.spec, work, name, self.scattered, self.pooled, self.strips
+        )  # fmt: skip
 
     def windows(self, place: Place) -> list[Windows]:
         """What to compute, where `place` gives base and offset of a buffer."""
         whole = self._windows(place)
         if self.node.op.name == "convolution":
-            return [conv.merged(whole)]
+            return [replace(conv.merged(whole), strips=self.strips is not None)]
         return [w for w in _remainders(whole, _strides(self.node)) if w.size]
 
     def edges(self, place: Place) -> list[Windows]:
@@ -128,6 +150,17 @@ class Convolution:
     def _target(self, target: View, place: Place) -> Matrix:
         found = self.work.layout.matrix(target, place(target.buffer))
         return found._replace(column=target.buffer.dtype.itemsize)
+
+
+def _nowhere(buffer: Buffer) -> tuple[int, int]:
+    """For what does not depend on where buffers are."""
+    return 0, 0
+
+
+def _lined(target: View) -> bool:
+    """Whether all rows begin on a line, if the buffer does."""
+    steps = (target.offset, *target.strides[:-1])
+    return all(step * target.buffer.dtype.itemsize % ALIGNMENT == 0 for step in steps)
 
 
 def _axes(

@@ -374,14 +374,22 @@ class ConvolutionStep:
         return [
             _TEXTS.get(made.code, _symbol(self.ops), made.text),
             # these name their function themselves
-            _TEXTS.get(("window tiles", own, made.whole), "tiles",
-                       lambda name: conv.emit_tiles(*own, made.whole)),
             _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
+            *(
+                [_TEXTS.get(("window tiles", own, made.whole), "tiles",
+                            lambda name: conv.emit_tiles(*own, made.whole))]
+                if made.strips is None else []
+            ),
             *(
                 [_TEXTS.get(("finite", own), "finite", lambda name: conv.emit_finite(*own))]
                 if made.edges(_nowhere) else []
             ),
         ]  # fmt: skip
+
+    def stream(self, buffers: Collection[Buffer]) -> None:
+        """Let what is written to `buffers` pass by the caches."""
+        if self.writes <= set(buffers):
+            self.made = self.made.streaming()
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
@@ -392,8 +400,10 @@ class ConvolutionStep:
                 for w in self.made.windows(place) if (items := w.batch * w.groups * w.rows)
                 if (work := w.size * w.terms)
             ]  # fmt: skip
-        main, tiles, pack, *finite = kernels
-        made, called = self.made, (tiles.address, pack.address, scratch)
+        main, pack, *others = kernels
+        tiles, finite = others[:1], others[1:]  # neither, if strips are summed in registers
+        made = self.made
+        called = (tiles[0].address if tiles else 0, pack.address, scratch)
         steps = [s for w in made.windows(place) for s in conv.schedule(made.spec, w, *called)]
         records = [Record(main, s.arguments, s.items, grain=s.grain) for s in steps]
         for kernel in finite:

@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SLAB_BYTES = 256 << 10  # of packed source: a quarter of a second-level cache, with sums behind
+_STRIP_BYTES = 64 << 10  # of packed source, if strips are taken of a few rows of it
 _SUM_BYTES = 32 << 10  # of the sums of a few output channels over a block
 _COLUMNS = 512  # of a block at most
 _STEPS = 256  # of a table, about
@@ -112,15 +113,20 @@ def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, 
     phases = len(displacements(planes)) * len(down.firsts) * len(across.firsts)
     depth = max(1, windows.channels * phases * size)
     room = _SUM_BYTES // (min(ROWS, max(1, windows.rows)) * size)
+    lanes = spec.machine.lanes(size)
     width = even(columns.extent, min(_COLUMNS, room))
-    least = 4 * spec.machine.lanes(size)
+    least = 4 * lanes
     while width > least and depth * (1 + down.span) * (width + across.span) > _SLAB_BYTES:
         width = even(columns.extent, width // 2)
     pitch = _pitch(spec, windows, direct, width)
     fitting = min(_SLAB_BYTES // (depth * pitch) - down.span, room // pitch)
+    if windows.strips:
+        fitting = _STRIP_BYTES // (depth * pitch) - down.span
     block_m, height = _shared(windows, even(rows.extent, fitting), width)
     if windows.pooled:  # blocks hold whole pools
         height, width = [ceil_div(n, POOL) * POOL for n in (height, width)]
+    if windows.strips:  # ... and whole vectors
+        width = ceil_div(width, lanes) * lanes
     return block_m, height, width
 
 
@@ -148,7 +154,7 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
     """How `windows` is divided; it depends on no address and not on the number of threads."""
     size, lanes = spec.size, spec.machine.lanes(spec.size)
     planes, rows, columns = windows.axes
-    direct = _direct(spec, windows)
+    direct = not windows.strips and _direct(spec, windows)
     block = _block(spec, windows, direct)
     pitch = _pitch(spec, windows, direct, block[2])
     if direct and _least_places(windows, block, pitch) < lanes:
@@ -161,7 +167,8 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
     room = POOL * lanes if windows.pooled else lanes  # vectors of the last row reach behind it
     slab = 0 if direct else geometry.slab(windows.channels)
     sums_row = (ceil_div(height * pitch + room, lanes) | 1) * lanes * size
-    slot = ceil_div(slab + min(ROWS, windows.rows) * sums_row, _PAGE) * _PAGE + _LINE
+    sums = 0 if windows.strips else min(ROWS, windows.rows) * sums_row
+    slot = ceil_div(slab + sums, _PAGE) * _PAGE + _LINE
     items = ceil_div(columns.extent, width) * ceil_div(rows.extent, height)
     items *= ceil_div(windows.rows, block_m) * planes.extent * windows.groups * windows.batch
     parts = max(_FEW_PARTS, _SCRATCH_KEPT // slot)

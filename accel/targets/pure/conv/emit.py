@@ -8,10 +8,13 @@ places into a small buffer, and writes that with the epilogue to the outputs.
 The rows of a block follow each other in the packed source at a pitch that includes what the
 taps see beyond a row. Tiles run over all of it, so that short rows fill vectors too; what they
 sum between two rows means nothing and is left in the buffer. Where rows are a few whole vectors,
-tiles run down instead, over the first vectors of the rows, then the second ones.
+tiles run down instead, over the first vectors of the rows, then the second ones. Where few
+products are summed, there is neither library nor buffer: see `strips`.
 """
 
 from __future__ import annotations
+
+import functools
 
 from ..gemm.emit import Finish, check_epilogue, identity
 from ..gemm.spec import KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec, smaller
@@ -20,6 +23,7 @@ from . import tiles as conv_tiles
 from .slab import Slab, fill
 from .spec import FLAG_BYTES, HEADER
 from .store import finish_pools, finish_rows
+from .strips import Strips, write_strips
 
 __all__ = ["emit_windows"]
 
@@ -30,13 +34,18 @@ class _Windows:
     """Writes the convolution kernel."""
 
     def __init__(
-        self, spec: MatmulSpec, epilogue: Epilogue | None, name: str, scattered: bool, pooled: bool
-    ) -> None:
-        self.spec = spec
+        self, spec: MatmulSpec, epilogue: Epilogue | None, name: str, scattered: bool,
+        pooled: bool, strips: Strips | None,
+    ) -> None:  # fmt: skip
+        self.spec, self.strips = spec, strips
         self.write_rows = finish_pools if pooled else finish_rows
         self.fn = Function(name, KERNEL_PARAMS, "i64")
         self.arguments = Arguments(self.fn, HEADER)
-        self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST, scattered)
+        self.new_finish = functools.partial(
+            Finish, self.fn, spec, epilogue or identity, self.arguments, _FIRST, scattered,
+            strips is not None and strips.streamed,
+        )  # fmt: skip
+        self.finish = self.new_finish()
         self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
 
     def header(self, name: str) -> str:
@@ -44,7 +53,6 @@ class _Windows:
 
     def write(self) -> str:
         fn = self.fn
-        self.tile_frame = fn.op(f"alloca [{len(conv_tiles.FRAME)} x i64], align 8")
         self.slab = Slab(self.arguments, _SOURCE)
         known = fn.op("alloca i64, align 8")
         fn.store("i64", "-1", known, 8)
@@ -54,8 +62,8 @@ class _Windows:
         slot = fn.integer("mul", part, self.header("slot"))
         self.packed = fn.gep(fn.gep(space, FLAG_BYTES), slot)
         self.sums = fn.gep(self.packed, self.header("slab"))
-        self.lined = fn.icmp("ne", self.header("lined"), 0)
-        self._tile_frame()
+        if self.strips is None:
+            self._tile_frame()
         with fn.loop("%begin", "%end") as item:
             self._place(item.index)
             with fn.when(fn.icmp("ne", self.header("packed"), 0)):
@@ -65,7 +73,12 @@ class _Windows:
                         (self.plane, self.row, self.column),
                     )  # fmt: skip
                     fn.store("i64", self.block, known, 8)
-            self._sum()
+            if self.strips is None:
+                self._sum()
+            else:
+                self._sum_strips(self.strips)
+        if fn.streams:
+            fn.do("fence seq_cst")
         fn.do("ret i64 0")
         return module_text([fn])
 
@@ -81,6 +94,8 @@ class _Windows:
         fn.block(run)
 
     def _tile_frame(self) -> None:
+        self.tile_frame = self.fn.op(f"alloca [{len(conv_tiles.FRAME)} x i64], align 8")
+        self.lined = self.fn.icmp("ne", self.header("lined"), 0)
         table = self.fn.gep("%args", self.header("at_steps"))
         values = {
             "table": self.fn.op(f"ptrtoint ptr {table} to i64"),
@@ -166,14 +181,37 @@ class _Windows:
                 )  # fmt: skip
 
 
+    def _sum_strips(self, strips: Strips) -> None:
+        """All output channels of the item, a few at a time, strip by strip."""
+        fn, line = self.fn, self.arguments.field(_WEIGHT, "row")
+        weight = self.arguments.pointer(_WEIGHT, [self.group])
+        base = fn.integer("mul", self.group, self.header("m"))
+        table = fn.gep("%args", self.header("at_steps"))
+        inner, outer, a_step, b_step = map(self.header, ("inner", "outer", "a_step", "b_step"))
+        walk = conv_tiles.Walk(table, inner, outer, a_step, b_step, self.spec.machine.has_fma)
+        end = fn.integer("add", self.first, self.count)
+        with fn.loop(self.first, end, conv_tiles.ROWS) as some:
+            finishes, lines = [], []
+            for i in range(conv_tiles.ROWS):
+                row = fn.integer("add", some.index, i)
+                lines.append(fn.gep(weight, fn.integer("mul", row, line)))
+                finishes.append(self.new_finish())
+                finishes[-1].at_matrix([self.image, fn.integer("add", base, row), self.plane])
+            write_strips(
+                self.lanes, walk, finishes, lines, (self.packed, self.header("pitch")),
+                (self.row, self.rows), (self.column, self.columns), strips.streamed,
+            )  # fmt: skip
+
+
 def emit_windows(
     spec: MatmulSpec, epilogue: Epilogue | None = None, name: str = "convolution",
-    scattered: bool = False, pooled: bool = False,
+    scattered: bool = False, pooled: bool = False, strips: Strips | None = None,
 ) -> str:  # fmt: skip
     """The convolution kernel ``i64 name(ptr bases, ptr args, i64 begin, i64 end)``.
 
     It writes columns of the outputs apart from each other if they are `scattered`, and the
-    greatest of each 2 x 2 places if they are `pooled`.
+    greatest of each 2 x 2 places if they are `pooled`; it sums in registers alone if there are
+    `strips`.
 
     Raises
     ------
@@ -181,4 +219,4 @@ def emit_windows(
         If there is no epilogue but extras or outputs that only one could use.
     """
     check_epilogue(spec, epilogue, "a convolution", "emit_windows")
-    return _Windows(spec, epilogue, name, scattered, pooled).write()
+    return _Windows(spec, epilogue, name, scattered, pooled, strips).write()

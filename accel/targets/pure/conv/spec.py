@@ -113,6 +113,8 @@ class Windows:
         Their batch strides are those of images, channels and planes.
     pooled
         Whether the outputs are the maxima of windows of 2 x 2 places.
+    strips
+        Whether strips of rows are summed and finished in registers: see `conv.strips`.
     """
 
     batch: int
@@ -125,6 +127,7 @@ class Windows:
     outputs: tuple[Matrix, ...]
     extras: tuple[Matrix | Constant, ...] = ()
     pooled: bool = False
+    strips: bool = False
 
     @property
     def size(self) -> int:

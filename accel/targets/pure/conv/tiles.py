@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES, Function, Lanes, module_text
 
-__all__ = ["FRAME", "ROWS", "TILES_PARAMS", "emit_tiles"]
+__all__ = ["FRAME", "ROWS", "TILES_PARAMS", "Walk", "accumulate", "emit_tiles"]
 
 _APART = 2
 """Vectors of tiles whose vectors do not lie side by side."""
@@ -62,6 +63,59 @@ def _heights(machine: Machine) -> tuple[int, ...]:
     return (8, 4, 2, 1) if many else (4, 2, 1)
 
 
+class Walk(NamedTuple):
+    """The table of steps and how it is walked: names of values."""
+
+    table: str
+    inner: str
+    outer: str
+    a_step: str
+    b_step: str
+    fused: bool
+
+
+def accumulate(
+    lanes: Lanes, walk: Walk, lines: Sequence[str], b: str, across: Sequence[str],
+    starts: Sequence[str] = (),
+) -> list[str]:
+    """Write the sums of a register tile: for each of `lines`, addresses in a, the vectors that lie
+    `across` bytes behind b. They begin with `starts`, or with zero."""
+    fn = lanes.fn
+    starts = starts or [lanes.const(0)] * (len(lines) * len(across))
+    sums = [(lanes.type, start) for start in starts]
+    with fn.loop(0, walk.outer, 1, [("i64", "0"), ("ptr", b), *sums]) as turn:
+        left, right, *held = turn.values
+        carried = [("ptr", walk.table), *((lanes.type, value) for value in held)]
+        with fn.loop(0, walk.inner, 1, carried) as step:
+            entry, *values = step.values
+            factors = fn.integer("add", left, fn.load("i64", entry, 8))
+            vectors = fn.gep(right, fn.load("i64", fn.gep(entry, 8), 8))
+            found = _step(lanes, walk.fused, values, [fn.gep(line, factors) for line in lines],
+                          [fn.gep(vectors, shift) for shift in across])  # fmt: skip
+            step.next = [fn.gep(entry, 16), *found]
+        turn.next = [
+            fn.integer("add", left, walk.a_step), fn.gep(right, walk.b_step), *step.values[1:]
+        ]  # fmt: skip
+    return turn.values[2:]
+
+
+def _step(
+    lanes: Lanes, fused: bool, sums: Sequence[str], factors: Sequence[str], vectors: Sequence[str]
+) -> list[str]:
+    """The sums after one step, whose operands are at these addresses."""
+    columns = [lanes.load(vector) for vector in vectors]
+    found = []
+    for i, address in enumerate(factors):
+        factor = lanes.splat(lanes.fn.load(lanes.element, address, lanes.bytes))
+        for v, column in enumerate(columns):
+            held = sums[i * len(columns) + v]
+            found.append(
+                lanes.fma(factor, column, held) if fused
+                else lanes.add(held, lanes.mul(factor, column))
+            )  # fmt: skip
+    return found
+
+
 class _Tile:
     """Writes a register tile that moves over `count` tiles of columns, whose vectors lie side by
     side or `apart`."""
@@ -86,7 +140,7 @@ class _Tile:
             fn.gep("%a", fn.load("i64", fn.gep("%lines", 8 * i), 8)) for i in range(self.rows)
         ]
         rows = [fn.integer("mul", c_row, i) for i in range(self.rows)]
-        self.walk = table, inner, outer, a_step, b_step
+        self.walk = Walk(table, inner, outer, a_step, b_step, self.fused)
         if not self.apart:
             b_vector = c_vector = str(self.lanes.width * self.lanes.bytes)
         self.across = [self._times(b_vector, v) for v in range(self.vectors)]
@@ -106,18 +160,9 @@ class _Tile:
 
     def _tile(self, lines: list[str], b: str, places: list[str]) -> None:
         """One tile, whose sums are to be at `places`."""
-        fn, lanes = self.fn, self.lanes
-        table, inner, outer, a_step, b_step = self.walk
-        sums = [(lanes.type, start) for start in self._starts(places)]
-        with fn.loop(0, outer, 1, [("i64", "0"), ("ptr", b), *sums]) as turn:
-            left, right, *held = turn.values
-            carried = [("ptr", table), *((lanes.type, value) for value in held)]
-            with fn.loop(0, inner, 1, carried) as step:
-                step.next = self._step(step.values, lines, left, right)
-            turn.next = [
-                fn.integer("add", left, a_step), fn.gep(right, b_step), *step.values[1:]
-            ]  # fmt: skip
-        for place, value in zip(places, turn.values[2:], strict=True):
+        lanes = self.lanes
+        sums = accumulate(lanes, self.walk, lines, b, self.across, self._starts(places))
+        for place, value in zip(places, sums, strict=True):
             lanes.store(value, place)
 
     def _starts(self, places: list[str]) -> list[str]:
@@ -130,24 +175,6 @@ class _Tile:
         fn.br(start)
         fn.block(start)
         return [fn.phi(lanes.type, (lanes.const(0), before), (v, held)) for v in values]
-
-    def _step(self, values: list[str], lines: list[str], a: str, b: str) -> list[str]:
-        """One step: `values` are the entry of the table and the sums."""
-        fn, lanes = self.fn, self.lanes
-        entry, *sums = values
-        left = fn.integer("add", a, fn.load("i64", entry, 8))
-        right = fn.gep(b, fn.load("i64", fn.gep(entry, 8), 8))
-        columns = [lanes.load(fn.gep(right, shift)) for shift in self.across]
-        found = []
-        for i, line in enumerate(lines):
-            factor = lanes.splat(fn.load(lanes.element, fn.gep(line, left), lanes.bytes))
-            for v, column in enumerate(columns):
-                held = sums[i * self.vectors + v]
-                if self.fused:
-                    found.append(lanes.fma(factor, column, held))
-                else:
-                    found.append(lanes.add(held, lanes.mul(factor, column)))
-        return [fn.gep(entry, 16), *found]
 
 
 class _Library:

@@ -43,15 +43,17 @@ class Finish:
     """Applies the epilogue to finished sums and stores the outputs.
 
     The records of the outputs, and behind them of the extras, begin with that numbered `first`.
-    Columns of the outputs are consecutive unless they are `scattered`.
+    Columns of the outputs are consecutive unless they are `scattered`; whole vectors of them pass
+    by the caches if they are `streamed`, and then lie on boundaries of as many bytes.
     """
 
     def __init__(
         self, fn: Function, spec: MatmulSpec, epilogue: Epilogue, arguments: Arguments, first: int,
-        scattered: bool = False,
+        scattered: bool = False, streamed: bool = False,
     ) -> None:  # fmt: skip
         self.fn, self.spec, self.epilogue = fn, spec, epilogue
-        self.arguments, self.first, self.scattered = arguments, first, scattered
+        self.arguments, self.first = arguments, first
+        self.scattered, self.streamed = scattered, streamed
         self.starts: list[str] = []
         self.steps: list[str] = []
         self.outputs: list[str] = []
@@ -108,7 +110,10 @@ class Finish:
                 self._scatter(target, result, line, stride, column, mask)
                 continue
             at = self.fn.gep(line, self.fn.integer("mul", column, target.bytes))
-            if mask is None:
+            if mask is None and self.streamed:
+                align = min(_LINE, target.width * target.bytes)
+                self.fn.stream(target.type, result, at, align)
+            elif mask is None:
                 target.store(result, at)
             else:
                 target.masked_store(result, at, mask)
