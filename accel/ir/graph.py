@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .drawing import to_dot, to_html
 from .node import Node, attr_key
-from .printing import to_dot, to_text
+from .printing import to_text
 
 if TYPE_CHECKING:
     import networkx
@@ -172,3 +173,15 @@ class Graph:
     def to_dot(self) -> str:
         """The graph in Graphviz's language; regions are clusters."""
         return to_dot(self)
+
+    def to_html(self) -> str:
+        """A page that draws the graph: write it to a file and open it in a browser.
+
+        Examples
+        --------
+        >>> from accel.ir import parse
+        >>> page = parse("graph(%x: f32[3]) { %0 = sin(%x) : f32[3] return %0 }").to_html()
+        >>> page.startswith("<!DOCTYPE html>") and "sin(%x)" in page
+        True
+        """
+        return to_html(self)

@@ -1,4 +1,4 @@
-"""Graphs as text, and as pictures for Graphviz. `parsing` reads the text back.
+"""Graphs as text. `parsing` reads it back.
 
 Grammar::
 
@@ -19,6 +19,7 @@ import json
 import math
 import re
 import struct
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from . import dtypes
@@ -26,7 +27,7 @@ from .dtypes import DType
 from .node import Literal, Node
 from .types import TensorType
 
-__all__ = ["to_dot", "to_text"]
+__all__ = ["node_text", "to_text", "type_text", "value_names"]
 
 
 class Graph(Protocol):
@@ -43,24 +44,28 @@ class Graph(Protocol):
 # -- writing ------------------------------------------------------------------------------
 def to_text(graph: Graph, indent: str = "", lines: bool = True) -> str:
     """The text form; `lines` adds the user's lines as comments."""
-    names = _names(graph)
+    names = value_names(graph)
     params = ", ".join(f"{names[n]}: {n.type}" for n in graph.inputs)
     out = [f"graph({params}) {{"]
     for node in graph.nodes[len(graph.inputs) :]:
-        parts = [names[i] for i in node.inputs]
-        parts += [f"{k}={_value(v, indent + '  ', lines)}" for k, v in node.attrs.items()]
-        comment = f"  # {node.loc}" if lines and node.loc is not None else ""
-        out.append(
-            f"{indent}  {names[node]} = {node.op.name}({', '.join(parts)}) : "
-            f"{type_text(node.type)}{comment}"
-        )
+        out.append(f"{indent}  {node_text(node, names, indent, lines)}")
     results = ", ".join(names[n] for n in graph.outputs)
     out.append(f"{indent}  return {results}".rstrip())
     out.append(indent + "}")
     return "\n".join(out)
 
 
-def _names(graph: Graph) -> dict[Node, str]:
+def node_text(node: Node, names: Mapping[Node, str], indent: str = "", lines: bool = True) -> str:
+    """The line of one node."""
+    parts = [names[i] for i in node.inputs]
+    parts += [f"{k}={_value(v, indent + '  ', lines)}" for k, v in node.attrs.items()]
+    comment = f"  # {node.loc}" if lines and node.loc is not None else ""
+    call = f"{node.op.name}({', '.join(parts)})"
+    return f"{names[node]} = {call} : {type_text(node.type)}{comment}"
+
+
+def value_names(graph: Graph) -> dict[Node, str]:
+    """What the text form calls each node."""
     names: dict[Node, str] = {}
     taken: set[str] = set()
     for node in graph.inputs:
@@ -80,6 +85,7 @@ def _names(graph: Graph) -> dict[Node, str]:
 
 
 def type_text(type_: Any) -> str:
+    """A type, or the types of a region."""
     if isinstance(type_, tuple):
         return "(" + "".join(f"{t}, " for t in type_).rstrip() + ")"
     return str(type_)
@@ -113,32 +119,3 @@ def _value(value: Any, indent: str, lines: bool) -> str:
     if hasattr(value, "outputs"):  # a graph: this module stands below its class
         return to_text(value, indent, lines)
     raise TypeError(f"attribute of type {type(value).__name__} has no text form")
-
-
-# -- drawing ------------------------------------------------------------------------------
-def to_dot(graph: Graph) -> str:
-    """Graphviz text; a region is a cluster coloured by its target."""
-    lines = ["digraph accel {", "  rankdir=TB; node [shape=box, fontname=monospace, fontsize=10];"]
-    _dot(graph, "n", lines, "  ")
-    return "\n".join([*lines, "}"])
-
-
-def _dot(graph: Graph, prefix: str, lines: list[str], indent: str) -> None:
-    names = _names(graph)
-    colour = {"pure": "#dff0d8", "torch": "#fde0c8", None: "#eeeeee"}
-    for i, node in enumerate(graph.nodes):
-        label = f"{names[node]} {node.op.name}\\n{type_text(node.type)}"
-        if node.op.name == "region":
-            target = node.attrs["target"]
-            lines.append(f"{indent}subgraph cluster_{prefix}{i} {{")
-            title = f"{node.attrs['name']} {target or ''}"
-            lines.append(
-                f'{indent}  label="{title}"; style=filled; fillcolor="{colour.get(target)}";'
-            )
-            _dot(node.attrs["body"], f"{prefix}{i}_", lines, indent + "  ")
-            lines.append(f'{indent}  {prefix}{i} [label="{title}", style=dashed];')
-            lines.append(f"{indent}}}")
-        else:
-            lines.append(f'{indent}{prefix}{i} [label="{label}"];')
-        for operand in node.inputs:
-            lines.append(f"{indent}{prefix}{graph.index[operand]} -> {prefix}{i};")
