@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import accel
 from accel import Tensor
 from accel.frontend.native_world import world
+from accel.frontend.values import Value
 from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(
@@ -80,7 +81,7 @@ def test_what_somebody_holds_stays() -> None:
         del y
         for i in range(10):
             f(x + i + 1)
-        found = held.data if isinstance(held, type(f(x)._value)) else held
+        found = held.data if isinstance(held, Value) else held
         assert np.asarray(found).tolist() in (expected, expected[1:])
 
 
@@ -117,15 +118,14 @@ def test_what_became_a_leaf_is_none_any_more() -> None:
 def test_weak_references_end_and_call_back() -> None:
     f, x = compiled()
     calls: list[object] = []
-    for _ in range(3):
+    for part in (lambda y: y, lambda y: y._value, lambda y: y._value.data) * 3:
         y = f(x)
-        first, second = weakref.ref(y), weakref.ref(y, calls.append)
-        third = weakref.ref(y._value.data, calls.append)
+        first, second = weakref.ref(part(y)), weakref.ref(part(y), calls.append)
         del y
-        assert first() is second() is third() is None
+        assert first() is second() is None
         assert f(x).tolist() == (x * 2).tolist()
-        assert first() is second() is third() is None
-    assert len(calls) == 6
+        assert first() is second() is None
+    assert len(calls) == 9
 
 
 def test_the_collector_ends_cycles_and_sees_no_spares() -> None:
@@ -187,7 +187,7 @@ def test_instances_of_derived_classes_end() -> None:
 @given(
     dtype=st.sampled_from(["float32", "float64", "int64", "longlong", "bool"]),
     shape=st.lists(st.integers(1, 3), max_size=3),
-    form=st.sampled_from(["copy", "shared", "fortran", "readonly", "view", "subclass"]),
+    form=st.sampled_from(["copy", "shared", "fortran", "readonly", "view", "subclass", "flat"]),
     keep=st.booleans(),
 )
 def test_tensors_of_any_origin(dtype, shape, form, keep) -> None:
@@ -199,6 +199,8 @@ def test_tensors_of_any_origin(dtype, shape, form, keep) -> None:
         array = np.asfortranarray(array)
     elif form == "view":
         array = np.stack([array, array])[0]
+    elif form == "flat":
+        array = array.reshape(-1, 1)[:1].copy()
     elif form == "readonly":
         array.setflags(write=False)
     elif form == "subclass":
@@ -209,10 +211,12 @@ def test_tensors_of_any_origin(dtype, shape, form, keep) -> None:
     for _ in range(3):
         z = f(x)
         np.testing.assert_array_equal(z.numpy(), x + x)
-        assert z._value.data.flags.writeable and type(z._value.data) is np.ndarray
+        data = z._value.data
+        assert data.flags.writeable and type(data) is np.ndarray and data.dtype is x.dtype
+        del data
         del z
     if held is not None:
-        np.testing.assert_array_equal(np.asarray(held), np.full(shape, 3).astype(dtype))
+        assert (np.asarray(held) == np.asarray(3).astype(dtype)).all()
 
 
 def test_one_output_given_twice() -> None:
@@ -259,21 +263,17 @@ def test_an_error_lays_by_what_it_took() -> None:
 
 
 def test_spares_are_few_and_small() -> None:
-    """Tensors of many types and sizes die; what stays is bounded."""
     import tracemalloc
 
-    f, x = compiled()
-    f(x)
-    tracemalloc.start()
-    try:
-        for size in range(1, 3000):
-            tensors = [Tensor(np.zeros(size, np.float32)) for _ in range(10)]
-            del tensors
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 64 * 8 * (4096 + 1000)
-        assert tracemalloc.get_traced_memory()[1] < 64 * 8 * (4096 + 1000) + 10 * 4 * 3000
-    finally:
-        tracemalloc.stop()
+    for size, most in ((1024, 9), (1025, 0)):
+        f, x = compiled(double, np.ones((size, 1), np.float32))
+        tracemalloc.start()
+        try:
+            results = [f(x) for _ in range(100)]
+            del results
+            assert tracemalloc.get_traced_memory()[0] < most * (4 * size + 1000) + 2000
+        finally:
+            tracemalloc.stop()
 
 
 def test_types_that_share_a_bucket_take_turns() -> None:

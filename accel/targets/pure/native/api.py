@@ -30,8 +30,7 @@ HEADER = 16
 
 #: Byte offsets of the fields of an array object.
 ARRAY = {"data": HEADER, "ndim": HEADER + 8, "dims": HEADER + 16, "strides": HEADER + 24,
-         "base": HEADER + 32, "dtype": HEADER + 40, "flags": HEADER + 48,
-         "weakrefs": HEADER + 56}  # fmt: skip
+         "dtype": HEADER + 40, "flags": HEADER + 48, "weakrefs": HEADER + 56}  # fmt: skip
 
 #: Fields of other objects.
 CELL = {"content": HEADER}
@@ -128,12 +127,10 @@ def _arrays_lie_as_known() -> bool:
         fields = (
             _read(ctypes.c_ssize_t, at + 8), _read(ctypes.c_ssize_t, at + ARRAY["data"]),
             _read(ctypes.c_int, at + ARRAY["ndim"]), extents, strides,
-            _read(ctypes.c_ssize_t, at + ARRAY["base"]),
             _read(ctypes.c_ssize_t, at + ARRAY["dtype"]), _read(ctypes.c_int, at + ARRAY["flags"]),
             _read(ctypes.c_ssize_t, at + ARRAY["weakrefs"]),
         )  # fmt: skip
-        base = 0 if array.base is None else id(array.base)
-        known = (id(np.ndarray), pointer(array), array.ndim, array.shape, array.strides, base,
+        known = (id(np.ndarray), pointer(array), array.ndim, array.shape, array.strides,
                  id(array.dtype), array.flags.num, 0)  # fmt: skip
         if fields != known:
             return False

@@ -24,8 +24,8 @@ _BYTES = 4096
 # A bucket is its number of spares, then the spares.
 _WORDS = 1 + _DEPTH
 
-# Of an array's flags: C-contiguous, owner of its data, aligned, writable, to be copied back.
-_FLAGS, _OWN = 0x0001 | 0x0004 | 0x0100 | 0x0400 | 0x2000, 0x0001 | 0x0004 | 0x0100 | 0x0400
+# Of an array's flags: C-contiguous, owner of its data, aligned, writable; and to be copied back.
+_OWN, _COPIED = 0x0001 | 0x0004 | 0x0100 | 0x0400, 0x2000
 
 #: Globals of the module that has the functions.
 SPARE_TABLE = (
@@ -141,9 +141,8 @@ def _is_spare(layout: Layout) -> Native:
     require(fn.icmp("eq", fn.field(array, 0, "i64"), 1))
     interface = fn.word("%world", WORLD, "interface", "ptr")
     require_same(fn.field(array, 8), fn.object_named(interface, "ndarray"))
-    for name in ("base", "weakrefs"):
-        require_same(fn.field(array, ARRAY[name]), "null")
-    flags = fn.op(f"and i32 {fn.field(array, ARRAY['flags'], 'i32')}, {_FLAGS}")
+    require_same(fn.field(array, ARRAY["weakrefs"]), "null")
+    flags = fn.op(f"and i32 {fn.field(array, ARRAY['flags'], 'i32')}, {_OWN | _COPIED}")
     require(fn.op(f"icmp eq i32 {flags}, {_OWN}"))
     ndim = fn.field(array, ARRAY["ndim"], "i32")
     fn.go_if(fn.op(f"icmp eq i32 {ndim}, 0"), "yes")
