@@ -11,8 +11,8 @@ __array_api_version__ = "2024.12"
 
 def __getattr__(name: str) -> object:
     """Import on first use what most programs do without."""
-    if name == "testing":
+    if name in ("cuda", "testing"):
         import importlib
 
-        return importlib.import_module(".testing", __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'accel' has no attribute {name!r}")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
-    "AccelError", "ArgumentError", "AxisError", "DTypeError", "DeviceError", "EmptyReductionError",
-    "FreedTensorError",
+    "AccelError", "ArgumentError", "AxisError", "CudaNotAvailable", "DTypeError", "DeviceError",
+    "EmptyReductionError", "ExchangeError", "FreedTensorError",
     "GradientError", "GraphParseError", "HIDDEN_FOLDERS", "IndexOutOfRangeError",
     "InternalCompilerError", "Location", "NotAnArrayError", "OutOfMemoryError", "OWN_FOLDER",
     "ShapeError", "TargetError", "TorchNotAvailable",
@@ -155,6 +155,14 @@ class TracedValueError(TraceError, TypeError):
 
 class DeviceError(AccelError, RuntimeError):
     """A device that is not there."""
+
+
+class CudaNotAvailable(DeviceError):
+    """A CUDA device was asked for, and torch is missing or sees none."""
+
+
+class ExchangeError(AccelError, BufferError):
+    """Memory that cannot be exchanged with another library as it was asked for."""
 
 
 class FreedTensorError(AccelError, RuntimeError):

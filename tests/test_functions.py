@@ -492,7 +492,7 @@ def test_creation_by_shape() -> None:
         for x in (make(2, 3), make((2, 3)), make([2, 3]), make(2, 3, dtype=accel.float32)):
             assert x.dtype is accel.float32
             close(x, np.full((2, 3), value))
-        assert make(3).shape == (3,) and make(()).shape == make().shape == ()
+        assert make(3).shape == (3,) and make(()).shape == ()
         assert make((2,), dtype="int8").dtype is accel.int8
         like = getattr(accel, f"{name}_like")(accel.asarray(WHOLE))
         assert like.dtype is accel.int64 and like.shape == WHOLE.shape
@@ -607,7 +607,7 @@ def test_conversions_and_facts() -> None:
     assert (quotient.tolist(), rest.tolist()) == ([3, -4], [1, 1])
     assert divmod(7, accel.asarray([2]))[1].tolist() == [1]
     close(round(accel.asarray([2.567]), 1), [2.6])
-    with pytest.raises(errors.DeviceError, match="cannot be moved to cuda"):
+    with pytest.raises(errors.DeviceError, match="cuda:0"):
         x.to("cuda:0")
     with pytest.raises(errors.ArgumentError, match="version"):
         x.__array_namespace__(api_version="1999.01")

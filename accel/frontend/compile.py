@@ -411,13 +411,13 @@ def _check_containers(given: Any, traced: Sequence[Any], names: Sequence[str]) -
 
 
 @overload
-def compile(fn: F, *, mode: str | None = ..., device: str | None = ...,
+def compile(fn: F, *, mode: str | None = ..., device: Any = ...,
             fallback: str | None = ...) -> F: ...  # fmt: skip
 @overload
-def compile(fn: None = None, *, mode: str | None = ..., device: str | None = ...,
+def compile(fn: None = None, *, mode: str | None = ..., device: Any = ...,
             fallback: str | None = ...) -> Callable[[F], F]: ...  # fmt: skip
 def compile(
-    fn: Any = None, *, mode: str | None = None, device: str | None = None,
+    fn: Any = None, *, mode: str | None = None, device: Any = None,
     fallback: str | None = None,
 ) -> Any:  # fmt: skip
     """Compile a function: record it once per signature, optimise it, run it natively.
@@ -461,7 +461,8 @@ def compile(
     >>> f.cache_info().misses
     1
     """
-    given = {"mode": mode, "device": device, "fallback": fallback}
+    place = None if device is None else str(device)
+    given = {"mode": mode, "device": place, "fallback": fallback}
     settings = {name: value for name, value in given.items() if value is not None}
     if settings:
         with runtime_state.override(**settings):

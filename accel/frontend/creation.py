@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DeviceError, DTypeError, NotAnArrayError, ShapeError
+from ..errors import ArgumentError, NotAnArrayError, ShapeError
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from ..runtime import dlpack
 from ..runtime import state as runtime_state
 from .arguments import UNSET, extents, public
+from .devices import find_device
 from .recording import as_tensor, record
-from .tensor import Tensor, array_value
+from .tensor import Tensor, array_value, device_value
 
 __all__ = [
     "arange", "asarray", "empty", "empty_like", "eye", "from_data", "from_dlpack", "from_numpy",
@@ -21,23 +23,34 @@ __all__ = [
 ]  # fmt: skip
 
 
-def check_device(op: str, device: Any) -> None:
-    """Refuse a device other than the CPU, where Tensors are made.
+def finished(
+    made: Tensor, device: Any, requires_grad: bool = False, copy: bool | None = None
+) -> Tensor:  # fmt: skip
+    """What was made, on `device`, a leaf of differentiation if asked for.
 
     Raises
     ------
     DeviceError
-        Naming the device.
+        For a device that is not there.
+    ArgumentError
+        For ``copy=False`` where it must be moved.
     """
-    if device is not None and str(device) != "cpu":
-        raise DeviceError(
-            f"{op} makes tensors on the cpu, not on {device}",
-            remedy="leave out device=; a compiled function moves data to its own device",
-        )
+    if device is not None:
+        if copy is False and find_device(device) != made.device:
+            raise ArgumentError(f"a tensor on {made.device} to {device} without a copy",
+                                remedy="leave out copy=False")  # fmt: skip
+        made = move(made, device)
+    return made.requires_grad_() if requires_grad else made
 
 
-def _leaf(x: Tensor, requires_grad: bool) -> Tensor:
-    return x.requires_grad_() if requires_grad else x
+def move(x: Tensor, device: Any) -> Tensor:
+    """`x` on a device; x itself where it is there already."""
+    wanted = find_device(device)
+    if wanted == x.device:
+        return x
+    if x.is_cuda and wanted.type == "cuda":  # a computation has one CUDA device
+        x = record("to_device", x, device="cpu").block_until_ready()
+    return record("to_device", x, device=str(wanted))
 
 
 # -- from data ---------------------------------------------------------------------------
@@ -56,7 +69,7 @@ def asarray(
     copy
         NumPy memory is copied unless this is False; True also gives a Tensor a new handle.
     device
-        None or "cpu".
+        Where to make it; by default the CPU.
 
     Raises
     ------
@@ -71,7 +84,10 @@ def asarray(
     >>> accel.asarray([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    check_device("asarray", device)
+    return finished(_as_tensor_of(obj, dtype, copy), device, copy=copy)
+
+
+def _as_tensor_of(obj: Any, dtype: Any, copy: bool | None) -> Tensor:
     if isinstance(obj, Tensor):
         return _converted(obj, dtype, copy)
     tracing = runtime_state.current().tracer is not None
@@ -80,7 +96,7 @@ def asarray(
     if isinstance(obj, (list, tuple)) and _holds_tensor(obj):
         return _converted(_stacked(obj), dtype, None)
     if not isinstance(obj, (np.ndarray, np.generic)) and hasattr(obj, "__dlpack__"):
-        obj = _dlpack_array(obj)
+        return _converted(from_dlpack(obj, copy=copy is not False), dtype, copy and None)
     if tracing:
         return Tensor(obj, dtype)
     return Tensor._of(array_value(obj, dtype, copy is not False))
@@ -119,8 +135,8 @@ def tensor(
     >>> accel.tensor([1.0, 2.0], requires_grad=True).requires_grad
     True
     """
-    made = asarray(data, dtype, device=device)
-    return _leaf(made.detach() if isinstance(data, Tensor) else made, requires_grad)
+    made = asarray(data, dtype)
+    return finished(made.detach() if isinstance(data, Tensor) else made, device, requires_grad)
 
 
 @public
@@ -137,20 +153,6 @@ def from_numpy(array: np.ndarray, /) -> Tensor:
     return asarray(array)
 
 
-def _dlpack_array(obj: Any) -> np.ndarray:
-    if getattr(obj, "requires_grad", False) and hasattr(obj, "detach"):
-        obj = obj.detach()
-    kind = int(obj.__dlpack_device__()[0])
-    if kind not in (1, 3):  # host memory, or host memory pinned for CUDA
-        raise DeviceError(f"{type(obj).__module__} memory on device type {kind}",
-                          remedy="copy it to the cpu first")  # fmt: skip
-    try:
-        return np.from_dlpack(obj)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise DTypeError(f"{type(obj).__name__} through DLPack: {error}",
-                         remedy="convert it to a dtype that NumPy has") from None  # fmt: skip
-
-
 @public
 def from_dlpack(obj: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A Tensor on the memory of another library's array, through DLPack.
@@ -162,7 +164,9 @@ def from_dlpack(obj: Any, /, *, device: Any = None, copy: bool | None = None) ->
     NotAnArrayError
         For an object without ``__dlpack__``.
     DeviceError
-        For memory that is not on the CPU.
+        For memory that is neither on the CPU nor on a CUDA device.
+    ArgumentError
+        For ``copy=False`` to another device.
 
     Examples
     --------
@@ -171,15 +175,17 @@ def from_dlpack(obj: Any, /, *, device: Any = None, copy: bool | None = None) ->
     >>> accel.from_dlpack(np.arange(3)).tolist()
     [0, 1, 2]
     """
-    check_device("from_dlpack", device)
     if isinstance(obj, Tensor):
-        return _converted(obj, None, copy)
+        return finished(_converted(obj, None, copy), device, copy=copy)
     if not hasattr(obj, "__dlpack__"):
         raise NotAnArrayError(f"{type(obj).__name__} has no __dlpack__", remedy="use asarray")
-    array = _dlpack_array(obj)
+    buffer = dlpack.take(obj)
+    if not isinstance(buffer, np.ndarray):
+        return finished(Tensor._of(device_value(buffer.clone() if copy else buffer)), device,
+                        copy=copy)  # fmt: skip
     if runtime_state.current().tracer is not None:
-        return as_tensor(array)
-    return Tensor._of(array_value(array, None, bool(copy)))
+        return finished(as_tensor(buffer), device)
+    return finished(Tensor._of(array_value(buffer, None, bool(copy))), device, copy=copy)
 
 
 # -- from a shape ------------------------------------------------------------------------
@@ -211,7 +217,6 @@ def _python_dtype(value: Any) -> DType:
 def _filled(
     op: str, shape: Any, value: Any, dtype: Any, device: Any, requires_grad: bool
 ) -> Tensor:  # fmt: skip
-    check_device(op, device)
     shape = extents(op, shape if isinstance(shape, tuple) else (shape,))
     if any(n < 0 for n in shape):
         raise ArgumentError(f"{op}: shape {list(shape)} has a negative extent",
@@ -221,7 +226,7 @@ def _filled(
         value = found if dtype is None else record("cast", found, dtype=dtype)
     else:
         value = number_of(value, _python_dtype(value) if dtype is None else dtypes.to_dtype(dtype))
-    return _leaf(record("broadcast_to", value, shape=shape), requires_grad)
+    return finished(record("broadcast_to", value, shape=shape), device, requires_grad)
 
 
 @public
@@ -240,7 +245,7 @@ def full(
     dtype
         By default that of the value: bool, int64, float32 or complex64 for Python numbers.
     device
-        None or "cpu".
+        Where to make it; by default the CPU.
     requires_grad
         Whether `backward` collects gradients.
 
@@ -260,11 +265,11 @@ def full(
 
 def _constant(name: str, value: float, more: str = "") -> Any:
     def made(
-        *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+        shape: Any, *more: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
     ) -> Tensor:  # fmt: skip
-        if len(shape) > 1 and not isinstance(shape[1], (int, np.integer)):
-            shape, dtype = shape[:1], shape[1]  # NumPy's second argument
-        given = shape[0] if len(shape) == 1 else shape
+        if more and not isinstance(more[0], (int, np.integer)):
+            dtype, more = more[0], ()  # NumPy's second argument
+        given = (shape, *more) if more else shape
         given = tuple(given) if isinstance(given, list) else given
         kind = dtypes.float32 if dtype is None else dtype
         return _filled(name, given, value, kind, device, requires_grad)
@@ -279,7 +284,7 @@ shape
 dtype
     float32 by default.
 device
-    None or "cpu".
+    Where to make it; by default the CPU.
 requires_grad
     Whether `backward` collects gradients.
 
@@ -307,7 +312,7 @@ def _like(name: str, value: float) -> Any:
         x: Any, /, dtype: Any = None, *, device: Any = None, requires_grad: bool = False
     ) -> Tensor:  # fmt: skip
         x = as_tensor(x)
-        return _filled(name, x.shape, value, dtype or x.dtype, device, requires_grad)
+        return _filled(name, x.shape, value, dtype or x.dtype, device or x.device, requires_grad)
 
     made.__name__ = made.__qualname__ = name
     made.__doc__ = f"""A Tensor of the shape and dtype of another, filled with {value:.0f}.
@@ -340,7 +345,8 @@ def full_like(
     [3.0, 3.0]
     """
     x = as_tensor(x)
-    return _filled("full_like", x.shape, fill_value, dtype or x.dtype, device, requires_grad)
+    return _filled("full_like", x.shape, fill_value, dtype or x.dtype, device or x.device,
+                   requires_grad)  # fmt: skip
 
 
 # -- sequences ---------------------------------------------------------------------------
@@ -371,13 +377,12 @@ def arange(
     >>> accel.arange(3).tolist(), accel.arange(1, 2, 0.5).tolist()
     ([0, 1, 2], [1.0, 1.5])
     """
-    check_device("arange", device)
     stop = end if stop is UNSET or stop is None else stop
     if stop is UNSET:
         start, stop = 0, start
     places = [_python("arange", v) for v in (start, stop, step)]
     made = record("arange", start=places[0], stop=places[1], step=places[2], dtype=dtype)
-    return _leaf(made, requires_grad)
+    return finished(made, device, requires_grad)
 
 
 @public
@@ -393,7 +398,6 @@ def linspace(
     >>> accel.linspace(0, 1, 5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    check_device("linspace", device)
     if stop is UNSET and end is UNSET:
         raise ArgumentError("linspace without an end", remedy="linspace(start, stop, num)")
     ends = [_python("linspace", v) for v in (start, end if stop is UNSET else stop)]
@@ -402,8 +406,8 @@ def linspace(
     if wanted.kind == "c":
         parts = (_evenly([complex(v).real for v in ends], count, endpoint, wanted.real),
                  _evenly([complex(v).imag for v in ends], count, endpoint, wanted.real))
-        return _leaf(record("complex", *parts), requires_grad)
-    return _leaf(_evenly(ends, count, endpoint, wanted), requires_grad)
+        return finished(record("complex", *parts), device, requires_grad)
+    return finished(_evenly(ends, count, endpoint, wanted), device, requires_grad)
 
 
 def _evenly(ends: list[Any], count: Any, endpoint: bool, dtype: DType) -> Tensor:
@@ -424,9 +428,8 @@ def eye(
     >>> accel.eye(2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    check_device("eye", device)
     made = record("eye", n=n_rows, m=n_cols, k=k, dtype=dtype or dtypes.float32)
-    return _leaf(made, requires_grad)
+    return finished(made, device, requires_grad)
 
 
 @public

@@ -40,7 +40,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> T
     copy
         Accepted for the standard's sake: values are never shared visibly.
     device
-        None, or where x is.
+        Where to put the result; by default where x is.
 
     Raises
     ------
@@ -53,6 +53,10 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> T
     >>> accel.astype(accel.asarray([1.7, -1.7]), accel.int32).tolist()
     [1, -1]
     """
+    if device is not None:
+        from .creation import move
+
+        x = move(as_tensor(x), device)
     wanted = dtypes.to_dtype(dtype)
     if type(x) in (bool, int, float, complex):
         return Tensor(x, wanted)  # at once: through the default dtype it would be rounded
@@ -135,7 +139,7 @@ def can_cast(source: Any, target: Any, /) -> bool:
 
 
 @public
-def isdtype(dtype: Any, kind: Any, /) -> bool:
+def isdtype(dtype: Any, kind: Any) -> bool:
     """Whether a dtype is of a kind.
 
     Parameters

@@ -19,7 +19,7 @@ from ..ir.dtypes import DType
 from ..ir.ops.fourier import NORMS
 from ..ir.types import Shape
 from .arguments import UNSET, axis_of, public
-from .creation import check_device
+from .creation import finished
 from .recording import as_tensor, record
 from .shapes import roll
 from .tensor import Tensor
@@ -284,7 +284,6 @@ irfft2 = _along_many(
 # -- frequencies ----------------------------------------------------------------------------
 def _frequencies(op: str, n: Any, d: Any, dtype: Any, device: Any, half: bool) -> Tensor:
     """Computed in float64, as NumPy does, and rounded once."""
-    check_device(op, device)
     n = _points(op, n, 0)
     wanted: DType = dtypes.float32 if dtype is None else dtypes.to_dtype(dtype)
     if wanted.kind != "f" or n < 1:

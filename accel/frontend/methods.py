@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..errors import ArgumentError, DeviceError
+from ..errors import ArgumentError
 from ..ir import dtypes
 from . import (
     complex_numbers,
@@ -32,6 +32,7 @@ from . import (
     shapes,
 )  # fmt: skip
 from .arguments import UNSET, public
+from .devices import Device
 from .operators import assign_inplace, check_inplace_dtype
 from .recording import as_tensor, record
 from .tensor import Tensor
@@ -56,7 +57,7 @@ METHODS: dict[ModuleType, str] = {
     norms: "log_softmax norm softmax",
     shapes: """
         broadcast_to clone contiguous expand flatten flip fliplr flipud moveaxis movedim permute
-        ravel repeat_interleave reshape roll rot90 squeeze swapaxes swapdims t tile transpose tril
+        ravel repeat_interleave reshape roll rot90 swapaxes swapdims t tile transpose tril
         triu unflatten unsqueeze view view_as""",
     joining: "chunk diagonal narrow select split unbind",
     linear_algebra: """
@@ -113,6 +114,13 @@ def sort(
     return ordering.sort(self, dim, descending, stable, axis=axis)
 
 
+@public
+def squeeze(self: Tensor, dim: Any = None, *, axis: Any = UNSET) -> Tensor:
+    """torch's squeeze: without all axes of extent 1, or without those among `dim`; with
+    ``axis=`` the standard's, for which other extents are an error."""
+    return shapes.squeeze(self, dim=UNSET if dim is None else dim, axis=axis)
+
+
 def numel(self: Tensor) -> int:
     """The number of elements."""
     return self.size
@@ -137,33 +145,79 @@ def type_as(self: Tensor, other: Any) -> Tensor:
 @public
 def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False,
        non_blocking: bool = False) -> Tensor:  # fmt: skip
-    """The tensor in another dtype, as that of another tensor, or on its own device.
+    """The tensor in another dtype, on another device, or on the device and in the dtype of
+    another tensor.
 
     Raises
     ------
     DeviceError
-        For a device on which the tensor is not.
+        For a device that is not there.
     """
     for given in args:
         if isinstance(given, Tensor):
-            dtype = given.dtype
-        elif isinstance(given, str) and given.partition(":")[0] in ("cpu", "cuda"):
+            dtype, device = given.dtype, given.device
+        elif str(given).partition(":")[0] in ("cpu", "cuda"):
             device = given
         else:
             dtype = given
-    if device is not None and str(device) != self.device:
-        raise DeviceError(
-            f"a tensor on {self.device} cannot be moved to {device}",
-            remedy="run the computation there: accel.compile(fn, mode='torch', device=...)",
-        )
-    if dtype is not None:
-        return dtype_functions.astype(self, dtype, copy=copy)
-    return shapes.clone(self) if copy else self
+    moved = self if dtype is None else dtype_functions.astype(self, dtype, copy=False)
+    moved = moved if device is None else creation.move(moved, device)
+    return shapes.clone(self) if copy and moved is self else moved
 
 
+@public
 def cpu(self: Tensor) -> Tensor:
-    """The tensor in the CPU's memory."""
-    return self
+    """The tensor in the CPU's memory; itself where it lies there."""
+    return creation.move(self, "cpu")
+
+
+@public
+def cuda(self: Tensor, device: Any = "cuda") -> Tensor:
+    """The tensor on a CUDA device; itself where it lies there.
+
+    Raises
+    ------
+    CudaNotAvailable
+        Without torch or without a CUDA device.
+    """
+    return creation.move(self, Device("cuda", device) if isinstance(device, int) else device)
+
+
+@public
+def to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
+    """The standard's name for `to` with a device.
+
+    Parameters
+    ----------
+    device
+        A device or its name.
+    stream
+        None, or the `accel.cuda.Stream` on which the copy is made, at once.
+
+    Raises
+    ------
+    DeviceError
+        For a device that is not there.
+    ArgumentError
+        For a stream where no CUDA device takes part.
+    """
+    moved = creation.move(self, device)
+    return moved if stream is None else to_stream(moved, stream)
+
+
+@public
+def to_stream(self: Tensor, stream: Any) -> Tensor:
+    """The tensor itself, computed at once on a stream of its device.
+
+    Raises
+    ------
+    ArgumentError
+        For a tensor on the CPU, which has no streams.
+    """
+    if not self.is_cuda:
+        raise ArgumentError("a tensor on the cpu has no streams", remedy="leave out the stream")
+    with stream:
+        return self.block_until_ready()
 
 
 def _conversion(name: str, dtype: dtypes.DType) -> Any:
@@ -283,15 +337,16 @@ def _flag(test: Any, doc: str) -> Any:
 
 #: Attributes beside the functions.
 OWN: dict[str, Any] = {
-    "repeat": repeat, "sort": sort, "numel": numel, "dim": dim, "element_size": element_size,
-    "type_as": type_as, "to": to, "cpu": cpu, "copy": copy, "fill_": fill_, "zero_": zero_,
+    "repeat": repeat, "sort": sort, "squeeze": squeeze, "numel": numel, "dim": dim,
+    "element_size": element_size, "type_as": type_as, "to": to, "cpu": cpu, "cuda": cuda,
+    "to_device": to_device, "to_stream": to_stream, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
     "new_zeros": new_zeros, "new_ones": new_ones, "where": where,
     "real": _flag(functions.real, "The real part."),
     "imag": _flag(functions.imag, "The imaginary part; zero of real numbers."),
     "H": _flag(lambda self: functions.conj(shapes.matrix_transpose(self)),
                "The last two axes swapped, conjugate."),
-    "is_cuda": _flag(lambda self: self.device.startswith("cuda"), "Whether a GPU holds it."),
+    "is_cuda": _flag(lambda self: self.device.type == "cuda", "Whether a GPU holds it."),
     "__array_namespace__": array_namespace,
     "__array_ufunc__": numpy_protocol.array_ufunc,
     "__array_function__": numpy_protocol.array_function,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..errors import ArgumentError, DeviceError
+from ..errors import ArgumentError
 from ..ir import dtypes
 from ..ir.dtypes import DType
+from .devices import CPU, Device, find_device
 from .dtype_functions import isdtype
+from .recording import MAX_DIMENSIONS
 
 __all__ = ["NamespaceInfo", "array_namespace_info", "e", "inf", "nan", "newaxis", "pi"]
 
@@ -29,16 +31,21 @@ class NamespaceInfo:
 
     def capabilities(self) -> dict[str, Any]:
         """Whether shapes may depend on data (outside of compiled functions), and the most
-        dimensions: no limit."""
-        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": None}
+        dimensions."""
+        return {
+            "boolean indexing": True, "data-dependent shapes": True,
+            "max dimensions": MAX_DIMENSIONS,
+        }  # fmt: skip
 
-    def default_device(self) -> str:
+    def default_device(self) -> Device:
         """Where Tensors are made."""
-        return "cpu"
+        return CPU
 
-    def devices(self) -> list[str]:
+    def devices(self) -> list[Device]:
         """Where Tensors can be made."""
-        return ["cpu"]
+        from ..targets import torch as torch_target
+
+        return [CPU, *[Device("cuda", i) for i in range(len(torch_target.cuda_devices()))]]
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
         """The dtypes of Python numbers and of functions that are given none."""
@@ -49,7 +56,8 @@ class NamespaceInfo:
         }  # fmt: skip
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
-        """The dtypes by name, of a kind as in `isdtype` or all.
+        """The standard's dtypes by name, of a kind as in `isdtype` or all; accel has float16 and
+        bfloat16 beside them.
 
         Raises
         ------
@@ -59,11 +67,12 @@ class NamespaceInfo:
         self._check(device)
         if kind is not None and not isinstance(kind, (str, tuple)):
             raise ArgumentError(f"dtypes: kind {kind!r}", remedy="give a kind's name, or several")
-        return {d.name: d for d in dtypes.ALL if kind is None or isdtype(d, kind)}
+        found = [d for d in dtypes.ALL if kind is None or isdtype(d, kind)]
+        return {d.name: d for d in found if d not in (dtypes.float16, dtypes.bfloat16)}
 
     def _check(self, device: Any) -> None:
-        if device not in (None, "cpu"):
-            raise DeviceError(f"tensors are not made on {device}", remedy="use the cpu")
+        if device is not None:
+            find_device(device)
 
 
 def array_namespace_info() -> NamespaceInfo:

@@ -29,6 +29,7 @@ from .histograms import *
 from .creation import *
 from .random import *
 from .dtype_functions import *
+from .devices import Device as device
 from .namespace import e, inf, nan, newaxis, pi
 from . import fft, linalg, methods as _methods  # gives Tensor its methods
 from ..ir import parse

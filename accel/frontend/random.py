@@ -18,7 +18,7 @@ from ..ir import dtypes
 from ..ir.axes import one_axis
 from ..runtime import state as runtime_state
 from .arguments import UNSET, extents, public
-from .creation import check_device
+from .creation import finished
 from .recording import as_tensor, record
 from .tensor import Tensor, array_value, value_of
 
@@ -138,7 +138,7 @@ def rand(
     generator
         The default generator unless given.
     device
-        None or "cpu".
+        Where to make them; by default the CPU.
     requires_grad
         Whether `backward` collects gradients.
 
@@ -155,10 +155,9 @@ def rand(
     >>> accel.rand(2, 3).shape
     (2, 3)
     """
-    check_device("rand", device)
     made = _draw("random_uniform", generator, shape=extents("rand", size),
                  dtype=dtype or dtypes.float32)  # fmt: skip
-    return made.requires_grad_() if requires_grad else made
+    return finished(made, device, requires_grad)
 
 
 @public
@@ -174,10 +173,9 @@ def randn(
     >>> accel.randn((2, 3), dtype=accel.float64).dtype
     accel.float64
     """
-    check_device("randn", device)
     made = _draw("random_normal", generator, shape=extents("randn", size),
                  dtype=dtype or dtypes.float32)  # fmt: skip
-    return made.requires_grad_() if requires_grad else made
+    return finished(made, device, requires_grad)
 
 
 @public

@@ -26,8 +26,8 @@ from .recipes import (
 from .tensor import Tensor, array_value
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
-__all__ = ["NUMBERS", "OVERTAKEN", "apply", "as_tensor", "as_value", "constant_value", "record",
-           "recorded"]  # fmt: skip
+__all__ = ["MAX_DIMENSIONS", "NUMBERS", "OVERTAKEN", "apply", "as_tensor", "as_value",
+           "constant_value", "record", "recorded"]  # fmt: skip
 
 _CONSTANT = get_op("constant")
 _CAST = get_op("cast")
@@ -241,15 +241,15 @@ def _number_attrs(value: Value, target: DType | None, weak: bool) -> Mapping[str
 
 
 #: Dimensions that NumPy's arrays can have.
-_MAX_DIMS = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+MAX_DIMENSIONS = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 
 def _check_size(op: Op, type_: TensorType) -> None:
     """Refuse results that no array can hold."""
-    if len(type_.shape) > _MAX_DIMS:
+    if len(type_.shape) > MAX_DIMENSIONS:
         raise ShapeError(
             f"{op.name}: a result of {len(type_.shape)} dimensions",
-            remedy=f"arrays have at most {_MAX_DIMS}; merge some with reshape",
+            remedy=f"arrays have at most {MAX_DIMENSIONS}; merge some with reshape",
         )
     if type_.nbytes >= 2**63:
         raise ShapeError(

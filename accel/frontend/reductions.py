@@ -390,8 +390,22 @@ def logcumsumexp(x: Any, dim: int) -> Tensor:
 
 
 @public
-def diff(x: Any, n: int = 1, dim: int = -1, *, axis: Any = UNSET) -> Tensor:
+def diff(
+    x: Any, /, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None, *,
+    axis: Any = UNSET,
+) -> Tensor:  # fmt: skip
     """The differences of neighbours along an axis, taken `n` times.
+
+    Parameters
+    ----------
+    x
+        Of one or more dimensions.
+    n
+        How often.
+    dim, axis
+        Along which axis.
+    prepend, append
+        Arrays joined to `x` before and behind, first of all.
 
     Examples
     --------
@@ -399,10 +413,12 @@ def diff(x: Any, n: int = 1, dim: int = -1, *, axis: Any = UNSET) -> Tensor:
     >>> accel.diff(accel.asarray([1, 4, 9])).tolist()
     [3, 5]
     """
-    from .joining import narrow
+    from .joining import concat, narrow
 
     x = as_tensor(x)
     along = one_axis(dim if axis is UNSET else axis, x.ndim, "diff")
+    if prepend is not None or append is not None:
+        x = concat([part for part in (prepend, x, append) if part is not None], axis=along)
     for _ in range(n):
         rest = builtins_max(x.shape[along] - 1, 0)
         behind = narrow(x, along, x.shape[along] - rest, rest)

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ArgumentError, ShapeError
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir.axes import one_axis
-from ..ir.types import broadcast_shapes
+from ..ir.types import Shape
+from ..ir.types import broadcast_shapes as common_shape
 from .arguments import UNSET, axis_of, extents, public
 from .recording import as_tensor, record
 from .tensor import Tensor
@@ -24,7 +27,9 @@ __all__ = [
 
 # -- shape ---------------------------------------------------------------------------------
 @public
-def reshape(x: Any, /, *shape: Any, copy: bool | None = None, order: str = "C") -> Tensor:
+def reshape(
+    x: Any, /, shape: Any, *more: int, copy: bool | None = None, order: str = "C"
+) -> Tensor:  # fmt: skip
     """The elements in row-major order in another shape; one extent may be -1.
 
     Parameters
@@ -49,7 +54,7 @@ def reshape(x: Any, /, *shape: Any, copy: bool | None = None, order: str = "C") 
     """
     if order not in ("C", "A"):
         raise ArgumentError(f"reshape: order {order!r}", remedy="use row-major order, 'C'")
-    return record("reshape", x, shape=extents("reshape", shape))
+    return record("reshape", x, shape=extents("reshape", (shape, *more)))
 
 
 @public
@@ -132,17 +137,17 @@ def unsqueeze(x: Any, dim: int) -> Tensor:
 
 
 @public
-def squeeze(x: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
+def squeeze(x: Any, /, axis: Any = UNSET, *, dim: Any = UNSET) -> Tensor:
     """`x` without axes of extent 1: all of them, or those named.
 
     Parameters
     ----------
     x
         A Tensor or an array.
-    dim
-        torch's: axes of other extents among them stay.
     axis
         The standard's: axes of other extents among them raise.
+    dim
+        torch's, and that of the method: axes of other extents among them stay.
 
     Raises
     ------
@@ -157,6 +162,11 @@ def squeeze(x: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
     """
     if dim is UNSET or dim is None or axis is not UNSET:
         return record("squeeze", x, axis=axis_of("squeeze", dim, axis))
+    return squeeze_ones(x, dim)
+
+
+def squeeze_ones(x: Any, dim: Any) -> Tensor:
+    """`x` without those axes among `dim` that have extent 1."""
     x = as_tensor(x)
     named = dim if isinstance(dim, (tuple, list)) else (dim,)
     found = (one_axis(d, x.ndim, "squeeze") for d in named) if x.ndim else ()
@@ -165,7 +175,7 @@ def squeeze(x: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
 
 # -- order of axes --------------------------------------------------------------------------
 @public
-def permute(x: Any, /, *dims: Any, axes: Any = None) -> Tensor:
+def permute(x: Any, /, axes: Any = None, *more: int, dims: Any = None) -> Tensor:
     """The axes in another order.
 
     Examples
@@ -174,7 +184,8 @@ def permute(x: Any, /, *dims: Any, axes: Any = None) -> Tensor:
     >>> accel.permute(accel.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    return record("permute", x, axes=extents("permute", dims) if dims else axes)
+    order = (axes, *more) if more else axes if dims is None else dims
+    return record("permute", x, axes=order)
 
 
 @public
@@ -273,10 +284,30 @@ def expand(x: Any, /, *sizes: Any) -> Tensor:
 
 
 @public
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """The common shape of several under broadcasting.
+
+    Raises
+    ------
+    ShapeError
+        Where two extents differ and neither is 1.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.broadcast_shapes((3, 1), (4,))
+    (3, 4)
+    """
+    return common_shape([tuple(s) for s in shapes], "broadcast_shapes") if shapes else ()
+
+
+@public
 def broadcast_tensors(*tensors: Any) -> list[Tensor]:
     """All operands in their common shape."""
     found = [as_tensor(x) for x in tensors]
-    shape = broadcast_shapes([x.shape for x in found], "broadcast_tensors")
+    if not found:
+        return []
+    shape = common_shape([x.shape for x in found], "broadcast_tensors")
     return [record("broadcast_to", x, shape=shape) for x in found]
 
 
@@ -294,7 +325,7 @@ def clone(x: Any, /) -> Tensor:
 
 
 @public
-def tile(x: Any, /, *repetitions: Any) -> Tensor:
+def tile(x: Any, repetitions: Any, /, *more: int) -> Tensor:
     """Copies of the whole along each axis, aligned from the last.
 
     Examples
@@ -303,12 +334,31 @@ def tile(x: Any, /, *repetitions: Any) -> Tensor:
     >>> accel.tile(accel.asarray([1, 2]), (2,)).tolist()
     [1, 2, 1, 2]
     """
-    return record("tile", x, reps=extents("tile", repetitions))
+    return record("tile", x, reps=extents("tile", (repetitions, *more)))
 
 
 @public
-def repeat_interleave(x: Any, repeats: int, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
+def repeat_interleave(x: Any, repeats: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
     """Each element `repeats` times in a row, along an axis or of the flattened operand.
+
+    Parameters
+    ----------
+    x
+        A Tensor or an array.
+    repeats
+        A count for all, or an array of one for each place along the axis, which is read: the
+        extent of the result depends on it.
+    dim, axis
+        Along which axis; by default the operand is flattened.
+
+    Raises
+    ------
+    ShapeError
+        For another number of counts than the axis has places.
+    ArgumentError
+        For negative counts.
+    DTypeError
+        For counts that are no integers.
 
     Examples
     --------
@@ -317,8 +367,29 @@ def repeat_interleave(x: Any, repeats: int, /, dim: Any = UNSET, *, axis: Any = 
     [1, 1, 2, 2]
     """
     along = axis_of("repeat_interleave", dim, axis)
-    x = ravel(x) if along is None else as_tensor(x)
-    return record("repeat_interleave", x, repeats=repeats, axis=0 if along is None else along)
+    x, along = (ravel(x), 0) if along is None else (as_tensor(x), along)
+    if isinstance(repeats, (Tensor, np.ndarray, list, tuple)):
+        counts = _counts(repeats, x.shape[one_axis(along, x.ndim, "repeat_interleave")])
+        if counts.size != 1:
+            places = np.repeat(np.arange(counts.size), counts)
+            return record("take", x, places, axis=along)
+        repeats = counts.item()
+    return record("repeat_interleave", x, repeats=repeats, axis=along)
+
+
+def _counts(repeats: Any, extent: int) -> np.ndarray:
+    """How often each place of an axis stands in the result; one number may count for all."""
+    counts = np.ravel(np.asarray(repeats))
+    if counts.dtype.kind not in "iu" and counts.size:
+        raise DTypeError(f"repeat_interleave: counts of {counts.dtype}",
+                         remedy="give integers")  # fmt: skip
+    if counts.size not in (1, extent):
+        raise ShapeError(f"repeat_interleave: {counts.size} counts for {extent} places",
+                         remedy="give one count, or one for each place")  # fmt: skip
+    if counts.size and counts.min() < 0:
+        raise ArgumentError(f"repeat_interleave: {counts.min()} repeats",
+                            remedy="give 0 or more")  # fmt: skip
+    return counts.astype(np.int64)
 
 
 @public
@@ -373,8 +444,8 @@ def rot90(x: Any, /, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 
 @public
-def roll(x: Any, /, shifts: Any = UNSET, dims: Any = UNSET, *, shift: Any = UNSET,
-         axis: Any = UNSET) -> Tensor:  # fmt: skip
+def roll(x: Any, /, shift: Any = UNSET, dims: Any = UNSET, *, axis: Any = UNSET,
+         shifts: Any = UNSET) -> Tensor:  # fmt: skip
     """The elements moved along axes (of the flattened operand by default), around the ends.
 
     Examples

@@ -12,11 +12,13 @@ from ..errors import ArgumentError, DTypeError, GradientError, NotAnArrayError, 
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.types import TensorType
+from ..runtime import dlpack
 from ..runtime import state as runtime_state
+from .devices import CPU, Device
 from .evaluation import evaluate, evaluate_one, to_host
 from .values import FREED, Value, strong_type, user_location
 
-__all__ = ["Tensor", "array_value", "leaf_value", "value_of"]
+__all__ = ["Tensor", "array_value", "device_value", "leaf_value", "value_of"]
 
 
 def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
@@ -49,6 +51,18 @@ def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value
     if copy or not usable:
         array = np.array(array, dtype=wanted.numpy, order="C", copy=True)
     return Value(TensorType(wanted, array.shape), data=array)
+
+
+def device_value(buffer: Any) -> Value:
+    """A leaf for a torch tensor on a CUDA device.
+
+    Raises
+    ------
+    UnsupportedDTypeError
+        For a dtype accel lacks.
+    """
+    dtype = dtypes.to_dtype(str(buffer.dtype).rpartition(".")[2])
+    return Value(TensorType(dtype, tuple(buffer.shape), str(buffer.device)), data=buffer)
 
 
 def _check_fits(array: np.ndarray, dtype: DType) -> None:
@@ -208,9 +222,12 @@ class Tensor:
         return self.size * self.dtype.itemsize
 
     @property
-    def device(self) -> str:
-        """Where the value lives: ``"cpu"`` or ``"cuda:0"``."""
-        return value_of(self).type.device
+    def device(self) -> Device:
+        """Where the value lies, or will once it is computed."""
+        value = value_of(self)
+        if value.data is None or isinstance(value.data, np.ndarray):
+            return CPU if value.type.device == "cpu" else Device(value.type.device)
+        return Device(value.data.device)
 
     def __len__(self) -> int:
         shape = self.shape
@@ -223,7 +240,11 @@ class Tensor:
 
     # -- reading: computes the value -----------------------------------------------------
     def _array(self, demand: str) -> np.ndarray:
-        """The value as an array of the buffer's own memory; `demand` says who asks."""
+        """The value as an array, of the buffer's own memory if that is the host's."""
+        return to_host(self._buffer(demand))
+
+    def _buffer(self, demand: str) -> Any:
+        """The value's buffer, computed if it is not; `demand` says who asks."""
         state = runtime_state.current()
         tracer = state.tracer
         value = self._value if tracer is None else tracer.read(self)
@@ -231,7 +252,7 @@ class Tensor:
             if tracer is not None and tracer is value.tracer:
                 tracer.value_demanded(value, demand)
             evaluate_one(value, state)
-        return to_host(value.data)
+        return value.data
 
     def numpy(self) -> np.ndarray:
         """The value as a NumPy array: a read-only view, of no copy where it is on the CPU.
@@ -284,11 +305,22 @@ class Tensor:
             return array
         return array.copy()
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._array("__dlpack__").__dlpack__(**options)
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None, copy: bool | None = None,
+    ) -> Any:  # fmt: skip
+        """A capsule of the value's memory for another library, which must not write to it
+        (consumers that know of versions are told so) unless it is a copy."""
+        array = self._buffer("__dlpack__")
+        if isinstance(array, np.ndarray) and not copy:
+            array = array.view()
+            array.flags.writeable = max_version is None
+        return dlpack.export(
+            array, stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
+        )
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0) if self.device == "cpu" else (2, int(self.device.partition(":")[2] or 0))
+    def __dlpack_device__(self) -> tuple[dlpack.DLDeviceType, int]:
+        return dlpack.device_of(self._buffer("__dlpack_device__"))
 
     def __bool__(self) -> bool:
         return bool(self._scalar("bool()"))
@@ -336,7 +368,7 @@ class Tensor:
         if array.size == 0 and array.shape != (0,):
             text += f", shape={array.shape}"
         if self.device != "cpu":
-            text += f", device={self.device!r}"
+            text += f", device='{self.device}'"
         if value.requires_grad:
             text += ", requires_grad=True"
         return f"{name}{text})"

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import AccelError, ArgumentError, DTypeError
+from ..errors import AccelError, ArgumentError, DeviceError, DTypeError
 from . import dtypes
 from .dtypes import DType
-from .types import TensorType, broadcast_shapes
+from .types import CPU, TensorType, broadcast_shapes
 
 __all__ = ["REQUIRED", "ErrorSample", "Op", "Resolved", "Sample", "all_ops", "get_op", "register",
            "resolve"]  # fmt: skip
@@ -280,7 +280,25 @@ def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resol
         _raise_kind(op, types)
     if op.prepare is not None:
         full = op.prepare(types, full)
-    return Resolved(targets, full, op.infer_type(types, full))
+    return Resolved(targets, full, _located(op, types, op.infer_type(types, full)))
+
+
+def _located(op: Op, types: Sequence[TensorType], result: TensorType) -> TensorType:
+    """`result` on the operands' device: that of the one which is not on the CPU."""
+    if op.form == "structure" or "device" in op.attrs:
+        return result
+    device = CPU
+    for t in types:
+        if t.device != CPU:
+            if device not in (CPU, t.device):
+                raise DeviceError(
+                    f"{op.name} of operands on {device} and {t.device}",
+                    remedy="move them to one device: x.to(device)",
+                )
+            device = t.device
+    if result.device == device:
+        return result
+    return TensorType(result.dtype, result.shape, device, result.weak)
 
 
 def _raise_attrs(op: Op, attrs: Mapping[str, Any]) -> None:

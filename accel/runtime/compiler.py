@@ -6,10 +6,13 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..errors import DeviceError
 from ..ir.graph import Graph
+from ..ir.types import CPU
 from ..passes.pipeline import Pipeline, Stages
 from ..passes.place import Policy, heaviest
 from .collector import collection_paused
@@ -40,6 +43,7 @@ def compile_graph(graph: Graph, state: State) -> Executable:
 
     Concurrent callers with the same graph wait for one compilation.
     """
+    state = _where_it_says(graph, state)
     key = (graph, state.compile_key)
     with _lock:
         found = _cache.get(key)
@@ -64,6 +68,23 @@ def compile_graph(graph: Graph, state: State) -> Executable:
                 _cache.popitem(last=False)
     STATISTICS.add(compiles=1)
     return made
+
+
+def _where_it_says(graph: Graph, state: State) -> State:
+    """`state`, or on torch where the graph holds values of a CUDA device.
+
+    Raises
+    ------
+    DeviceError
+        For values of two such devices.
+    """
+    devices = {n.type.device for n in graph.nodes} - {CPU}
+    if not devices:
+        return state
+    if len(devices) > 1:
+        raise DeviceError(f"one computation on {' and '.join(sorted(devices))}",
+                          remedy="evaluate what one device does first: accel.eval(x)")  # fmt: skip
+    return replace(state, mode="torch", device=devices.pop())
 
 
 def clear_cache() -> None:

@@ -73,10 +73,12 @@ def _pool() -> Any:
 
 def _cuda(device: str | None) -> tuple[Any, Any]:
     """torch's CUDA functions and the device, where it is a CUDA device; else two None."""
-    name = device or state.current().device or "cpu"
+    name = str(device or state.current().device or "cpu")
     if name == "cpu":
         return None, None
     from ..targets import torch as torch_target
 
+    if name.startswith("cuda"):
+        torch_target.require_cuda(name)
     found = torch_target.find_device(name)
     return (torch_target.require().cuda, found) if found.type == "cuda" else (None, None)

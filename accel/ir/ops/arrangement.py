@@ -190,7 +190,8 @@ def _roll_prepare(x: TensorType, attrs: dict[str, Any]) -> dict[str, Any]:
         if len(shift) != 1:
             raise ArgumentError(f"roll: shifts {shift} without axes", remedy="name the axes")
         return {"shift": shift, "axis": None}
-    axis = ordered_axes(attrs["axis"], x.ndim, "roll")
+    listed = attrs["axis"] if isinstance(attrs["axis"], (tuple, list)) else (attrs["axis"],)
+    axis = tuple([one_axis(a, x.ndim, "roll") for a in listed])  # one named twice rolls twice
     if len(shift) == 1:
         shift = shift * len(axis)
     if len(shift) != len(axis):
@@ -217,7 +218,8 @@ _arrangement(
     lambda x, *, shift, axis: np.roll(x, shift if axis is not None else shift[0], axis),
     _roll_expand,
     [((3, 4), {"shift": 1, "axis": 0}), ((3, 4), {"shift": -6}), ((5,), {"shift": 12, "axis": 0}),
-     ((3, 4), {"shift": (1, -2), "axis": (0, -1)}), ((0, 2), {"shift": 1, "axis": 0}),
+     ((3, 4), {"shift": (1, -2), "axis": (0, -1)}),
+     ((3, 4), {"shift": (1, 2), "axis": (1, 1)}), ((0, 2), {"shift": 1, "axis": 0}),
      ((), {"shift": 3})],
     [((3,), {"shift": 1, "axis": 1}, AxisError), ((3,), {"shift": (1, 2)}, ArgumentError),
      ((3, 2), {"shift": (1, 2, 3), "axis": (0, 1)}, ArgumentError)],
@@ -281,6 +283,24 @@ _arrangement(
     [((3,), {"repeats": -1}, ArgumentError), ((), {"repeats": 2}, AxisError)],
     "Each element `repeats` times in a row along an axis.",
 )  # fmt: skip
+
+
+# -- devices -----------------------------------------------------------------------------------
+def _to_device_gradient(b: Builder, g: Node, node: Node) -> list[Node]:
+    return [b.to_device(g, device=node.inputs[0].type.device)]
+
+
+register(Op(
+    name="to_device", form="composite", category="movement", arity=(1, 1), promote="none",
+    attrs={"device": REQUIRED}, exact=True, cost=0, gradient=_to_device_gradient,
+    infer=lambda x, *, device: TensorType(x.dtype, x.shape, device),
+    reference=lambda x, *, device: x,
+    # A graph runs on one device; what the type says is where results are left.
+    expand=lambda b, x, *, device: b.reshape(x, shape=x.type.shape),
+    samples=lambda: [Sample((TensorType(d, (2, 3)),), {"device": "cpu"})
+                     for d in (F32, I32, BOOL, dtypes.bfloat16, dtypes.complex64)],
+    doc="The same elements on another device.",
+))  # fmt: skip
 
 
 # -- triangles --------------------------------------------------------------------------------

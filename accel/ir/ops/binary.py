@@ -103,8 +103,14 @@ def _fmod_gradient(b: Builder, g: Node, node: Node) -> list[Node]:
     return [g, b.neg(b.mul(g, b.trunc(b.div(*node.inputs))))]
 
 
+def _floor_divide_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """NumPy's, but for infinite dividends: their quotients are infinite, as the standard says."""
+    whole = np.floor_divide(x, y)
+    return np.where(np.isinf(x), x / y, whole) if x.dtype.kind == "f" else whole
+
+
 declare(
-    "floor_divide", np.floor_divide,
+    "floor_divide", _floor_divide_reference,
     "The quotient rounded down; of integers, 0 where the divisor is 0.",
     arity=2, kinds="iuf", ulp=2, cost=20, discontinuous=True,
 )  # fmt: skip

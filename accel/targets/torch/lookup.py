@@ -8,10 +8,10 @@ import os
 import threading
 from typing import Any
 
-from ...errors import DeviceError, TorchNotAvailable
+from ...errors import CudaNotAvailable, DeviceError, TorchNotAvailable
 
 __all__ = ["available", "cuda_available", "cuda_devices", "find_device", "installed", "require",
-           "version"]  # fmt: skip
+           "require_cuda", "version"]  # fmt: skip
 
 _lock = threading.Lock()
 _imported: list[Any] = []  # the module, or None where its import failed; empty before
@@ -98,6 +98,25 @@ def cuda_devices() -> tuple[str, ...]:
     return tuple(cuda.get_device_name(i) for i in range(cuda.device_count()))
 
 
+def require_cuda(name: str) -> None:
+    """Check that CUDA is there, for the sake of the device `name`.
+
+    Raises
+    ------
+    CudaNotAvailable
+        Where torch is missing, or sees no CUDA device.
+    """
+    if cuda_available():
+        return
+    if available():
+        why, remedy = "torch sees no CUDA device", "install a torch built for CUDA"
+    else:
+        why, remedy = "CUDA is reached through torch, which is not there", "pip install torch"
+    raise CudaNotAvailable(
+        f"device {name!r} was asked for: {why}", remedy=f"use the 'cpu', or {remedy}"
+    )
+
+
 def find_device(name: str | None) -> Any:
     """The torch device of `name`; None is the CPU.
 
@@ -114,11 +133,12 @@ def find_device(name: str | None) -> Any:
     if device is None or device.type not in ("cpu", "cuda"):
         raise DeviceError(f"there is no device {name!r}", remedy="use 'cpu', 'cuda' or 'cuda:N'")
     if device.type == "cuda":
-        count = torch.cuda.device_count() if cuda_available() else 0
+        require_cuda(str(name))
+        count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise DeviceError(
                 f"device {name!r} was asked for, and this machine has {count} CUDA devices",
-                remedy="use device='cpu', or install a torch built for CUDA",
+                remedy=f"use 'cuda:0' to 'cuda:{count - 1}'" if count else "use device='cpu'",
             )
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None
                               else device.index)  # fmt: skip

@@ -168,7 +168,9 @@ def _safe_divisor(node: Node) -> bool:
 @lowers("floor_divide")
 def _floor_divide(context: Context, node: Node) -> Kernel:
     torch, kind = context.torch, node.type.dtype.kind
-    if kind == "f" or _safe_divisor(node):
+    if kind == "f":
+        return lambda x, y: torch.where(torch.isinf(x), x / y, torch.floor_divide(x, y))
+    if _safe_divisor(node):
         return torch.floor_divide
     if kind == "u":
         return lambda x, y: torch.where(y == 0, 0, torch.floor_divide(x, y + (y == 0)))

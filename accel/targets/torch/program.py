@@ -13,6 +13,7 @@ from ...ir.builder import Builder
 from ...ir.evaluate import evaluate
 from ...ir.graph import Graph
 from ...ir.node import Node
+from ...ir.types import CPU
 from ...passes.expand import expand
 from ...passes.place import inner_extent
 from ..parts import Part, Watch
@@ -31,7 +32,7 @@ from . import (
 from .lookup import find_device, require
 from .lowering import Context, Kernel, find_kernel
 
-__all__ = ["Program", "compile_run", "flatten", "is_out_of_memory", "to_host"]
+__all__ = ["Program", "compile_run", "flatten", "is_out_of_memory", "to_device", "to_host"]
 
 #: Modules that enter lowerings when they are imported.
 FAMILIES = (composite, convolution, fourier, movement, ordering, pointwise, pooling, reduce)
@@ -76,16 +77,24 @@ def compile_run(run: Graph, device: str | None = None, observe: Observer | None 
         Where there is no such device.
     """
     context = Context(require(), find_device(device))
-    graph = expand(flatten(run), keep=lambda node: find_kernel(context, node) is not None)
-    return Program(context, graph, observe)
+    whole = flatten(run)
+    graph = expand(whole, keep=lambda node: find_kernel(context, node) is not None)
+    return Program(context, graph, observe, _come_home(whole))
+
+
+def _come_home(graph: Graph) -> tuple[int, ...]:
+    """The results that the graph says are on the CPU, where it says of others that they are not."""
+    if all(n.type.device == CPU for n in graph.nodes):
+        return ()
+    return tuple([i for i, n in enumerate(graph.outputs) if n.type.device == CPU])
 
 
 class Program:
     """The compiled run: call it with buffers, NumPy arrays or tensors of its device.
 
-    On the CPU the results are NumPy arrays, elsewhere tensors that stay on the device. They
-    never share memory with the arguments or with each other. A Program does not change, so
-    any number of threads may call it at once.
+    On the CPU the results are NumPy arrays, elsewhere tensors that stay on the device, unless the
+    graph says otherwise. They never share memory with the arguments or with each other. A
+    Program does not change, so any number of threads may call it at once.
 
     Attributes
     ----------
@@ -93,8 +102,11 @@ class Program:
         Names of the ops that run on the NumPy reference, having no torch call.
     """
 
-    def __init__(self, context: Context, graph: Graph, observe: Observer | None) -> None:
+    def __init__(
+        self, context: Context, graph: Graph, observe: Observer | None, home: Sequence[int] = ()
+    ) -> None:
         self._context = context
+        self._home = range(len(graph.outputs)) if context.on_cpu else home
         self._observe = observe
         slots = {node: i for i, node in enumerate(graph.nodes)}
         readers = {i for node in graph.nodes for i in node.inputs} | set(graph.outputs)
@@ -168,6 +180,12 @@ class Program:
 
         return self(buffers, finished)
 
+    def _leave(self, tensor: Any) -> np.ndarray:
+        """A result as an array of the host."""
+        if not self._on_cpu:
+            self._note(1, tensor.nbytes)
+        return bridge.to_host(self._context.torch, tensor)
+
     def __call__(
         self, buffers: Sequence[Any], finished: Callable[[Node], None] | None = None
     ) -> list[Any]:
@@ -197,8 +215,8 @@ class Program:
                     for slot in frees:
                         values[slot] = None
                 results = [bridge.settle(torch, values[s], taken) for s in self._outputs]
-                if self._on_cpu:
-                    return [bridge.to_host(torch, t) for t in results]
+                for place in self._home:
+                    results[place] = self._leave(results[place])
                 return results
         except AccelError as error:
             error.place(node.loc if node is not None else None)
@@ -225,6 +243,12 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if isinstance(error, (MemoryError, require().cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def to_device(array: np.ndarray, name: str) -> Any:
+    """An array's elements as a tensor of a device, which must be there."""
+    torch = require()
+    return bridge.from_host(torch, array).to(find_device(name))
 
 
 def to_host(buffer: Any) -> np.ndarray:

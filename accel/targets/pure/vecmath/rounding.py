@@ -100,7 +100,7 @@ def _opposite(lanes: Lanes, r: str, y: str) -> str:
 
 
 def floor_divide(lanes: Lanes, x: str, y: str) -> str:
-    """floor(x/y) from the exact remainder, as NumPy defines it; x/y where y is zero."""
+    """floor(x/y) from the exact remainder; x/y where y is zero or x infinite."""
     r = fmod(lanes, x, y)
     plain = lanes.div(x, y)
     quotient = lanes.div(lanes.sub(x, r), y)
@@ -110,7 +110,9 @@ def floor_divide(lanes: Lanes, x: str, y: str) -> str:
     whole = lanes.select(close, lanes.add(whole, 1.0), whole)
     zero = lanes.cmp("oeq", quotient, 0.0)
     whole = lanes.select(zero, lanes.copysign(0.0, plain), whole)
-    return lanes.select(lanes.cmp("oeq", y, 0.0), plain, whole)
+    infinite = lanes.cmp("oeq", lanes.abs(x), float("inf"))
+    exact = lanes.mask_op("or", lanes.cmp("oeq", y, 0.0), infinite)
+    return lanes.select(exact, plain, whole)
 
 
 def nextafter(lanes: Lanes, x: str, y: str) -> str:
