@@ -80,6 +80,8 @@ def _is_python(data: Any) -> bool:
 def _array_of(data: Any) -> np.ndarray:
     try:
         array = np.asarray(data)
+        if array.dtype == np.float64 and _holds_large_integers(data, array):
+            array = np.asarray(data, dtype=np.uint64)
     except (ValueError, TypeError, OverflowError) as error:
         raise NotAnArrayError(
             f"{type(data).__name__} is no array: {error}", loc=user_location(),
@@ -91,6 +93,13 @@ def _array_of(data: Any) -> np.ndarray:
             remedy="give numbers, nested lists of equal lengths, or an array",
         )  # fmt: skip
     return array
+
+
+def _holds_large_integers(data: Any, array: np.ndarray) -> bool:
+    """Whether NumPy took Python integers that need uint64 for floats, as some are smaller."""
+    if not _is_python(data) or not array.size or not np.max(array) >= 2.0**63:
+        return False
+    return all(type(number) is int for number in np.asarray(data, dtype=object).flat)
 
 
 def leaf_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
