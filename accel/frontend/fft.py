@@ -297,7 +297,7 @@ def _frequencies(op: str, n: Any, d: Any, dtype: Any, device: Any, half: bool) -
     step = n * float(d)
     unit = 1 / step if step else math.copysign(math.inf, step)
     found = record("mul", record("cast", place, dtype=dtypes.float64), unit)
-    return record("cast", found, dtype=wanted)
+    return finished(record("cast", found, dtype=wanted), device)
 
 
 @public
