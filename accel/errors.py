@@ -19,8 +19,8 @@ __all__ = [
     "AccelError", "ArgumentError", "AxisError", "CudaNotAvailable", "DTypeError", "DeviceError",
     "EmptyReductionError", "ExchangeError", "FreedTensorError",
     "GradientError", "GraphParseError", "HIDDEN_FOLDERS", "IndexOutOfRangeError",
-    "InternalCompilerError", "Location", "NotAnArrayError", "OutOfMemoryError", "OWN_FOLDER",
-    "ShapeError", "TargetError", "TorchNotAvailable",
+    "InternalCompilerError", "LinAlgError", "Location", "NotAnArrayError", "OutOfMemoryError",
+    "OWN_FOLDER", "ShapeError", "TargetError", "TorchNotAvailable",
     "TraceError", "TracedValueError", "UnsupportedDTypeError", "UnsupportedFunctionError",
     "VerificationError",
     "debug_enabled", "user_location",
@@ -131,6 +131,11 @@ class AxisError(AccelError, ValueError, IndexError):
 
 class IndexOutOfRangeError(AccelError, IndexError):
     """An index outside the array's extent."""
+
+
+class LinAlgError(AccelError, np.linalg.LinAlgError):
+    """A matrix for which a factorisation, inverse or solution does not exist, or was not found:
+    singular, not positive definite, iterations that did not converge."""
 
 
 class EmptyReductionError(AccelError, ValueError):

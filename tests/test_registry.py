@@ -32,6 +32,9 @@ ON_THE_REFERENCE = {
     "convolution_weight_gradient": "as convolution",
     "scatter_unchecked": "of equal indices the last value wins, which is sequential",
 }
+ON_THE_REFERENCE |= {
+    op.name: "LAPACK's, through NumPy" for op in all_ops().values() if op.category == "host"
+}
 OPS = sorted((op for op in all_ops().values() if op.name not in STRUCTURE), key=lambda op: op.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from ..errors import ArgumentError, ShapeError
@@ -12,8 +13,9 @@ from .recording import as_tensor, record
 from .tensor import Tensor
 
 __all__ = [
-    "addmm", "baddbmm", "bmm", "cross", "dot", "einsum", "inner", "kron", "matmul", "mm", "mv",
-    "outer", "tensordot", "trace", "vdot", "vecdot",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cross", "dot", "inner", "kron",
+    "matmul", "matrix_power", "mm", "multi_dot", "mv", "outer", "tensordot", "trace", "vander",
+    "vdot", "vecdot",
 ]  # fmt: skip
 
 
@@ -79,14 +81,41 @@ def addmm(c: Any, x: Any, y: Any, /, *, beta: Any = 1, alpha: Any = 1) -> Tensor
 
 
 @public
+def addmv(c: Any, x: Any, y: Any, /, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """``beta * c + alpha * (x @ y)`` of a matrix and a vector."""
+    return _accumulated(c, record("matmul", *_ranked("addmv", x, y, 2, 1)), beta, alpha)
+
+
+@public
+def addr(c: Any, x: Any, y: Any, /, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """``beta * c + alpha * outer(x, y)`` of vectors."""
+    return _accumulated(c, record("outer", x, y), beta, alpha)
+
+
+@public
+def addbmm(c: Any, x: Any, y: Any, /, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """``beta * c + alpha * sum(x @ y)`` over batches of matrices."""
+    product = record("bmm", x, y)
+    return _accumulated(c, record("sum", product, axis=0, dtype=product.dtype), beta, alpha)
+
+
+@public
 def baddbmm(c: Any, x: Any, y: Any, /, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * c + alpha * (x @ y)`` of batches of matrices."""
     return _accumulated(c, record("bmm", x, y), beta, alpha)
 
 
 def _accumulated(c: Any, product: Tensor, beta: Any, alpha: Any) -> Tensor:
-    scaled = product if alpha == 1 else record("mul", product, alpha)
-    return record("add", c if beta == 1 else record("mul", c, beta), scaled)
+    """With a beta of 0 nothing of `c`, NaN for one, is in the result, as in torch."""
+    scaled = product if _is_number(alpha, 1) else record("mul", product, alpha)
+    if _is_number(beta, 0):
+        c = record("where", True, 0, c)
+    return record("add", c if _is_number(beta, 1) else record("mul", c, beta), scaled)
+
+
+def _is_number(value: Any, number: int) -> bool:
+    """Whether a factor is this number, and no Tensor that might be."""
+    return isinstance(value, (int, float, complex)) and value == number
 
 
 @public
@@ -220,151 +249,131 @@ def trace(x: Any, /, offset: int = 0, *, axis1: int | None = None, axis2: int | 
     return record("sum", line, axis=-1, dtype=dtype)
 
 
-# -- einsum ----------------------------------------------------------------------------------
+# -- products of several ---------------------------------------------------------------------
 @public
-def einsum(equation: str, /, *operands: Any) -> Tensor:
-    """Sums of products over named axes.
-
-    Operands are contracted from the left, each pair by one matrix product; axes that no later
-    operand needs are summed as soon as they are met.
-
-    Parameters
-    ----------
-    equation
-        Such as ``"bij,bjk->bik"``. Repeated letters take diagonals, ``...`` stands for axes
-        that broadcast; without ``->`` the letters that occur once remain, in order.
-    operands
-        One for each term.
+def matrix_power(x: Any, n: int, /) -> Tensor:
+    """Square matrices to a power, by squaring; negative powers are those of the inverse.
 
     Raises
     ------
-    ArgumentError
-        For an equation that does not fit the operands.
     ShapeError
-        For axes of one letter with different extents.
+        For matrices that are not square.
+    ArgumentError
+        For a power that is no integer.
+    LinAlgError
+        For a negative power of a singular matrix.
 
     Examples
     --------
     >>> import accel
-    >>> accel.einsum("ij,kj->ik", accel.ones((2, 3)), accel.ones((4, 3))).shape
-    (2, 4)
+    >>> accel.linalg.matrix_power(accel.asarray([[1, 1], [0, 1]]), 5).tolist()
+    [[1, 5], [0, 1]]
     """
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
-    tensors = [as_tensor(x) for x in operands]
-    terms, result = _terms(equation, tensors)
-    sizes = _sizes(equation, terms, tensors)
-    pairs = [_diagonal(x, term) for x, term in zip(tensors, terms, strict=True)]
-    x, letters = pairs[0]
-    for i, (y, other) in enumerate(pairs[1:], 2):
-        needed = set(result).union(*(t for _, t in pairs[i:]))
-        x, letters = _contract(x, letters, y, other, needed, sizes)
-    x, letters = _summed(x, letters, set(result))
-    missing = [c for c in result if c not in letters]
-    if missing:
-        raise ArgumentError(f"einsum {equation!r}: {missing[0]!r} is in no operand",
-                            remedy="name axes of the operands only")  # fmt: skip
-    return record("permute", x, axes=tuple(letters.index(c) for c in result))
+    x = as_tensor(x)
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise ArgumentError(f"matrix_power: {n!r} is no integer", remedy="give an int") from None
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(f"matrix_power {n} of shape {list(x.shape)}",
+                         remedy="give square matrices")  # fmt: skip
+    if n == 0:
+        unit = record("eye", n=x.shape[-1], dtype=x.dtype)
+        return record("broadcast_to", unit, shape=x.shape)
+    if n < 0:
+        x, n = record("inv", x), -n
+    result: Tensor | None = None
+    while True:
+        if n & 1:
+            result = x if result is None else record("matmul", result, x)
+        n >>= 1
+        if not n:
+            assert result is not None
+            return result
+        x = record("matmul", x, x)
 
 
-def _terms(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
-    """The letters of each operand and of the result; those of ``...`` are capitals of Greek."""
-    text = equation.replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = left.split(",")
-    if len(terms) != len(tensors):
-        raise ArgumentError(f"einsum {equation!r} for {len(tensors)} operands",
-                            remedy="separate one term for each operand by commas")  # fmt: skip
-    most = 0
-    for term, x in zip(terms, tensors, strict=True):
-        named = term.replace("...", "", 1)
-        fits = x.ndim == len(named) or ("..." in term and x.ndim > len(named))
-        if not fits or not (named.isalpha() or not named):
-            raise ArgumentError(f"einsum {equation!r}: {term!r} for shape {list(x.shape)}",
-                                remedy="name each axis by one letter")  # fmt: skip
-        if "..." in term:
-            most = max(most, x.ndim - len(named))
-    dots = [chr(0x391 + i) for i in range(most)]
-    expanded = [
-        t.replace("...", "".join(dots[most - (x.ndim - len(t) + 3) :]))
-        for t, x in zip(terms, tensors, strict=True)
-    ]
-    if arrow:
-        return expanded, right.replace("...", "".join(dots))
-    once = sorted(c for c in set("".join(expanded)) - set(dots) if "".join(expanded).count(c) == 1)
-    return expanded, "".join(dots + once)
+@public
+def multi_dot(arrays: Any, /) -> Tensor:
+    """The product of two or more matrices in the order that costs least; the ends may be vectors.
+
+    Raises
+    ------
+    ShapeError
+        For other operands than matrices, but vectors at the ends.
+
+    Examples
+    --------
+    >>> import accel
+    >>> row, matrix = accel.ones(3), accel.ones((3, 3))
+    >>> accel.linalg.multi_dot([row, matrix, matrix, row]).item()
+    27.0
+    """
+    chain = [as_tensor(x) for x in arrays]
+    if len(chain) < 2:
+        raise ArgumentError(f"multi_dot of {len(chain)} operands", remedy="give two or more")
+    for place, x in enumerate(chain):
+        if x.ndim != 2 and not (x.ndim == 1 and place in (0, len(chain) - 1)):
+            raise ShapeError(f"multi_dot: operand {place} of shape {list(x.shape)}",
+                             remedy="give matrices; the ends may be vectors")  # fmt: skip
+    first, last = (x.ndim == 1 for x in (chain[0], chain[-1]))
+    extents = [1 if first else chain[0].shape[0], *[x.shape[0] for x in chain[1:]],
+               1 if last else chain[-1].shape[1]]  # fmt: skip
+    return _chained(chain, _splits(extents), 0, len(chain) - 1)
 
 
-def _sizes(equation: str, terms: list[str], tensors: list[Tensor]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for term, x in zip(terms, tensors, strict=True):
-        for letter, n in zip(term, x.shape, strict=True):
-            if sizes.get(letter, 1) != 1 and n not in (1, sizes[letter]):
-                raise ShapeError(
-                    f"einsum {equation!r}: extents {sizes[letter]} and {n} of {letter!r}",
-                    remedy="axes of one letter have one extent",
-                )
-            sizes[letter] = max(sizes.get(letter, 1), n) if n else 0
-    return sizes
+def _splits(extents: list[int]) -> dict[tuple[int, int], int]:
+    """Where to cut each part of a chain of matrices into the two that are multiplied last (Cormen
+    et al., Introduction to Algorithms, "Matrix-chain multiplication")."""
+    count = len(extents) - 1
+    cost = {(i, i): 0 for i in range(count)}
+    best: dict[tuple[int, int], int] = {}
+    for length in range(1, count):
+        for i in range(count - length):
+            j = i + length
+            cost[i, j], best[i, j] = min(
+                (cost[i, k] + cost[k + 1, j] + extents[i] * extents[k + 1] * extents[j + 1], k)
+                for k in range(i, j)
+            )  # fmt: skip
+    return best
 
 
-def _diagonal(x: Tensor, term: str) -> tuple[Tensor, str]:
-    """`x` with each letter once."""
-    while len(set(term)) < len(term):
-        letter = next(c for c in term if term.count(c) > 1)
-        first = term.index(letter)
-        second = term.index(letter, first + 1)
-        x = diagonal(x, 0, first, second)
-        term = "".join(c for i, c in enumerate(term) if i not in (first, second)) + letter
-    return x, term
+def _chained(chain: list[Tensor], best: dict[tuple[int, int], int], i: int, j: int) -> Tensor:
+    if i == j:
+        return chain[i]
+    k = best[i, j]
+    return record("matmul", _chained(chain, best, i, k), _chained(chain, best, k + 1, j))
 
 
-def _summed(x: Tensor, letters: str, needed: set[str]) -> tuple[Tensor, str]:
-    axes = tuple(i for i, c in enumerate(letters) if c not in needed)
-    if axes:
-        x = record("sum", x, axis=axes, dtype=x.dtype)
-    return x, "".join(c for c in letters if c in needed)
+@public
+def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Vandermonde's matrix: powers of the elements along a new last axis.
 
+    Parameters
+    ----------
+    x
+        Of any shape.
+    N
+        How many powers; by default as many as the last axis has elements.
+    increasing
+        Whether the powers increase from left to right.
 
-def _contract(
-    x: Tensor, left: str, y: Tensor, right: str, needed: set[str], sizes: dict[str, int]
-) -> tuple[Tensor, str]:
-    """The product of two operands, summed over what nothing else needs."""
-    x, left = _summed(x, left, needed | set(right))
-    y, right = _summed(y, right, needed | set(left))
-    folded = [c for c in left if c in right and c not in needed]
-    shared = [c for c in left if c in right and c in needed]
-    rows = [c for c in left if c not in right]
-    columns = [c for c in right if c not in left]
-    if not folded:  # nothing to sum: a broadcast product
-        order = shared + rows + columns
-        return record("mul", _arranged(x, left, order), _arranged(y, right, order)), "".join(order)
-    x = _matrices(x, left, shared, rows, folded, sizes)
-    y = _matrices(y, right, shared, folded, columns, sizes)
-    product = record("matmul", x, y)
-    order = shared + rows + columns
-    return record("reshape", product, shape=tuple(sizes[c] for c in order)), "".join(order)
-
-
-def _arranged(x: Tensor, letters: str, order: list[str]) -> Tensor:
-    """`x` with its axes as in `order`, extent 1 where it has none."""
-    x = record("permute", x, axes=tuple(letters.index(c) for c in order if c in letters))
-    extents = iter(x.shape)
-    return record("reshape", x, shape=tuple(next(extents) if c in letters else 1 for c in order))
-
-
-def _matrices(
-    x: Tensor, letters: str, batch: list[str], rows: list[str], columns: list[str],
-    sizes: dict[str, int],
-) -> Tensor:  # fmt: skip
-    order = batch + rows + columns
-    x = record("permute", x, axes=tuple(letters.index(c) for c in order))
-    full = tuple(sizes[c] for c in order)
-    if x.shape != full:
-        x = record("broadcast_to", x, shape=full)
-    height = width = 1
-    for c in rows:
-        height *= sizes[c]
-    for c in columns:
-        width *= sizes[c]
-    return record("reshape", x, shape=(*[sizes[c] for c in batch], height, width))
+    Examples
+    --------
+    >>> import accel
+    >>> accel.vander(accel.asarray([2, 3]), 3).tolist()
+    [[4, 2, 1], [9, 3, 1]]
+    """
+    x = as_tensor(x)
+    if not x.ndim or (N is not None and N < 0):
+        raise ShapeError(f"vander of shape {list(x.shape)}, N={N}",
+                         remedy="give a vector, and a number of 0 or more")  # fmt: skip
+    count = x.shape[-1] if N is None else N
+    shape = (*x.shape, count)
+    if x.dtype.kind == "b":
+        x = record("cast", x, dtype="int64")
+    base = record("broadcast_to", record("reshape", x, shape=(*x.shape, 1)), shape=shape)
+    first = record("eye", n=1, m=count, dtype="bool") if count else record("eq", base, base)
+    factors = record("where", record("reshape", first, shape=(count,)) if count else first, 1, base)
+    powers = record("cumprod", factors, axis=-1, dtype=factors.dtype)
+    return powers if increasing else record("flip", powers, axis=(-1,))

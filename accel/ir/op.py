@@ -127,6 +127,9 @@ class Op:
     joint
         The attribute in which applications to the same operands may differ and yet be computed
         together, with little more work than one of them.
+    parts
+        The values of `joint`, where an application of the op is one of several results: then the
+        `reference`, which is not given that attribute, returns all of them, in this order.
     error
         ``error(values, errors, out, attrs) -> ndarray`` propagates absolute error bounds for
         reductions and contractions; see `accel.testing`. Other forms need none.
@@ -154,6 +157,7 @@ class Op:
     error_samples: Callable[[], Iterable[ErrorSample]] | None = None
     error: Callable[..., Any] | None = None
     joint: str = ""
+    parts: tuple[str, ...] = ()
     doc: str = ""
     source: str = ""
 

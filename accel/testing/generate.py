@@ -63,7 +63,7 @@ def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list
         elif op.name == "matmul":
             kinds["contraction"].append(op)
         elif op.arity[0] == 1 and (op.arity == (1, 1) or op.name in ("cat", "stack")):
-            if not _reads_indices(op):
+            if op.category != "host" and not _reads_indices(op):
                 kinds["unary"].append(op)
     return kinds
 

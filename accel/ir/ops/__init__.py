@@ -10,6 +10,7 @@ from . import (
     contraction,
     convolution,
     creation,
+    decomposition,
     fourier,
     gather,
     indexing,
@@ -23,13 +24,14 @@ from . import (
     random,
     reduce,
     scan,
+    solving,
     structure,
     unary,
 )
 
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
-    "contraction", "convolution", "creation", "fourier", "gather", "indexing", "logic", "loss",
-    "moments", "movement", "normalization", "ordering", "pooling", "random", "reduce", "scan",
-    "structure", "unary",
+    "contraction", "convolution", "creation", "decomposition", "fourier", "gather", "indexing",
+    "logic", "loss", "moments", "movement", "normalization", "ordering", "pooling", "random",
+    "reduce", "scan", "solving", "structure", "unary",
 ]  # fmt: skip

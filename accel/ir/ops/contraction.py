@@ -13,6 +13,7 @@ from .. import dtypes
 from ..axes import one_axis, ordered_axes
 from ..op import ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType, broadcast_shapes
+from .matrices import adjoint
 from .reduce import sum_to, unit_roundoff
 
 if TYPE_CHECKING:
@@ -65,13 +66,6 @@ def _matmul_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.n
     return np.where(np.isnan(bound), np.inf, bound)
 
 
-def _transposed(b: Builder, x: Node) -> Node:
-    """The last two axes exchanged, conjugate: what a product's gradient needs."""
-    ndim = x.type.ndim
-    x = b.permute(x, axes=(*range(ndim - 2), ndim - 1, ndim - 2))
-    return b.conj(x) if x.type.dtype.kind == "c" else x
-
-
 def _matmul_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, Node] | tuple[None, None]:
     """Vectors are taken as matrices of one row or column; batch broadcasting is undone."""
     x, y = node.inputs
@@ -83,15 +77,15 @@ def _matmul_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, Node] | tup
     n = y if y.type.ndim > 1 else b.reshape(y, shape=(*y.type.shape, 1))
     batch = broadcast_shapes([m.type.shape[:-2], n.type.shape[:-2]])
     g = b.reshape(g, shape=(*batch, m.type.shape[-2], n.type.shape[-1]))
-    left = sum_to(b, b.matmul(g, _transposed(b, n)), m.type.shape)
+    left = sum_to(b, b.matmul(g, adjoint(b, n)), m.type.shape)
     if n.type.ndim == 2 and m.type.ndim > 2:  # one product in place of a batch and a sum
         rows = math.prod(m.type.shape[:-1])
         m = b.reshape(m, shape=(rows, m.type.shape[-1]))
         g = b.reshape(g, shape=(rows, n.type.shape[-1]))
     if _is_transposed(y):  # a weight's gradient in the layout of the weight
-        product = _transposed(b, b.matmul(_transposed(b, g), m))
+        product = adjoint(b, b.matmul(adjoint(b, g), m))
     else:
-        product = b.matmul(_transposed(b, m), g)
+        product = b.matmul(adjoint(b, m), g)
     right = sum_to(b, product, n.type.shape)
     return b.reshape(left, shape=x.type.shape), b.reshape(right, shape=y.type.shape)
 

@@ -15,7 +15,7 @@ from ...ir.node import Node
 from ...passes.expand import expand
 from ...passes.simplify import simplify
 from ..parts import Part
-from ..reference import run_node
+from ..reference import run_joint
 from .attention.attention import native_attention
 from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
@@ -114,8 +114,9 @@ class Build:
             return _array(view, table[place], at)
 
         def run(table: Sequence[np.ndarray]) -> None:
-            values = run_node(step.node, [array(table, v) for v in step.operands])
-            array(table, step.target)[...] = values
+            values = run_joint(step.nodes, [array(table, v) for v in step.operands])
+            for target, value in zip(step.targets, values, strict=True):
+                array(table, target)[...] = value
 
         return run
 

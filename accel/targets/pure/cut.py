@@ -368,11 +368,15 @@ class Partition(Growth):
         return target
 
     def _reference(self, node: Node) -> View:
-        """A step of the NumPy reference, for what has no native code."""
+        """A step of the NumPy reference, for what has no native code, and all that is computed
+        together with it."""
+        if node in self.views:
+            return self.views[node]
         sources = {n: self.stored(n) for n in node.inputs}
         cluster = self.new("reference", node)
         cluster.sources.update(sources)
         self.note_reads(cluster, sources.values())
-        target = self.target(node.type.dtype, node.type.shape, cluster)
-        cluster.stores[node] = target
-        return target
+        for part in self.graph.joint(node) if node.op.parts else (node,):
+            target = self.target(part.type.dtype, part.type.shape, cluster)
+            cluster.stores[part] = self.views[part] = target
+        return self.views[node]

@@ -554,7 +554,7 @@ class ScanStep:
 
 
 class ReferenceStep:
-    """A node that runs on the NumPy reference."""
+    """A node, or several that are computed together, on the NumPy reference."""
 
     scratch = 0
 
@@ -562,10 +562,10 @@ class ReferenceStep:
         assert cluster.node is not None
         self.cluster = cluster
         self.node = cluster.node
-        (self.target,) = cluster.stores.values()
+        self.nodes, self.targets = tuple(cluster.stores), tuple(cluster.stores.values())
         self.operands = [v for n in self.node.inputs for v in leaves(cluster.sources[n])]
         self.reads = {v.buffer for v in self.operands}
-        self.writes = {self.target.buffer}
+        self.writes = {v.buffer for v in self.targets}
 
     def sources(self) -> list[Code]:
         return []

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...errors import AccelError
-from ...ir.evaluate import evaluate
+from ...ir.evaluate import evaluate, evaluate_joint
 from ...ir.graph import Graph
 from ...ir.node import Node
 
-__all__ = ["compile_run", "run_graph", "run_node"]
+__all__ = ["compile_run", "run_graph", "run_joint", "run_node"]
 
 
 def run_node(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -20,6 +20,15 @@ def run_node(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return evaluate(node.op, arrays, node.attrs, node.type)
     except AccelError as error:
         error.place(node.loc)
+        raise
+
+
+def run_joint(nodes: Sequence[Node], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The values of nodes that are computed together; errors carry the user's line."""
+    try:
+        return evaluate_joint(nodes, arrays)
+    except AccelError as error:
+        error.place(nodes[0].loc)
         raise
 
 
@@ -36,7 +45,11 @@ def run_graph(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     kept = set(graph.outputs)
     for place, node in enumerate(graph.nodes[len(graph.inputs) :], len(graph.inputs)):
         operands = [values[i] for i in node.inputs]
-        if node.op.name == "region":
+        if node.op.parts:
+            if node not in values:
+                together = graph.joint(node)
+                values.update(zip(together, run_joint(together, operands), strict=True))  # type: ignore[arg-type]
+        elif node.op.name == "region":
             values[node] = run_graph(node.attrs["body"], operands)  # type: ignore[arg-type]
         elif node.op.name == "output":
             values[node] = operands[0][node.attrs["index"]]  # type: ignore[index]

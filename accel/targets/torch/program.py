@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,12 @@ from ...ir.types import CPU
 from ...passes.expand import expand
 from ...passes.place import inner_extent
 from ..parts import Part, Watch
-from ..reference import run_node
+from ..reference import run_joint
 from . import (
     bridge,
     composite,
     convolution,
+    decomposition,
     fourier,
     movement,
     ordering,
@@ -35,7 +37,9 @@ from .lowering import Context, Kernel, find_kernel
 __all__ = ["Program", "compile_run", "flatten", "is_out_of_memory", "to_device", "to_host"]
 
 #: Modules that enter lowerings when they are imported.
-FAMILIES = (composite, convolution, fourier, movement, ordering, pointwise, pooling, reduce)
+FAMILIES = (
+    composite, convolution, decomposition, fourier, movement, ordering, pointwise, pooling, reduce,
+)  # fmt: skip
 
 #: Told of values that move between the host and a device: how many, and how many bytes.
 Observer = Callable[[int, int], None]
@@ -125,32 +129,63 @@ class Program:
     ) -> list[Instruction]:
         last = {i: node for node in graph.nodes for i in node.inputs}
         kept = set(graph.outputs)
-        code = []
+        code: list[Instruction] = []
         for node in graph.nodes[len(graph.inputs) :]:
             if node.op.name == "constant":
                 self._constants[slots[node]] = self._template[slots[node]] = self._constant(node)
                 continue
-            kernel = find_kernel(self._context, node)
-            if kernel is None:
-                kernel = partial(self._on_reference, node)
-                reference_ops.append(node.op.name)
+            together = graph.joint(node) if node.op.parts else (node,)
+            if together[0] is not node:
+                continue  # computed with the first
+            kernel = self._kernel(node, together, reference_ops)
             reads = tuple(slots[i] for i in node.inputs)
-            ended = {i for i in node.inputs if last[i] is node and i not in kept}
+            ended = {i for i in node.inputs if last[i] in together and i not in kept}
             frees = tuple(slots[i] for i in ended)
-            code.append(Instruction(kernel, reads, slots[node], frees, node))
+            if not node.op.parts:
+                code.append(Instruction(kernel, reads, slots[node], frees, node))
+                continue
+            results = len(self._template)  # a slot of its own for all of them
+            self._template.append(None)
+            code.append(Instruction(kernel, reads, results, frees, node))
+            for place, part in enumerate(together):
+                over = (results,) if part is together[-1] else ()
+                code.append(Instruction(itemgetter(place), (results,), slots[part], over, part))
         return code
+
+    def _kernel(
+        self, node: Node, together: Sequence[Node], reference_ops: list[str]
+    ) -> Kernel:
+        """The function of `node`; of an op with `parts`, one that gives a list for `together`."""
+        kernel = find_kernel(self._context, node)
+        if kernel is None:
+            reference_ops.append(node.op.name)
+            every = partial(self._on_reference, together)
+            return every if node.op.parts else lambda *tensors: every(*tensors)[0]
+        if not node.op.parts:
+            return kernel
+        wanted = [node.op.parts.index(n.attrs[node.op.joint]) for n in together]
+        whole = kernel
+
+        def chosen(*tensors: Any) -> list[Any]:
+            found = whole(*tensors)
+            return [found[i] for i in wanted]
+
+        return chosen
 
     def _constant(self, node: Node) -> Any:
         array = evaluate(node.op, (), node.attrs, node.type)
         return bridge.from_host(self._context.torch, array).to(self._context.device)
 
-    def _on_reference(self, node: Node, *tensors: Any) -> Any:
+    def _on_reference(self, nodes: Sequence[Node], *tensors: Any) -> list[Any]:
         torch = self._context.torch
         arrays = [bridge.to_host(torch, t) for t in tensors]
-        result = bridge.from_host(torch, run_node(node, arrays)).to(self._context.device)
+        results = [
+            bridge.from_host(torch, a).to(self._context.device) for a in run_joint(nodes, arrays)
+        ]
         if not self._on_cpu:
-            self._note(len(arrays) + 1, sum(a.nbytes for a in arrays) + result.nbytes)
-        return result
+            moved = sum(a.nbytes for a in (*arrays, *results))
+            self._note(len(arrays) + len(results), moved)
+        return results
 
     def _note(self, count: int, nbytes: int) -> None:
         if self._observe is not None:
