@@ -1,96 +1,142 @@
-"""`accel.linalg`: products and norms under the names of the standard's extension."""
+"""`accel.linalg`: linear algebra under the names of the standard's extension and of torch.
+
+Matrices lie in the last two axes, any number of them in the axes before.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ShapeError
-from .arguments import public
-from .joining import diagonal
-from .linear_algebra import cross, matmul, outer, tensordot, trace, vecdot
-from .norms import norm, vector_norm
-from .recording import as_tensor, record
+from . import joining, linear_algebra, norms
+from .arguments import UNSET, public
+from .decompositions import (
+    cholesky,
+    cond,
+    det,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    inv,
+    inverse,
+    lstsq,
+    matrix_exp,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    solve,
+    solve_triangular,
+    svd,
+    svdvals,
+    tensorinv,
+    tensorsolve,
+)
+from .linear_algebra import (
+    cross,
+    kron,
+    matmul,
+    matrix_power,
+    multi_dot,
+    outer,
+    tensordot,
+    vecdot,
+)
+from .norms import matrix_norm, vector_norm
+from .recording import record
 from .shapes import matrix_transpose
 from .tensor import Tensor
 
 __all__ = [
-    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose",
-    "multi_dot", "norm", "outer", "tensordot", "trace", "vecdot", "vector_norm",
+    "cholesky", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv",
+    "inverse", "kron", "lstsq", "matmul", "matrix_exp", "matrix_norm", "matrix_power",
+    "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer", "pinv", "qr", "slogdet",
+    "solve", "solve_triangular", "svd", "svdvals", "tensordot", "tensorinv", "tensorsolve",
+    "trace", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 
 @public
-def matrix_norm(x: Any, /, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *,
-                keepdims: bool = False) -> Tensor:  # fmt: skip
-    """The norm of the matrices in the last two axes.
+def diagonal(x: Any, /, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Diagonals of matrices, as a new last axis.
 
     Parameters
     ----------
     x
-        Of floating or complex dtype, 2-d or more.
+        Shape [..., m, n].
+    offset
+        How far above the main diagonal.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.linalg.diagonal(accel.ones((4, 2, 3))).shape
+    (4, 2)
+    """
+    return joining.diagonal(x, offset, dim1, dim2)
+
+
+@public
+def norm(
+    x: Any, /, ord: Any = None, dim: Any = UNSET, keepdim: bool = False, *, axis: Any = UNSET,
+    keepdims: bool = False, dtype: Any = None,
+) -> Tensor:  # fmt: skip
+    """The norm of vectors over one axis, of matrices over two.
+
+    Parameters
+    ----------
+    x
+        Of floating or complex dtype.
     ord
-        "fro", 1, -1, inf or -inf.
-    dim
-        The axes of rows and columns.
-    keepdim, keepdims
-        Whether they stay, with extent 1.
+        As in `vector_norm` or `matrix_norm`; by default the root of the sum of squares, over any
+        number of axes.
+    axis, dim, keepdims, keepdim, dtype
+        As in `sum`.
 
     Raises
     ------
     ShapeError
-        For fewer than two dimensions.
-    ArgumentError
-        For another norm.
+        Where `ord` is given for more than two axes.
 
     Examples
     --------
     >>> import accel
-    >>> accel.linalg.matrix_norm(accel.asarray([[3.0, 0.0], [0.0, 4.0]])).item()
-    5.0
+    >>> accel.linalg.norm(accel.asarray([[3.0, 0.0], [0.0, 4.0]]), 2).item()
+    4.0
     """
-    x = as_tensor(x)
-    if x.ndim < 2:
-        raise ShapeError(f"matrix_norm of shape {list(x.shape)}", remedy="give a matrix")
-    return norm(x, ord=ord, axis=tuple(dim), keepdims=keepdim or keepdims)
+    return norms.norm(x, None, dim, keepdim, axis=axis, keepdims=keepdims, dtype=dtype, ord=ord)
 
 
 @public
-def matrix_power(x: Any, n: int, /) -> Tensor:
-    """Square matrices to a power of 0 or more, by squaring.
+def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
+    """Sums of diagonals of matrices.
 
-    Raises
-    ------
-    ShapeError
-        For matrices that are not square.
+    Parameters
+    ----------
+    x
+        Shape [..., m, n].
+    offset
+        How far above the main diagonal.
+    dtype
+        That of the result; integers are summed in 64 bits.
 
     Examples
     --------
     >>> import accel
-    >>> accel.linalg.matrix_power(accel.asarray([[1, 1], [0, 1]]), 5).tolist()
-    [[1, 5], [0, 1]]
+    >>> accel.linalg.trace(accel.ones((4, 2, 2))).tolist()
+    [2.0, 2.0, 2.0, 2.0]
     """
-    x = as_tensor(x)
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2] or n < 0:
-        raise ShapeError(f"matrix_power {n} of shape {list(x.shape)}",
-                         remedy="give square matrices and a power of 0 or more")  # fmt: skip
-    if n == 0:
-        unit = record("eye", n=x.shape[-1], dtype=x.dtype)
-        return record("broadcast_to", unit, shape=x.shape)
-    result: Tensor | None = None
-    while True:
-        if n & 1:
-            result = x if result is None else record("matmul", result, x)
-        n >>= 1
-        if not n:
-            assert result is not None
-            return result
-        x = record("matmul", x, x)
+    return record("sum", diagonal(x, offset=offset), axis=-1, dtype=dtype)
 
 
 @public
-def multi_dot(arrays: Any, /) -> Tensor:
-    """The product of several matrices, from the left; the ends may be vectors."""
-    first, *rest = [as_tensor(x) for x in arrays]
-    for x in rest:
-        first = record("matmul", first, x)
-    return first
+def vander(x: Any, /, N: int | None = None) -> Tensor:
+    """Vandermonde's matrix with powers that increase from left to right, as in torch.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.linalg.vander(accel.asarray([2, 3]), 3).tolist()
+    [[1, 2, 4], [1, 3, 9]]
+    """
+    return linear_algebra.vander(x, N, increasing=True)

@@ -15,6 +15,7 @@ from ..ir import dtypes
 from . import (
     complex_numbers,
     creation,
+    decompositions,
     dtype_functions,
     functions,
     gathering,
@@ -61,7 +62,11 @@ METHODS: dict[ModuleType, str] = {
         triu unflatten unsqueeze view view_as""",
     joining: "chunk diagonal narrow select split unbind",
     linear_algebra: """
-        addmm baddbmm bmm cross dot inner kron matmul mm mv outer tensordot trace vdot vecdot""",
+        addbmm addmm addmv addr baddbmm bmm cross dot inner kron matmul matrix_power mm mv outer
+        tensordot trace vdot vecdot""",
+    decompositions: """
+        cholesky cholesky_inverse cholesky_solve det inverse logdet matrix_exp pinverse
+        slogdet""",
     ordering: "argsort cummax cummin kthvalue mode msort topk",
     quantiles: "median nanmedian nanquantile quantile",
     sets: "isin unique unique_consecutive",
@@ -81,7 +86,7 @@ INPLACE = """
     floor floor_divide fmod ge gt hypot index_add index_put le lerp log log10 log1p log2
     logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg negative pow
     reciprocal relu remainder round rsqrt scatter scatter_add sigmoid sign sin sinh sqrt square
-    sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod baddbmm addmm
+    sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod baddbmm addmm addbmm addmv addr
 """
 
 #: torch's conversions and what they convert to.

@@ -13,7 +13,8 @@ from .recording import as_tensor, record
 from .reductions import axes_of
 from .tensor import Tensor
 
-__all__ = ["log_softmax", "norm", "softmax", "softmin", "vector_norm"]
+__all__ = ["log_softmax", "matrix_norm", "norm", "softmax", "softmin", "vector_norm"]
+
 
 def _softmax(op: str, doc: str, sign: int = 1) -> Callable[..., Tensor]:
     def function(
@@ -74,6 +75,8 @@ def vector_norm(
     >>> accel.vector_norm(accel.asarray([3.0, 4.0])).item()
     5.0
     """
+    if isinstance(ord, str):
+        raise ArgumentError(f"vector_norm: ord={ord!r}", remedy="give a number")
     x = as_tensor(x) if dtype is None else record("cast", x, dtype=dtype)
     over: dict[str, Any] = {"axis": axes_of("vector_norm", dim, axis),
                             "keepdims": keepdim or keepdims}  # fmt: skip
@@ -93,6 +96,72 @@ def vector_norm(
 
 
 @public
+def matrix_norm(
+    x: Any, /, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, axis: Any = UNSET,
+    keepdims: bool = False, dtype: Any = None,
+) -> Tensor:  # fmt: skip
+    """The norm of matrices.
+
+    Parameters
+    ----------
+    x
+        Shape [..., m, n].
+    ord
+        "fro", the root of the sum of squares; "nuc", the sum of singular values; 2 and -2, the
+        largest and the least of them; 1 and -1, the greatest and least sum of magnitudes in a
+        column, inf and -inf, in a row.
+    dim, axis
+        The axes of rows and columns.
+    keepdim, keepdims
+        Whether they stay, with extent 1.
+    dtype
+        Converts first.
+
+    Raises
+    ------
+    ShapeError
+        For fewer than two dimensions.
+    ArgumentError
+        For another norm.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.linalg.matrix_norm(accel.asarray([[3.0, 0.0], [0.0, 4.0]]), "nuc").item()
+    7.0
+    """
+    x = as_tensor(x) if dtype is None else record("cast", x, dtype=dtype)
+    over = tuple(dim if axis is UNSET else axis)
+    if x.ndim < 2 or len(over) != 2:
+        raise ShapeError(f"matrix_norm of shape {list(x.shape)} over axes {over}",
+                         remedy="give a matrix, and two axes")  # fmt: skip
+    keep = keepdim or keepdims
+    rows, columns = (one_axis(a, x.ndim, "matrix_norm") for a in over)
+    if rows == columns:
+        raise ShapeError("matrix_norm: the axes are equal", remedy="name two axes")
+    if ord == "fro":
+        return vector_norm(x, 2, axis=(rows, columns), keepdims=keep)
+    if ord in ("nuc", 2, -2):
+        found = _of_values(x, ord, rows, columns)
+    elif ord in (1, -1, math.inf, -math.inf):
+        summed, folded = (rows, columns) if ord in (1, -1) else (columns, rows)
+        sums = record("sum", record("abs", x), axis=summed, keepdims=True)
+        found = record("amax" if ord > 0 else "amin", sums, axis=folded, keepdims=True)
+    else:
+        raise ArgumentError(f"norm: ord={ord!r} of matrices",
+                            remedy="use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")  # fmt: skip
+    return found if keep else record("squeeze", found, axis=(rows, columns))
+
+
+def _of_values(x: Tensor, ord: Any, rows: int, columns: int) -> Tensor:
+    """A norm made of singular values, with the matrices' axes kept."""
+    kept = tuple([1 if i in (rows, columns) else n for i, n in enumerate(x.shape)])
+    x = record("moveaxis", x, source=(rows, columns), destination=(-2, -1))
+    fold = {"nuc": "sum", 2: "amax", -2: "amin"}[ord]
+    return record("reshape", record(fold, record("svdvals", x), axis=-1), shape=kept)
+
+
+@public
 def norm(
     x: Any, /, p: Any = None, dim: Any = UNSET, keepdim: bool = False, *, axis: Any = UNSET,
     keepdims: bool = False, dtype: Any = None, ord: Any = None,
@@ -103,9 +172,11 @@ def norm(
     ----------
     x
         Of floating or complex dtype.
-    p, ord
-        A number for vectors, as in `vector_norm`; "fro", or 1, -1, inf and -inf over a pair
-        of axes, for matrices.
+    p
+        A number, as in `vector_norm`, also over two axes; "fro", which is 2, or "nuc", the sum of
+        matrices' singular values.
+    ord
+        As NumPy has it: over two axes a norm of `matrix_norm`.
     axis, dim, keepdims, keepdim, dtype
         As in `sum`.
 
@@ -115,30 +186,16 @@ def norm(
     >>> accel.norm(accel.asarray([[3.0, 4.0]]), dim=1).tolist()
     [5.0]
     """
-    kind = ord if p is None else p
-    over = axes_of("norm", dim, axis)
-    keep = keepdim or keepdims
-    if kind is None or kind == "fro":
-        return vector_norm(x, 2, over, keep, dtype=dtype)
-    if ord is not None and (as_tensor(x).ndim if over is None else _length(over)) == 2:
-        x = as_tensor(x) if dtype is None else record("cast", x, dtype=dtype)
-        return _matrix_norm(x, kind, over or (0, 1), keep)
-    return vector_norm(x, kind, over, keep, dtype=dtype)
-
-
-def _length(over: Any) -> int:
-    return len(over) if isinstance(over, (tuple, list)) else 1
-
-
-def _matrix_norm(x: Tensor, kind: Any, over: Any, keep: bool) -> Tensor:
-    """The greatest (or for negative kinds least) sum of magnitudes of a column or row."""
-    rows, columns = (one_axis(a, x.ndim, "norm") for a in over)
-    if kind not in (1, -1, math.inf, -math.inf):
-        raise ArgumentError(f"norm: ord={kind!r} of matrices",
-                            remedy="use 'fro', 1, -1, inf or -inf")  # fmt: skip
-    if rows == columns:
-        raise ShapeError("norm: the axes of a matrix norm are equal", remedy="name two axes")
-    summed, folded = (rows, columns) if kind in (1, -1) else (columns, rows)
-    sums = record("sum", record("abs", x), axis=summed, keepdims=True)
-    found = record("amax" if kind > 0 else "amin", sums, axis=folded, keepdims=True)
-    return found if keep else record("squeeze", found, axis=(rows, columns))
+    x = as_tensor(x) if dtype is None else record("cast", x, dtype=dtype)
+    over, keep = axes_of("norm", dim, axis), keepdim or keepdims
+    if ord is None and p != "nuc":
+        return vector_norm(x, 2 if p is None or p == "fro" else p, over, keep)
+    kind = p if ord is None else ord
+    if isinstance(over, int) or (over is not None and len(over) == 1):
+        return vector_norm(x, kind, over, keep)
+    if over is None and x.ndim == 1:
+        return vector_norm(x, kind, keepdim=keep)
+    if over is None and x.ndim != 2:
+        raise ShapeError(f"norm: ord={kind!r} of shape {list(x.shape)}",
+                         remedy="name the axis of vectors, or the two of matrices")  # fmt: skip
+    return matrix_norm(x, kind, over or (0, 1), keep)

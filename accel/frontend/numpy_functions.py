@@ -24,7 +24,7 @@ from . import (
     gathering,
     joining,
     linear_algebra,
-    norms,
+    numpy_linalg,
     reductions,
     shapes,
 )  # fmt: skip
@@ -60,6 +60,7 @@ HANDLERS: dict[Any, Handler] = {
     np.isrealobj: lambda x: not dtype_functions.is_complex(x),
     np.tril: shapes.tril, np.triu: shapes.triu,
     np.diff: lambda a, n=1, axis=-1: reductions.diff(a, n, axis=axis),
+    **numpy_linalg.HANDLERS,
     **{getattr(np.fft, name): getattr(fft, name) for name in fft.OF_TENSORS},
 }  # fmt: skip
 
@@ -243,15 +244,6 @@ def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = F
     return functions.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
 
 
-@handles("linalg.norm")
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    x = as_tensor(x)
-    x = x if x.dtype.is_inexact else dtype_functions.astype(x, dtypes.float32)
-    if ord is None:
-        return norms.vector_norm(x, 2, axis=axis, keepdims=keepdims)
-    return norms.norm(x, ord=ord, axis=axis, keepdims=keepdims)
-
-
 # -- element-wise --------------------------------------------------------------------------
 @handles("where")
 def _where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
@@ -431,7 +423,7 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values:
     return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
 
 
-@handles("diagonal", "linalg.diagonal")
+@handles("diagonal")
 def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return joining.diagonal(a, offset, axis1, axis2)
 
@@ -470,15 +462,9 @@ def _dot(a: Any, b: Any, out: Any = None) -> Tensor:
     return linear_algebra.dot(a, b)
 
 
-@handles("cross", "linalg.cross")
+@handles("cross")
 def _cross(a: Any, b: Any, axis: int = -1) -> Tensor:
     return linear_algebra.cross(a, b, axis=axis)
-
-
-@handles("einsum")
-def _einsum(*operands: Any, optimize: Any = False, out: Any = None) -> Tensor:
-    unused("einsum", out=out)
-    return linear_algebra.einsum(*operands)
 
 
 @handles("meshgrid")

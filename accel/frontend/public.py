@@ -20,6 +20,11 @@ from .norms import *
 from .shapes import *
 from .joining import *
 from .linear_algebra import *
+from .einsum import einsum
+from .decompositions import (
+    cholesky, cholesky_inverse, cholesky_solve, det, inverse, logdet, matrix_exp, pinverse,
+    slogdet,
+)  # fmt: skip
 from .gathering import *
 from .ordering import *
 from .quantiles import *

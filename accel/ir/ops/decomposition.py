@@ -18,7 +18,6 @@ from ..types import Shape, TensorType
 from .matrices import (
     adjoint,
     check_matrix,
-    complex_of,
     conditioned,
     diagonal_matrix,
     diagonal_of,
@@ -337,7 +336,7 @@ register(Op(
 
 # -- eigenvalues ----------------------------------------------------------------------------
 def _eig_type(x: TensorType, *, part: str = "eigenvalues") -> TensorType:
-    return _eigen_type("eig", x, part).with_dtype(complex_of(x.dtype))
+    return _eigen_type("eig", x, part).with_dtype(x.dtype.complex)
 
 
 def _eig_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:

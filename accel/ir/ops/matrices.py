@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__ = ["DTYPES", "adjoint", "check_matrix", "complex_of", "conditioned", "diagonal_matrix",
+__all__ = ["DTYPES", "adjoint", "check_matrix", "conditioned", "diagonal_matrix",
            "diagonal_of", "lapack", "matrices", "matrix_errors", "norm_of", "of_matrices",
            "perturbation", "positive", "times"]  # fmt: skip
 
@@ -44,11 +44,6 @@ def check_matrix(name: str, x: TensorType, square: bool = False) -> None:
     if square and x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"{name} of {x}, whose matrices are not square",
                          remedy="make the last two extents equal")  # fmt: skip
-
-
-def complex_of(dtype: DType) -> DType:
-    """The complex dtype whose parts have the precision of `dtype`."""
-    return {dtypes.float32: dtypes.complex64, dtypes.float64: dtypes.complex128}.get(dtype, dtype)
 
 
 # -- references -----------------------------------------------------------------------------
