@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -80,12 +80,157 @@ def test_random_basic_keys_match_numpy(data) -> None:
     np.testing.assert_array_equal(x.numpy(), expected)
 
 
-@given(st.data())
-def test_random_integer_arrays_match_numpy(data) -> None:
-    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))
-    array = np.arange(np.prod(shape)).reshape(shape)
-    index = data.draw(hnp.integer_array_indices(shape[: data.draw(st.integers(1, len(shape)))]))
-    np.testing.assert_array_equal(accel.asarray(array)[as_tensors(index)].numpy(), array[index])
+@st.composite
+def operands(draw) -> np.ndarray:
+    """A small array of any layout, each element another number where the dtype allows."""
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+    dtype = draw(st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8]))
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    array = array[tuple(slice(None, None, draw(st.sampled_from([1, 1, -1]))) for _ in shape)]
+    return np.asarray(array).transpose(draw(st.permutations(range(len(shape)))))
+
+
+def one_item(draw, extents: list[int], common: tuple[int, ...], masks: bool) -> tuple[object, int]:
+    """An item of a key for the first of the extents, and how many it takes."""
+    n = extents[0]
+    kind = draw(st.sampled_from(["int", "slice", "slice", "array", "mask" if masks else "array"]))
+    if kind == "int" and n:
+        return draw(st.integers(-n, n - 1)), 1
+    if kind == "mask":
+        count = draw(st.integers(1, min(2, len(extents))))
+        return draw(hnp.arrays(bool, tuple(extents[:count]))), count
+    if kind == "array" and n:
+        cut = draw(st.integers(0, len(common)))
+        shape = tuple(draw(st.sampled_from([m, m, 1])) for m in common[cut:])
+        dtype = draw(st.sampled_from([np.int64, np.int32, np.int8]))
+        return draw(hnp.arrays(dtype, shape, elements=st.integers(-n, n - 1))), 1
+    return draw(st.slices(n)), 1
+
+
+@st.composite
+def keys(draw, shape: tuple[int, ...], masks: bool = True) -> tuple[object, ...]:
+    """What NumPy takes as an index: ints, slices, None, truth values, arrays, masks, ellipsis.
+
+    Arrays broadcast; masks may not, and then the key is refused by all alike.
+    """
+    common = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
+    used = draw(st.integers(0, len(shape)))
+    left = draw(st.integers(0, used))
+    key: list[object] = []
+    for side, axes in enumerate((list(shape[:left]), list(shape[len(shape) - used + left :]))):
+        while axes:
+            key += draw(st.lists(st.sampled_from([None, None, True, False]), max_size=1))
+            item, count = one_item(draw, axes, common, masks)
+            key.append(item)
+            del axes[:count]
+        if side == 0 and (used < len(shape) or draw(st.booleans())):
+            key.append(Ellipsis)
+    return tuple(key)
+
+
+def attempt(function):
+    """What it gives, or the error that it raises."""
+    try:
+        return function()
+    except (IndexError, ValueError, TypeError) as error:
+        return error
+
+
+def assigned(array: np.ndarray, key, value) -> np.ndarray:
+    changed = array.copy()
+    changed[key] = value
+    return changed
+
+
+def agree(found, expected) -> None:
+    if isinstance(expected, Exception):
+        assert isinstance(found, Exception), f"NumPy raises {expected!r}"
+        return
+    assert not isinstance(found, Exception), repr(found)
+    assert (found.shape, found.dtype) == (np.shape(expected), expected.dtype)
+    np.testing.assert_array_equal(found, expected)
+
+
+def value_for(draw, array: np.ndarray, key) -> np.ndarray:
+    """Something that broadcasts to the places of a key, of some dtype that may be stored."""
+    shape = np.shape(attempt(lambda: array[key]))
+    cut = draw(st.integers(0, len(shape)))
+    kept = tuple(draw(st.sampled_from([n, n, 1])) for n in shape[cut:])
+    value = np.arange(100, 100 + np.prod(kept, dtype=int)).reshape(kept)
+    return value.astype(draw(st.sampled_from([array.dtype, np.uint8])))
+
+
+def rebound(array: np.ndarray, key, value) -> np.ndarray:
+    x = accel.asarray(array)
+    x[key] = value
+    return x.numpy()
+
+
+@pytest.mark.parametrize("mode", ["pure", pytest.param("torch", marks=pytest.mark.torch)])
+@given(data=st.data())
+@settings(max_examples=300)
+def test_random_keys_match_numpy(mode: str, data) -> None:
+    array = data.draw(operands())
+    key = data.draw(keys(array.shape))
+    used = as_tensors(key) if data.draw(st.booleans()) else key
+    value = value_for(data.draw, array, key)
+    with accel.mode(mode):
+        agree(attempt(lambda: accel.asarray(array)[used].numpy()), attempt(lambda: array[key]))
+        agree(attempt(lambda: rebound(array, used, value)),
+              attempt(lambda: assigned(array, key, value)))  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["pure", pytest.param("torch", marks=pytest.mark.torch)])
+@given(data=st.data())
+@settings(max_examples=60)
+def test_random_keys_match_numpy_compiled(mode: str, data) -> None:
+    """Arrays of the key are arguments, and one of its places is out of range now and then."""
+    array = data.draw(operands())
+    key = data.draw(keys(array.shape, masks=False))
+    value = value_for(data.draw, array, key)
+    places = [i for i, item in enumerate(key) if isinstance(item, np.ndarray)]
+
+    def both(x, value, *arrays):
+        whole = list(key)
+        for i, item in zip(places, arrays, strict=True):
+            whole[i] = item
+        y = x * 1
+        y[tuple(whole)] = value
+        return x[tuple(whole)], y
+
+    arrays = [key[i] for i in places]
+    if arrays and arrays[0].size and data.draw(st.integers(0, 3)) == 0:
+        arrays[0].flat[-1] = 100
+    expected = attempt(lambda: (array[key], assigned(array, key, value)))
+    with accel.mode(mode):
+        compiled = accel.compile(both)
+        found = attempt(lambda: [t.numpy() for t in compiled(array, value, *arrays)])
+    if isinstance(expected, Exception):
+        assert isinstance(found, type(expected)), repr(found)
+    else:
+        for a, b in zip(found, expected, strict=True):
+            agree(a, b)
+
+
+def test_truth_values_and_ellipses_decide_where_arrays_go() -> None:
+    x = accel.asarray(A)
+    whole = slice(None)
+    for key in [(whole, I, Ellipsis, I), (whole, True, Ellipsis, I), (0, whole, True),
+                (True, True), (False, I), (whole, 0, True, I)]:  # fmt: skip
+        agree(attempt(lambda key=key: x[key].numpy()), attempt(lambda key=key: A[key]))
+
+
+def test_masks_beside_slices_choose_inside_of_traces() -> None:
+    def change(x, scale):
+        x[:, x[0] > 0] = scale
+        x[..., x[0, 0] < 0] = x[:, :, :1] * 2
+        x[1, x[1] > 0] = -1.0
+        x[[True, False, True, False]] += 1.0
+        return x
+
+    expected = change(A.copy(), np.float32(3))
+    for run in (change, accel.compile(change)):
+        np.testing.assert_array_equal(run(accel.asarray(A), 3.0).numpy(), expected)
 
 
 def test_the_whole_is_a_new_handle() -> None:

@@ -34,6 +34,7 @@ from .tensor import Tensor, value_of
 __all__ = ["get_item", "set_item", "spread", "stored", "true_places"]
 
 Places = tuple[int, int, int]
+_WHOLE = slice(None)
 
 
 @dataclass
@@ -48,11 +49,14 @@ class _Key:
         For each dimension of the operand a slice, an int or a Tensor of places.
     layout
         The key from left to right: an axis, or None for a new one.
+    together
+        Whether ints and arrays of places follow each other, with nothing in between.
     """
 
     operand: Tensor
     entries: list[Any]
     layout: list[int | None]
+    together: bool
 
     @property
     def arrays(self) -> list[int]:
@@ -62,15 +66,19 @@ class _Key:
 
 # -- keys ----------------------------------------------------------------------------------
 def _parse(x: Tensor, key: Any) -> _Key:
-    parsed = _Key(x, [], [])
-    for item in _whole(x, [_normal(i) for i in (key if isinstance(key, tuple) else (key,))]):
+    items = _items(key)
+    chosen = [i for i, item in enumerate(items) if not _is_basic(item)]
+    alone = len(chosen) == 1
+    parsed = _Key(x, [], [], not chosen or chosen[-1] - chosen[0] + 1 == len(chosen))
+    for item in _whole(x, items):
         axis = len(parsed.entries)
         if item is None:
             parsed.layout.append(None)
             continue
         if isinstance(item, bool):
             parsed.operand = record("expand_dims", parsed.operand, axis=axis)
-            item = slice(0, int(item))
+            # beside ints and arrays a truth value is an array of places, as many as it is true
+            item = slice(0, int(item)) if alone else Tensor(np.zeros(int(item), np.int64))
         found: Sequence[Any] = (item,)
         if _is_mask(item):
             _check_mask(item, x.shape, parsed.operand.shape[axis : axis + item.ndim])
@@ -79,6 +87,10 @@ def _parse(x: Tensor, key: Any) -> _Key:
             parsed.layout.append(len(parsed.entries))
             parsed.entries.append(_entry(entry, parsed.operand, len(parsed.entries)))
     return parsed
+
+
+def _items(key: Any) -> list[Any]:
+    return [_normal(item) for item in (key if isinstance(key, tuple) else (key,))]
 
 
 def _whole(x: Tensor, items: list[Any]) -> list[Any]:
@@ -91,7 +103,7 @@ def _whole(x: Tensor, items: list[Any]) -> list[Any]:
         raise IndexOutOfRangeError(f"{named} indices for a tensor of shape {list(x.shape)}",
                                    remedy=f"give at most {x.ndim}")  # fmt: skip
     at = dots[0] if dots else len(items)
-    return items[:at] + [slice(None)] * (x.ndim - named) + items[at + 1 :]
+    return items[:at] + [_WHOLE] * (x.ndim - named) + items[at + 1 :]
 
 
 def _takes(item: Any) -> int:
@@ -99,6 +111,11 @@ def _takes(item: Any) -> int:
     if item is None or item is Ellipsis or isinstance(item, bool):
         return 0
     return item.ndim if _is_mask(item) else 1
+
+
+def _is_basic(item: Any) -> bool:
+    """Whether an item of a key neither is nor stands for places: NumPy's basic ones but ints."""
+    return item is None or item is Ellipsis or isinstance(item, slice)
 
 
 def _is_mask(item: Any) -> bool:
@@ -114,8 +131,8 @@ def _normal(item: Any) -> Any:
     if isinstance(item, int):
         return int(item)
     if isinstance(item, (list, range, tuple)):
-        listed = list(item)
-        item = as_tensor(np.asarray(listed, None if listed else np.int64))
+        listed = list(item)  # known while tracing, other than an array
+        item = Tensor(listed, None if listed else np.int64)
     if isinstance(item, np.ndarray):
         item = as_tensor(item)
     if isinstance(item, Tensor):
@@ -265,9 +282,8 @@ def _placed(found: Tensor, key: _Key, count: int, chosen: list[int]) -> Tensor:
     """Move the `count` leading dimensions that the arrays made to where NumPy puts them: in
     place of the arrays when those stand together, else in front; and add new axes."""
     positions = [i for i, axis in enumerate(key.layout) if axis in chosen and axis is not None]
-    together = positions[-1] - positions[0] + 1 == len(positions)
     before = [a for a in key.layout[: positions[0]] if a is None or a not in chosen]
-    ahead = sum(a is not None for a in before) if together else 0
+    ahead = sum(a is not None for a in before) if key.together else 0
     if ahead:
         order = (*range(count, count + ahead), *range(count), *range(count + ahead, found.ndim))
         found = record("permute", found, axes=order)
@@ -276,7 +292,7 @@ def _placed(found: Tensor, key: _Key, count: int, chosen: list[int]) -> Tensor:
     extents = iter(found.shape[:ahead] + found.shape[ahead + count :])
     tail = [a for a in key.layout if a is None or a not in chosen]
     shape = [1 if a is None else next(extents) for a in tail]
-    split = len(before) if together else 0
+    split = len(before) if key.together else 0
     middle = found.shape[ahead : ahead + count]
     return record("reshape", found, shape=(*shape[:split], *middle, *shape[split:]))
 
@@ -317,12 +333,10 @@ def stored(value: Any, dtype: DType, op: str) -> Tensor:
 
 
 def _updated(x: Tensor, key: Any, value: Tensor) -> Tensor:
-    mask = _only_mask(x, key)
-    if mask is not None:
-        rest = x.shape[mask.ndim :]
-        if value.ndim <= len(rest) or (value.ndim == len(rest) + 1 and value.shape[0] == 1):
-            chosen = record("reshape", mask, shape=mask.shape + (1,) * len(rest))
-            return record("where", chosen, spread(value, x.shape), x)
+    key = tuple(_items(key))
+    put = _masked(x, key, value)
+    if put is not None:
+        return put
     parsed = _parse(x, key)
     wide, region = parsed.operand, _region(parsed)
     if not parsed.arrays:
@@ -336,16 +350,32 @@ def _updated(x: Tensor, key: Any, value: Tensor) -> Tensor:
     return put if put.shape == x.shape else record("reshape", put, shape=x.shape)
 
 
-def _only_mask(x: Tensor, key: Any) -> Tensor | None:
-    """The mask, when the key is one mask over leading dimensions."""
-    while isinstance(key, tuple) and len(key) in (1, 2) and all(k is Ellipsis for k in key[1:]):
-        key = key[0]
-    if isinstance(key, np.ndarray) and key.dtype == np.bool_:
-        key = as_tensor(key)
-    if not isinstance(key, Tensor) or key.dtype is not dtypes.bool_ or not key.ndim:
+def _masked(x: Tensor, key: tuple[Any, ...], value: Tensor) -> Tensor | None:
+    """`x` with the value where the one mask of a key is true; None where that needs its places,
+    since the key has other arrays or the value a part of its own for each place."""
+    items = _whole(x, list(key))
+    masks = [i for i, item in enumerate(items) if _is_mask(item)]
+    if len(masks) != 1 or not all(_is_basic(i) or type(i) is int for i in items if not _is_mask(i)):
         return None
-    _check_mask(key, x.shape, x.shape[: key.ndim])
-    return key
+    at, mask = masks[0], items[masks[0]]
+    axis = sum(map(_takes, items[:at]))
+    _check_mask(mask, x.shape, x.shape[axis : axis + mask.ndim])
+    if value.size == 1:
+        value = record("reshape", value, shape=())
+    elif any(type(i) is int for i in items):  # which may move the places to the front
+        return None
+    rest = sum(type(item) is not int for item in items[at + 1 :])
+    if value.ndim > rest:
+        if value.shape[-1 - rest] != 1:
+            return None
+        lead, tail = value.shape[: -1 - rest], value.shape[value.ndim - rest :]
+        value = record("reshape", value, shape=(*lead, *(1,) * mask.ndim, *tail))
+    basic = (*items[:at], *[_WHOLE] * mask.ndim, *items[at + 1 :])
+    whole = all(item == _WHOLE for item in basic)
+    before = x if whole else get_item(x, basic)
+    chosen = record("reshape", mask, shape=mask.shape + (1,) * rest) if rest else mask
+    put = record("where", chosen, spread(value, before.shape), before)
+    return put if whole else _updated(x, basic, put)
 
 
 def spread(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -384,9 +414,8 @@ def _to_front(
 ) -> Tensor:  # fmt: skip
     """The value broadcast to the result of reading, with the arrays' dimensions in front."""
     positions = [i for i, axis in enumerate(key.layout) if axis in chosen and axis is not None]
-    together = positions[-1] - positions[0] + 1 == len(positions)
     before = [a for a in key.layout[: positions[0]] if a is None or a not in chosen]
-    split = len(before) if together else 0
+    split = len(before) if key.together else 0
     tail = [a for a in key.layout if a is None or a not in chosen]
     shape = [1 if a is None else x.shape[a] for a in tail]
     full = (*shape[:split], *common, *shape[split:])
