@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 
 from accel.errors import ArgumentError, InternalCompilerError
 from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.crew import Crew
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 
 PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
@@ -160,6 +162,44 @@ def test_bad_ir_is_refused_with_its_lines() -> None:
         jit.compile_module(text)
     with pytest.raises(InternalCompilerError):
         jit.compile_module(USE_BEFORE_DEFINITION)
+
+
+def test_machine_code_is_the_same_from_every_thread() -> None:
+    texts = [scale_kernel("k", float(i)) for i in range(24)]
+    alone = [jit.emit_object(text) for text in texts]
+    with Crew[bytes](4) as crew:
+        for text in texts:
+            crew.add(partial(jit.emit_object, text))
+    assert crew.results() == alone
+
+
+def test_a_crew_works_while_tasks_are_handed_in() -> None:
+    seen = threading.Event()
+    with Crew[bool](2) as crew:
+        crew.add(lambda: not seen.set())
+        crew.add(lambda: True)
+        assert seen.wait(10)
+    assert crew.results() == [True, True]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_crew_tells_of_the_first_failure(threads: int) -> None:
+    ran: list[int] = []
+    with Crew[int](threads) as crew:
+        for i in range(6):
+            crew.add(partial(ran.append, i) if i % 2 else partial(int, f"no {i}"))
+    assert sorted(ran) == [1, 3, 5]
+    with pytest.raises(ValueError, match="no 0"):
+        crew.results()
+
+
+def test_a_crew_ends_with_the_code_that_hands_in_tasks() -> None:
+    before = threading.active_count()
+    with pytest.raises(KeyError), Crew[int](3) as crew:
+        for _ in range(5):
+            crew.add(int)
+        raise KeyError
+    assert threading.active_count() == before
 
 
 def test_undefined_symbols_are_refused_before_loading() -> None:

@@ -17,6 +17,7 @@ import accel
 from accel.errors import ArgumentError, IndexOutOfRangeError
 from accel.targets.pure.gemm import gemm
 from accel.targets.pure.machine import jit, limits, threads
+from accel.targets.pure.machine.host import binding
 from accel.targets.pure.machine.llvm_text import Function, module_text
 from accel.targets.pure.machine.pool import pool_text
 
@@ -371,7 +372,7 @@ def test_small_work_is_not_divided() -> None:
 
 
 def test_the_pool_assembles_for_other_machines() -> None:
-    llvm = jit._llvm()
+    llvm = binding()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     for architecture, features, claim in (

@@ -19,7 +19,8 @@ import pytest
 
 import accel
 from accel.targets.pure import vecmath
-from accel.targets.pure.machine import jit
+from accel.targets.pure.machine import codegen, jit
+from accel.targets.pure.machine.host import LEVELS
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 from accel.targets.pure.vecmath import coefficients
 
@@ -336,7 +337,7 @@ def machines() -> list[jit.Machine]:
     host = jit.host_machine()
     if not host.triple.startswith("x86_64"):
         return [host]
-    levels = [jit._LEVELS[level] for level in ("avx512", "avx2")]
+    levels = [LEVELS[level] for level in ("avx512", "avx2")]
     return [jit.Machine(host.triple, cpu, "", size, fma) for cpu, size, fma in levels]
 
 
@@ -345,7 +346,7 @@ def test_no_library_is_called(name: str) -> None:
     for machine in machines():
         for element, width in (("float", 16), ("double", 8)):
             text = kernel_text(name, element, width)
-            assert jit._undefined_symbols(jit.emit_object(text, machine)) == set()
+            assert codegen._undefined_symbols(jit.emit_object(text, machine)) == set()
 
 
 def test_a_libm_call_would_be_seen() -> None:

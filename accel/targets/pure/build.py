@@ -6,7 +6,7 @@ arena, compile the kernels that are missing, write the records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .cut import Partition
 from .machine.jit import KERNELS
 from .programs import Entry, Interlude, Layouts, Program
 from .reshapes import generate_in_shape
-from .steps import ReferenceStep, Step, step_of
+from .steps import Code, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
 __all__ = ["Build", "primitives"]
@@ -63,8 +63,8 @@ class Build:
         # The order of a call's arrays: inputs, outputs, the arena, constants.
         self._inputs, self._arena = len(inputs), len(inputs) + len(outputs)
         self._places = plan.places
-        sources = [s.sources() for s in steps]
-        self.kernels = KERNELS.ensure([source for own in sources for source in own])
+        sources: list[list[Code]] = []
+        self.kernels = KERNELS.ensure(_written(steps, sources))
         compiled = iter(self.kernels)
         kernels = [[next(compiled) for _ in own] for own in sources]
         self.info = tuple([
@@ -133,6 +133,13 @@ def _part(step: Step, what: str, work: int) -> Part:
     nbytes = sum(buffer.nbytes for buffer in {*step.reads, *step.writes})
     flop = 2 * work if cluster.kind in _PRODUCTS else 0
     return Part(cluster.region, what, lines[-1] if lines else None, nbytes, flop)
+
+
+def _written(steps: Sequence[Step], sources: list[list[Code]]) -> Iterator[Code]:
+    """Write the kernels of steps, and list in `sources` those of each."""
+    for step in steps:
+        sources.append(step.sources())
+        yield from sources[-1]
 
 
 def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], list[Buffer]]:

@@ -1,12 +1,8 @@
-"""From LLVM IR text to machine code: the machine, modules, the kernel cache, the native driver.
+"""From LLVM IR text to callable machine code: modules, the kernel cache, the native driver.
 
-Code is made in two steps, `emit_object` (text to object bytes) and `load_object` (object bytes
-to callable addresses), so that the cache of objects on disk fits between them: what lies
-there is only loaded. The text is written by our own emitters with explicit vectors and needs no
-optimiser passes: only LLVM's code generator runs. llvmlite is imported on first use.
-
-LLVM ends the process on what it cannot compile, so every module is verified before code
-generation and every object is searched for undefined symbols before it is loaded.
+Code is made in two steps, `emit_object` (text to object bytes, in `codegen.py`) and `load_object`
+(object bytes to callable addresses), so that the cache of objects on disk fits between them:
+what lies there is only loaded.
 """
 
 from __future__ import annotations
@@ -14,251 +10,67 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
-import struct
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ....errors import ArgumentError, InternalCompilerError
+from ....errors import InternalCompilerError
 from . import object_cache
+from .codegen import assembly, emit_object
+from .crew import Crew
+from .host import Machine, binding, host_machine, machine_for_level, new_target_machine
+from .limits import default_threads
 from .llvm_text import Function, module_text
 
 __all__ = [
     "KERNELS", "Address", "CodeModule", "Kernel", "KernelCache", "Machine", "assembly",
-    "compile_described", "compile_module", "driver_address", "emit_object", "host_machine",
-    "load_object", "machine_for_level", "run_program",
+    "compile_described", "compile_module", "driver_address", "emit_object", "expect",
+    "host_machine", "load_object", "machine_for_level", "run_program",
 ]  # fmt: skip
 
 
-# -- the machine --------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Machine:
-    """What machine code is made for.
+# -- objects on disk ----------------------------------------------------------------------
+def _object(key: str, emit: Callable[[], str], machine: Machine) -> tuple[bytes, bool]:
+    """An object file, and whether it lay on disk; if not, it does from now on.
 
-    Attributes
-    ----------
-    triple, cpu, features
-        As LLVM names them; `features` is the comma-separated list behind ``-mattr``.
-    vector_bytes
-        Bytes of the widest vector register: 64 (AVX-512), 32 (AVX2) or 16 (SSE2, NEON).
-    has_fma
-        Whether a fused multiply-add is one instruction; without, `llvm.fma` is a slow call.
-    """
-
-    triple: str
-    cpu: str
-    features: str
-    vector_bytes: int
-    has_fma: bool
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether masked vector loads and stores cost no more than plain ones."""
-        return self.vector_bytes == 64
-
-    @property
-    def x86_bytes(self) -> int:
-        """Of which size are the vectors that x86 instructions work on which LLVM has no portable
-        word for: 64 with AVX-512 (powers of two, tables), 32 with AVX2 (tables), else 0."""
-        return self.vector_bytes if self.vector_bytes > 16 and "x86_64" in self.triple else 0
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash of everything on which generated code depends."""
-        llvm = _llvm()
-        version = str(llvm.llvm_version_info)
-        parts = (self.triple, self.cpu, self.features, version, str(_CODE_GENERATOR))
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-    def lanes(self, element_bytes: int) -> int:
-        """Elements of `element_bytes` bytes in one vector register."""
-        return max(1, self.vector_bytes // element_bytes)
-
-
-# x86 levels that ACCEL_CPU_FEATURES may ask for: LLVM's CPU name, vector bytes, fma.
-_LEVELS = {
-    "avx512": ("x86-64-v4", 64, True),
-    "avx2": ("x86-64-v3", 32, True),
-    "sse2": ("x86-64", 16, False),
-    "baseline": ("x86-64", 16, False),
-}
-
-
-@functools.cache
-def _llvm() -> Any:
-    """llvmlite's binding with the native target initialised."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm
-
-
-def host_machine() -> Machine:
-    """The machine of this process.
-
-    The environment variable ``ACCEL_CPU_FEATURES`` restricts it to an x86 level: ``avx512``,
-    ``avx2``, ``sse2`` or ``baseline``. A level that the CPU does not have is refused.
-    """
-    return machine_for_level(os.environ.get("ACCEL_CPU_FEATURES", "").strip().lower())
-
-
-@functools.cache
-def machine_for_level(level: str) -> Machine:
-    """The machine restricted to an x86 `level`; ``""`` is the host as it is."""
-    llvm = _llvm()
-    triple = llvm.get_process_triple()
-    features: dict[str, bool] = dict(llvm.get_host_cpu_features())
-    if not level:
-        vector_bytes, fma = _capabilities(triple, features)
-        flat = ",".join(("+" if on else "-") + f for f, on in sorted(features.items()))
-        return Machine(triple, llvm.get_host_cpu_name(), flat, vector_bytes, fma)
-    if level not in _LEVELS:
-        raise ArgumentError(
-            f"ACCEL_CPU_FEATURES={level!r} is not a known level",
-            remedy=f"use one of {', '.join(_LEVELS)}, or leave it unset",
-        )
-    cpu, vector_bytes, fma = _LEVELS[level]
-    if not triple.startswith("x86_64") or vector_bytes > _capabilities(triple, features)[0]:
-        raise ArgumentError(
-            f"ACCEL_CPU_FEATURES={level!r} asks for instructions that this CPU "
-            f"({llvm.get_host_cpu_name()}) lacks",
-            remedy="choose a lower level or leave it unset",
-        )
-    return Machine(triple, cpu, "", vector_bytes, fma)
-
-
-def _capabilities(triple: str, features: dict[str, bool]) -> tuple[int, bool]:
-    """(bytes of a vector register, fused multiply-add) of a host."""
-    if not triple.startswith("x86_64"):
-        return 16, True
-    fma = features.get("fma", False)
-    if fma and all(features.get(f"avx512{part}", False) for part in ("f", "bw", "dq", "vl")):
-        return 64, True
-    return (32, True) if fma and features.get("avx2", False) else (16, fma)
-
-
-# -- text to object ------------------------------------------------------------------------
-_CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
-
-# Calls that LLVM may make of intrinsics and that every C library has; MCJIT finds them in the
-# process. Anything else undefined, such as a half-precision conversion, is refused.
-_ALLOWED_CALLS = frozenset(
-    stem + suffix
-    for stem in ("fma", "floor", "ceil", "trunc", "rint", "nearbyint", "fmod", "ldexp",
-                 "roundeven", "round", "fmin", "fmax", "frexp")
-    for suffix in ("", "f")
-) | {"memcpy", "memset", "memmove"}  # fmt: skip
-
-
-@functools.cache
-def _target_machine(machine: Machine) -> Any:
-    """A target machine for emitting objects; engines need their own, which they consume."""
-    return _new_target_machine(machine)
-
-
-def _new_target_machine(machine: Machine) -> Any:
-    llvm = _llvm()
-    return llvm.Target.from_triple(machine.triple).create_target_machine(
-        cpu=machine.cpu, features=machine.features, **_CODE_GENERATOR
-    )
-
-
-def _parse(text: str, machine: Machine) -> Any:
-    """The verified LLVM module of `text`."""
-    try:
-        module = _llvm().parse_assembly(text)
-        module.triple = machine.triple
-        module.verify()
-    except RuntimeError as error:
-        raise _bad_ir(text, str(error)) from None
-    return module
-
-
-def _bad_ir(text: str, message: str) -> InternalCompilerError:
-    """The error for IR that LLVM rejects, with the lines around the place it names."""
-    lines = text.splitlines()
-    at = 0
-    for word in message.replace(",", ":").split(":"):
-        if word.strip().isdigit():
-            at = int(word)
-            break
-    shown = range(max(0, at - 6), min(len(lines), at + 5)) if at else range(min(len(lines), 12))
-    excerpt = "\n".join(f"{i + 1:5d} {lines[i]}" for i in shown)
-    return InternalCompilerError(
-        f"LLVM rejects generated code: {message.strip()}\n{excerpt}",
-        remedy="this is a bug of accel: please report it with this text",
-    )
-
-
-def emit_object(text: str, machine: Machine | None = None) -> bytes:
-    """The object file of the LLVM module `text`.
-
-    Parameters
-    ----------
-    text
-        LLVM IR.
-    machine
-        What to generate code for; the host unless given.
-
-    Raises
-    ------
-    InternalCompilerError
-        If the text does not parse or verify, or the code would call an unknown function.
-    """
-    machine = machine or host_machine()
-    data: bytes = _target_machine(machine).emit_object(_parse(text, machine))
-    unknown = sorted(_undefined_symbols(data) - _ALLOWED_CALLS)
-    if unknown:
-        raise _bad_ir(text, f"the code calls undefined functions: {', '.join(unknown)}")
-    return data
-
-
-def _kept_object(
-    text: str, machine: Machine, described: str = ""
-) -> tuple[bytes, bool]:
-    """The object file of `text`, and whether it lay on disk; if not, it does from now on.
-
-    `described` stands for the text in the key, and differs wherever the text does.
+    `emit` writes its text, and is not called for an object on disk.
     """
     disk = object_cache.shared()
-    key = object_cache.entry_key(described or text, machine.fingerprint)
     data = disk.get(key)
     found = data is not None
     if data is None:
-        data = emit_object(text, machine)
+        data = emit_object(emit(), machine)
         disk.put(key, data)
     return data, found
 
 
-def assembly(text: str, machine: Machine | None = None) -> str:
-    """The assembly that `text` compiles to."""
-    machine = machine or host_machine()
-    result: str = _target_machine(machine).emit_assembly(_parse(text, machine))
-    return result
+#: Modules that processes need soon after their first kernels, and the objects of those that have
+#: been made while other threads made kernels.
+_EXPECTED: dict[str, Callable[[], str]] = {}
+_MADE: dict[str, bytes] = {}
 
 
-def _undefined_symbols(data: bytes) -> set[str]:
-    """The undefined symbols of a 64-bit little-endian ELF object; none for other formats."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        return set()
-    (table,) = struct.unpack_from("<Q", data, 0x28)
-    size, count = struct.unpack_from("<HH", data, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]
-    found = set()
-    for header in headers:
-        if header[1] != 2:  # SHT_SYMTAB
-            continue
-        begin, length, names = header[4], header[5], headers[header[6]][4]
-        for at in range(begin, begin + length, 24):
-            name, _, _, section = struct.unpack_from("<IBBH", data, at)
-            if name and section == 0:
-                found.add(data[names + name : data.index(b"\0", names + name)].decode())
-    return found - {"_GLOBAL_OFFSET_TABLE_"}
+def expect(description: str, emit: Callable[[], str]) -> None:
+    """Say that `compile_described` will be asked for a module: idle processors may make it."""
+    _EXPECTED[description] = emit
+
+
+def _described(description: str, emit: Callable[[], str]) -> tuple[bytes, bool]:
+    machine = host_machine()
+    return _object(object_cache.described_key(description, machine.fingerprint), emit, machine)
+
+
+def _make_expected() -> tuple[bytes, bool]:
+    """Make one of the modules that are expected, if one is left."""
+    try:
+        description, emit = _EXPECTED.popitem()
+    except KeyError:
+        return b"", False
+    made = _described(description, emit)
+    _MADE[description] = made[0]
+    return made
 
 
 # -- object to code ------------------------------------------------------------------------
@@ -292,12 +104,12 @@ def load_object(objects: bytes | Sequence[bytes], machine: Machine | None = None
 
     What they export must differ in name; internal functions and data may share theirs.
     """
-    llvm = _llvm()
+    llvm = binding()
     objects = [objects] if isinstance(objects, bytes) else objects
     # One engine for all: making one takes longer than adding an object to it. Closing it is
     # the only way in which MCJIT gives memory back.
     engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), _new_target_machine(machine or host_machine())
+        llvm.parse_assembly(""), new_target_machine(machine or host_machine())
     )
     for data in objects:
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
@@ -315,13 +127,11 @@ def compile_described(description: str, emit: Callable[[], str]) -> CodeModule:
     emit
         Writes the LLVM module.
     """
-    machine, disk = host_machine(), object_cache.shared()
-    key = object_cache.described_key(description, machine.fingerprint)
-    data = disk.get(key)
+    _EXPECTED.pop(description, None)
+    data = _MADE.pop(description, None)
     if data is None:
-        data = emit_object(emit(), machine)
-        disk.put(key, data)
-    return load_object(data, machine)
+        data, _ = _described(description, emit)
+    return load_object(data, host_machine())
 
 
 def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
@@ -333,7 +143,8 @@ def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
         If LLVM does not accept `text`; the message shows the lines concerned.
     """
     machine = machine or host_machine()
-    return load_object(_kept_object(text, machine)[0], machine)
+    key = object_cache.entry_key(text, machine.fingerprint)
+    return load_object(_object(key, lambda: text, machine)[0], machine)
 
 
 # -- kernels -------------------------------------------------------------------------------
@@ -422,38 +233,71 @@ class KernelCache:
         """The kernel whose module `text` defines the function `name`."""
         return self.ensure([(name, text)])[0]
 
-    def ensure(self, sources: Sequence[tuple[str, str]]) -> list[Kernel]:
+    def ensure(self, sources: Iterable[tuple[str, str]]) -> list[Kernel]:
         """The kernels of `sources`; those that are missing are made and loaded together.
 
         Parameters
         ----------
         sources
             (name, text) pairs: `text` is a module that defines the exported function `name`.
+            Machine code is made of the first ones while the next are written.
 
         Raises
         ------
         InternalCompilerError
             If LLVM rejects a text.
         """
-        keys = [_kernel_key(name, text) for name, text in sources]
+        keys = []
+        found: dict[str, Kernel] = {}
+        missing: dict[str, tuple[str, str]] = {}
+        machine = self._machine or host_machine()
+        threads = default_threads()
         with self._lock:
-            found: dict[str, Kernel] = {}
-            missing: dict[str, tuple[str, str]] = {}
-            for key, (name, text) in zip(keys, sources, strict=True):
-                kernel = self._alive.get(key)
-                if kernel is not None:
-                    kernel.ir = kernel.ir or text.replace(f"@{name}(", f"@{kernel.name}(")
-                    found[key] = kernel
-                    self.hits += 1
-                elif key in missing:
-                    self.hits += 1
-                else:
-                    symbol = f"{name}_{key[:12]}"
-                    missing[key] = symbol, text.replace(f"@{name}(", f"@{symbol}(")
+            with Crew[tuple[bytes, bool]](threads) as crew:
+                for name, text in sources:
+                    key = _kernel_key(name, text)
+                    keys.append(key)
+                    kernel = self._alive.get(key)
+                    if kernel is not None:
+                        kernel.ir = kernel.ir or text.replace(f"@{name}(", f"@{kernel.name}(")
+                        found[key] = kernel
+                        self.hits += 1
+                    elif key in missing:
+                        self.hits += 1
+                    else:
+                        symbol = f"{name}_{key[:12]}"
+                        text = text.replace(f"@{name}(", f"@{symbol}(")
+                        missing[key] = symbol, text
+                        crew.add(functools.partial(self._compiled, symbol, key, text, machine))
+                if missing and self._on_disk and threads > 1:
+                    for _ in range(len(_EXPECTED)):
+                        crew.add(_make_expected)
             if missing:
-                found.update(self._make(missing))
+                found.update(self._loaded(missing, crew.results()[: len(missing)], machine))
             self._touch(found, keys)
             return [found[key] for key in keys]
+
+    def _compiled(
+        self, symbol: str, key: str, text: str, machine: Machine
+    ) -> tuple[bytes, bool]:
+        """The object of a kernel, and whether it lay on disk."""
+        if not self._on_disk:
+            return emit_object(text, machine), False
+        entry = object_cache.entry_key(_description(symbol, key), machine.fingerprint)
+        return _object(entry, lambda: text, machine)
+
+    def _loaded(
+        self, missing: Mapping[str, tuple[str, str]], made: Sequence[tuple[bytes, bool]],
+        machine: Machine,
+    ) -> dict[str, Kernel]:  # fmt: skip
+        """The kernels of objects that have just been made or found."""
+        loads = sum(found for _, found in made)
+        self.loads += loads
+        self.compiles += len(made) - loads
+        code = load_object([data for data, _ in made], machine)
+        kernels = {key: Kernel(symbol, key, text, code) for key, (symbol, text) in missing.items()}
+        self._alive.update(kernels)
+        return kernels
 
     def find(self, wanted: Sequence[tuple[str, str]]) -> list[Kernel] | None:
         """The kernels of (symbol, key) pairs, as far as no text is needed: from memory or disk.
@@ -492,22 +336,6 @@ class KernelCache:
             self._recent.move_to_end(key)
         if len(self._recent) > held:
             self._trim(self.max_bytes)
-
-    def _make(self, missing: dict[str, tuple[str, str]]) -> dict[str, Kernel]:
-        machine = self._machine or host_machine()
-        objects = []
-        for key, (symbol, text) in missing.items():
-            if self._on_disk:
-                data, found = _kept_object(text, machine, _description(symbol, key))
-            else:
-                data, found = emit_object(text, machine), False
-            objects.append(data)
-            self.loads += found
-            self.compiles += not found
-        code = load_object(objects, machine)
-        kernels = {key: Kernel(symbol, key, text, code) for key, (symbol, text) in missing.items()}
-        self._alive.update(kernels)
-        return kernels
 
     def _trim(self, max_bytes: int) -> None:
         """Let go of the least recently used kernels until `max_bytes` are kept."""
@@ -575,6 +403,7 @@ def _driver_text() -> str:
     return module_text([fn])
 
 
+expect("driver", _driver_text)
 _DRIVER_LOCK = threading.Lock()
 
 

@@ -6,13 +6,19 @@ below it, and both versions of the interface are read.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ....errors import ArgumentError
 
-__all__ = ["available_memory", "available_processors", "byte_setting", "memory_limit", "quota"]
+__all__ = [
+    "MAX_THREADS", "available_memory", "available_processors", "byte_setting", "default_threads",
+    "memory_limit", "quota",
+]  # fmt: skip
+
+MAX_THREADS = 512
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -25,6 +31,20 @@ def available_processors() -> int:
         processors = os.cpu_count() or 1
     share = quota(_ROOT, _read("/proc/self/cgroup"))
     return processors if share is None else max(1, min(processors, int(share)))
+
+
+@functools.cache
+def default_threads() -> int:
+    """The number of threads where nobody has set one."""
+    asked = os.environ.get("ACCEL_NUM_THREADS", "").strip()
+    if not asked:
+        return min(MAX_THREADS, available_processors())
+    if not asked.isdecimal() or not 1 <= int(asked) <= MAX_THREADS:
+        raise ArgumentError(
+            f"ACCEL_NUM_THREADS={asked!r} is no number of threads",
+            remedy=f"set it to a number from 1 to {MAX_THREADS}, or leave it unset",
+        )
+    return int(asked)
 
 
 def available_memory() -> int:

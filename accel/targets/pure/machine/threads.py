@@ -23,16 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....errors import ArgumentError
-from .jit import compile_described, host_machine
-from .limits import available_processors
+from .jit import compile_described, expect, host_machine
+from .limits import MAX_THREADS, default_threads
 from .pool import CONTROL, SPLIT, pool_text
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["MAX_THREADS", "divided", "get_num_threads", "grain", "set_num_threads"]
-
-MAX_THREADS = 512
 
 #: Below this much work, in multiply-adds or their equivalent, a kernel stays on one thread.
 GATE = 131_072
@@ -132,19 +130,6 @@ def set_num_threads(n: int) -> None:
             libc.syscall(ctypes.c_long(_futex_number()), word, _WAKE, MAX_THREADS, None)
 
 
-def _default_threads() -> int:
-    """The number of threads where nobody has set one."""
-    asked = os.environ.get("ACCEL_NUM_THREADS", "").strip()
-    if not asked:
-        return min(MAX_THREADS, available_processors())
-    if not asked.isdecimal() or not 1 <= int(asked) <= MAX_THREADS:
-        raise ArgumentError(
-            f"ACCEL_NUM_THREADS={asked!r} is no number of threads",
-            remedy=f"set it to a number from 1 to {MAX_THREADS}, or leave it unset",
-        )
-    return int(asked)
-
-
 # -- the pool in emitted code -------------------------------------------------------------
 def _futex_number() -> int:
     """The futex system call's number; 0 where the pool in emitted code cannot run."""
@@ -157,7 +142,7 @@ def _futex_number() -> int:
 def _control() -> np.ndarray:
     """The control block, which lives as long as the process."""
     block = np.zeros(len(CONTROL), np.int64)
-    block[0] = _default_threads()
+    block[0] = default_threads()
     _keep_for_ever(block)
     return block
 
@@ -167,12 +152,19 @@ def _keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
+def _pool_text() -> str:
+    return pool_text(host_machine().triple.partition("-")[0])
+
+
+if _futex_number():
+    expect("pool", _pool_text)
+
+
 class _NativePool:
     """The pool of `pool.py`, bound to this process."""
 
     def __init__(self) -> None:
-        architecture = host_machine().triple.partition("-")[0]
-        code = compile_described("pool", functools.partial(pool_text, architecture))
+        code = compile_described("pool", _pool_text)
         _keep_for_ever(code)
         self.address = code.address("accel_parallel")
         libc = ctypes.CDLL(None)

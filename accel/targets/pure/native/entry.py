@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.jit import CodeModule, compile_described, driver_address, run_program
+from ..machine.jit import CodeModule, compile_described, driver_address, expect, run_program
 from ..machine.llvm_text import Function, module_text
 
 __all__ = ["Job", "call", "pointer"]
@@ -72,6 +72,9 @@ def _entry_text() -> str:
     status = fn.op(f"call i64 {driver}(ptr {bases}, ptr {program}, i64 {records})")
     fn.do(f"ret i64 {status}")
     return module_text([fn])
+
+
+expect("entry", _entry_text)
 
 
 @functools.cache

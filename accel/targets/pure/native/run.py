@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.jit import CodeModule, compile_described, driver_address
+from ..machine.jit import CodeModule, compile_described, driver_address, expect
 from .api import Block, builtin, interface
 from .entry import Job, pointer
 from .text import RUN, native_text
@@ -122,6 +122,9 @@ def _address() -> int:
     """Where `accel_run_arrays` is."""
     with _LOCK:  # of two racing copies one would be unmapped while it runs
         return _code().address("accel_run_arrays")
+
+
+expect("native run", native_text)
 
 
 @functools.cache

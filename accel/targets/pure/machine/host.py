@@ -1,0 +1,137 @@
+"""The machine that code is made for, and LLVM's names and settings for it.
+
+llvmlite is imported on first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ....errors import ArgumentError
+
+__all__ = [
+    "CODE_GENERATOR", "LEVELS", "Machine", "binding", "host_machine", "machine_for_level",
+    "new_target_machine",
+]  # fmt: skip
+
+#: What LLVM's code generator is asked for.
+CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What machine code is made for.
+
+    Attributes
+    ----------
+    triple, cpu, features
+        As LLVM names them; `features` is the comma-separated list behind ``-mattr``.
+    vector_bytes
+        Bytes of the widest vector register: 64 (AVX-512), 32 (AVX2) or 16 (SSE2, NEON).
+    has_fma
+        Whether a fused multiply-add is one instruction; without, `llvm.fma` is a slow call.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    has_fma: bool
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masked vector loads and stores cost no more than plain ones."""
+        return self.vector_bytes == 64
+
+    @property
+    def x86_bytes(self) -> int:
+        """Of which size are the vectors that x86 instructions work on which LLVM has no portable
+        word for: 64 with AVX-512 (powers of two, tables), 32 with AVX2 (tables), else 0."""
+        return self.vector_bytes if self.vector_bytes > 16 and "x86_64" in self.triple else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of everything on which generated code depends."""
+        llvm = binding()
+        version = str(llvm.llvm_version_info)
+        parts = (self.triple, self.cpu, self.features, version, str(CODE_GENERATOR))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    def lanes(self, element_bytes: int) -> int:
+        """Elements of `element_bytes` bytes in one vector register."""
+        return max(1, self.vector_bytes // element_bytes)
+
+
+# x86 levels that ACCEL_CPU_FEATURES may ask for: LLVM's CPU name, vector bytes, fma.
+LEVELS = {
+    "avx512": ("x86-64-v4", 64, True),
+    "avx2": ("x86-64-v3", 32, True),
+    "sse2": ("x86-64", 16, False),
+    "baseline": ("x86-64", 16, False),
+}
+
+
+@functools.cache
+def binding() -> Any:
+    """llvmlite's binding with the native target initialised."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def host_machine() -> Machine:
+    """The machine of this process.
+
+    The environment variable ``ACCEL_CPU_FEATURES`` restricts it to an x86 level: ``avx512``,
+    ``avx2``, ``sse2`` or ``baseline``. A level that the CPU does not have is refused.
+    """
+    return machine_for_level(os.environ.get("ACCEL_CPU_FEATURES", "").strip().lower())
+
+
+@functools.cache
+def machine_for_level(level: str) -> Machine:
+    """The machine restricted to an x86 `level`; ``""`` is the host as it is."""
+    llvm = binding()
+    triple = llvm.get_process_triple()
+    features: dict[str, bool] = dict(llvm.get_host_cpu_features())
+    if not level:
+        vector_bytes, fma = _capabilities(triple, features)
+        flat = ",".join(("+" if on else "-") + f for f, on in sorted(features.items()))
+        return Machine(triple, llvm.get_host_cpu_name(), flat, vector_bytes, fma)
+    if level not in LEVELS:
+        raise ArgumentError(
+            f"ACCEL_CPU_FEATURES={level!r} is not a known level",
+            remedy=f"use one of {', '.join(LEVELS)}, or leave it unset",
+        )
+    cpu, vector_bytes, fma = LEVELS[level]
+    if not triple.startswith("x86_64") or vector_bytes > _capabilities(triple, features)[0]:
+        raise ArgumentError(
+            f"ACCEL_CPU_FEATURES={level!r} asks for instructions that this CPU "
+            f"({llvm.get_host_cpu_name()}) lacks",
+            remedy="choose a lower level or leave it unset",
+        )
+    return Machine(triple, cpu, "", vector_bytes, fma)
+
+
+def _capabilities(triple: str, features: dict[str, bool]) -> tuple[int, bool]:
+    """(bytes of a vector register, fused multiply-add) of a host."""
+    if not triple.startswith("x86_64"):
+        return 16, True
+    fma = features.get("fma", False)
+    if fma and all(features.get(f"avx512{part}", False) for part in ("f", "bw", "dq", "vl")):
+        return 64, True
+    return (32, True) if fma and features.get("avx2", False) else (16, fma)
+
+
+def new_target_machine(machine: Machine) -> Any:
+    """LLVM's code generator for a machine, for one thread at a time; engines consume theirs."""
+    llvm = binding()
+    return llvm.Target.from_triple(machine.triple).create_target_machine(
+        cpu=machine.cpu, features=machine.features, **CODE_GENERATOR
+    )
