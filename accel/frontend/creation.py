@@ -148,6 +148,8 @@ def from_numpy(array: np.ndarray, /) -> Tensor:
     NotAnArrayError
         For anything else.
     """
+    if isinstance(array, Tensor) and array._value.tracer is not None:
+        return asarray(array)  # what a compiled function was given as a NumPy array
     if not isinstance(array, np.ndarray):
         raise NotAnArrayError(f"from_numpy of {type(array).__name__}", remedy="use asarray")
     return asarray(array)

@@ -404,8 +404,13 @@ def masked_fill(x: Any, mask: Any, value: Any, /) -> Tensor:
 @public
 def allclose(
     x: Any, y: Any, /, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether all elements are close, as `isclose` says; computes them.
+) -> Any:
+    """Whether all elements are close, as `isclose` says.
+
+    Returns
+    -------
+    bool
+        At once; inside a compiled function a Tensor of it.
 
     Examples
     --------
@@ -413,8 +418,8 @@ def allclose(
     >>> accel.allclose(accel.asarray([1.0]), accel.asarray([1.000001]))
     True
     """
-    close = record("isclose", x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)
-    return bool(record("all", close))
+    found = record("all", record("isclose", x, y, rtol=rtol, atol=atol, equal_nan=equal_nan))
+    return bool(found) if found._value.tracer is None else found
 
 
 @public
@@ -529,7 +534,7 @@ def rad2deg(x: Any, /) -> Tensor:
 
 
 def positive(x: Any, /) -> Tensor:
-    """`x` itself."""
+    """The numbers as they are."""
     return as_tensor(x)
 
 

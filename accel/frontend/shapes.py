@@ -241,7 +241,7 @@ def matrix_transpose(x: Any, /) -> Tensor:
 
 @public
 def swapaxes(x: Any, axis0: int, axis1: int, /) -> Tensor:
-    """Two axes exchanged."""
+    """The array with two of its axes exchanged."""
     return record("swapaxes", x, axis0=axis0, axis1=axis1)
 
 
