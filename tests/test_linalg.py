@@ -692,3 +692,14 @@ def test_methods() -> None:
     assert x.cholesky_solve(x.cholesky()).shape == (3, 3)
     y = Tensor(np.zeros(3))
     assert y.addmv_(x, y + 1) is y and y.shape == (3,)
+
+
+def test_methods_as_torch_means_them() -> None:
+    x = accel.asarray([[3.0, 1.0], [1.0, 2.0], [0.0, 1.0]])
+    assert x.equal(x * 1) is True and x.equal(x + 1) is False and x.equal(x[0]) is False
+    assert accel.compile(lambda x: x.equal(x + 1))(x).item() is False
+    u, s, v = x.svd()
+    np.testing.assert_allclose(((u * s) @ v.mT).numpy(), x.numpy(), atol=1e-6)
+    assert [t.shape for t in x.svd(some=False)] == [(3, 3), (2,), (2, 2)]
+    assert not any(t.numpy().any() for t in x.svd(compute_uv=False)[::2])
+    assert x.qr()[0].shape == (3, 2) and x.qr(some=False)[0].shape == (3, 3)

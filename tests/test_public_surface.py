@@ -301,6 +301,7 @@ def test_what_torch_has_as_a_method_is_one() -> None:
     tensor_groups = PAGE.split("## Tensor functions")[1]
     listed = {n for _, home, n in NAMES if home in (accel, accel.linalg, accel.nn.functional)
               and f"`{n}`" in tensor_groups}  # fmt: skip
+    listed -= {"eig", "lstsq", "solve"}  # torch's say that they were removed
     missing = {n for n in listed if hasattr(torch.Tensor, n) and not hasattr(accel.Tensor, n)}
     assert not missing
     in_place = {f"{n}_" for n in listed if hasattr(torch.Tensor, f"{n}_")}

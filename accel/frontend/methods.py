@@ -142,6 +142,37 @@ def element_size(self: Tensor) -> int:
 
 
 @public
+def equal(self: Tensor, other: Any) -> Any:
+    """Whether shape and all elements are those of `other`, as torch's method; the function
+    `accel.equal` compares element by element.
+
+    Returns
+    -------
+    bool
+        At once; inside a compiled function a Tensor of it.
+    """
+    other = as_tensor(other)
+    if self.shape != other.shape:
+        return False
+    found = record("all", record("eq", self, other))
+    return bool(found) if found._value.tracer is None else found
+
+
+def qr(self: Tensor, some: bool = True) -> Any:
+    """Q and R: `accel.linalg.qr`, complete unless `some`."""
+    return decompositions.qr(self, mode="reduced" if some else "complete")
+
+
+def svd(self: Tensor, some: bool = True, compute_uv: bool = True) -> tuple[Tensor, ...]:
+    """U, S and V, the last of these not transposed as in torch; without `compute_uv` zeros for U
+    and V. See `accel.linalg.svd`."""
+    u, s, vh = decompositions.svd(self, full_matrices=not some)
+    v = functions.conj(shapes.matrix_transpose(vh))
+    if not compute_uv:
+        u, v = record("zeros_like", u), record("zeros_like", v)
+    return u, s, v
+
+
 def type_as(self: Tensor, other: Any) -> Tensor:
     """The elements in the dtype of another tensor."""
     return dtype_functions.astype(self, as_tensor(other).dtype, copy=False)
@@ -342,7 +373,7 @@ def _flag(test: Any, doc: str) -> Any:
 
 #: Attributes beside the functions.
 OWN: dict[str, Any] = {
-    "repeat": repeat, "sort": sort, "squeeze": squeeze, "numel": numel, "dim": dim,
+    "equal": equal, "qr": qr, "svd": svd, "repeat": repeat, "sort": sort, "squeeze": squeeze, "numel": numel, "dim": dim,
     "element_size": element_size, "type_as": type_as, "to": to, "cpu": cpu, "cuda": cuda,
     "to_device": to_device, "to_stream": to_stream, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
