@@ -169,7 +169,7 @@ def svd(self: Tensor, some: bool = True, compute_uv: bool = True) -> tuple[Tenso
     u, s, vh = decompositions.svd(self, full_matrices=not some)
     v = functions.conj(shapes.matrix_transpose(vh))
     if not compute_uv:
-        u, v = record("zeros_like", u), record("zeros_like", v)
+        u, v = creation.zeros_like(u), creation.zeros_like(v)
     return u, s, v
 
 
@@ -373,7 +373,8 @@ def _flag(test: Any, doc: str) -> Any:
 
 #: Attributes beside the functions.
 OWN: dict[str, Any] = {
-    "equal": equal, "qr": qr, "svd": svd, "repeat": repeat, "sort": sort, "squeeze": squeeze, "numel": numel, "dim": dim,
+    "equal": equal, "qr": qr, "svd": svd, "repeat": repeat, "sort": sort,
+    "squeeze": squeeze, "numel": numel, "dim": dim,
     "element_size": element_size, "type_as": type_as, "to": to, "cpu": cpu, "cuda": cuda,
     "to_device": to_device, "to_stream": to_stream, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
