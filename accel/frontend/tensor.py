@@ -320,13 +320,10 @@ class Tensor:
     ) -> Any:  # fmt: skip
         """A capsule of the value's memory for another library, which must not write to it
         (consumers that know of versions are told so) unless it is a copy."""
-        array = self._buffer("__dlpack__")
-        if isinstance(array, np.ndarray) and not copy:
-            array = array.view()
-            array.flags.writeable = max_version is None
         return dlpack.export(
-            array, stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
-        )
+            self._buffer("__dlpack__"), stream=stream, max_version=max_version,
+            dl_device=dl_device, copy=copy,
+        )  # fmt: skip
 
     def __dlpack_device__(self) -> tuple[dlpack.DLDeviceType, int]:
         return dlpack.device_of(self._buffer("__dlpack_device__"))

@@ -175,13 +175,31 @@ class Op:
     def infer_type(self, types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
         """The result type for operands that are already promoted; raises where they misfit."""
         if self.infer is not None:
-            return self.infer(*types, **attrs)
+            return _located(self, types, self.infer(*types, **attrs))
         dtype = types[-1].dtype
         if self.result is not None:
             dtype = self.result if isinstance(self.result, DType) else self.result(dtype)
         shape = broadcast_shapes([t.shape for t in types], self.name)
         weak = dtype.kind != "b" and all(t.weak for t in types)
-        return TensorType(dtype, shape, types[0].device, weak)
+        return _located(self, types, TensorType(dtype, shape, weak=weak))
+
+
+def _located(op: Op, types: Sequence[TensorType], result: TensorType) -> TensorType:
+    """`result` on the operands' device: that of the one which is not on the CPU."""
+    if op.form == "structure" or "device" in op.attrs:
+        return result
+    device = CPU
+    for t in types:
+        if t.device != CPU:
+            if device not in (CPU, t.device):
+                raise DeviceError(
+                    f"{op.name} of operands on {device} and {t.device}",
+                    remedy="move them to one device: x.to(device)",
+                )
+            device = t.device
+    if result.device == device:
+        return result
+    return TensorType(result.dtype, result.shape, device, result.weak)
 
 
 _REGISTRY: dict[str, Op] = {}
@@ -284,25 +302,7 @@ def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resol
         _raise_kind(op, types)
     if op.prepare is not None:
         full = op.prepare(types, full)
-    return Resolved(targets, full, _located(op, types, op.infer_type(types, full)))
-
-
-def _located(op: Op, types: Sequence[TensorType], result: TensorType) -> TensorType:
-    """`result` on the operands' device: that of the one which is not on the CPU."""
-    if op.form == "structure" or "device" in op.attrs:
-        return result
-    device = CPU
-    for t in types:
-        if t.device != CPU:
-            if device not in (CPU, t.device):
-                raise DeviceError(
-                    f"{op.name} of operands on {device} and {t.device}",
-                    remedy="move them to one device: x.to(device)",
-                )
-            device = t.device
-    if result.device == device:
-        return result
-    return TensorType(result.dtype, result.shape, device, result.weak)
+    return Resolved(targets, full, op.infer_type(types, full))
 
 
 def _raise_attrs(op: Op, attrs: Mapping[str, Any]) -> None:

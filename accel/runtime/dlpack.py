@@ -72,7 +72,8 @@ def export(
         return buffer.__dlpack__(stream=stream)
     if stream is not None:
         raise ExchangeError("__dlpack__: the CPU has no streams", remedy="leave out stream=")
-    return _capsule(_exportable(buffer, copy), max_version)
+    array = _exportable(buffer, copy)
+    return _capsule(array, max_version, copied=array is not buffer)
 
 
 def _exportable(array: np.ndarray, copy: bool | None) -> np.ndarray:
@@ -87,11 +88,12 @@ def _exportable(array: np.ndarray, copy: bool | None) -> np.ndarray:
     return np.array(array, order="C") if copy or odd else array
 
 
-def _capsule(array: np.ndarray, max_version: tuple[int, int] | None) -> Any:
+def _capsule(array: np.ndarray, max_version: tuple[int, int] | None, copied: bool) -> Any:
+    """A capsule, which says that what is shared is read-only if its version can."""
     bfloat16 = array.dtype == _BFLOAT16
-    if bfloat16:
-        array = array.view(np.uint16)
+    array = array.view(np.uint16) if bfloat16 else array.view()
     if _VERSIONED and max_version is not None and max_version[0] >= 1:
+        array.flags.writeable = copied
         capsule = array.__dlpack__(max_version=max_version)
     else:
         if not array.flags.writeable:  # what has no version cannot say that it is read-only
