@@ -52,7 +52,8 @@ def get_device_name(device: Any = "cuda") -> str:
     CudaNotAvailable
         Without CUDA.
     """
-    return str(_cuda().get_device_name(_number(device)))
+    number = _number(device)
+    return str(_cuda().get_device_name(number))
 
 
 def synchronize(device: Any = "cuda") -> None:

@@ -31,6 +31,7 @@ from . import (
     reductions,
     sets,
     shapes,
+    torch_methods,
 )  # fmt: skip
 from .arguments import UNSET, public
 from .devices import Device
@@ -345,6 +346,7 @@ def where(self: Tensor, condition: Any, other: Any) -> Tensor:
     return functions.where(condition, self, other)
 
 
+@public
 def copy(self: Tensor) -> Tensor:
     """NumPy's name for `clone`."""
     return shapes.clone(self)
@@ -405,7 +407,7 @@ def _attach() -> None:
                 setattr(Tensor, f"{name}_", _inplace(name, getattr(module, name)))
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(name, dtype))
-    for name, member in OWN.items():
+    for name, member in [*OWN.items(), *torch_methods.METHODS.items()]:
         setattr(Tensor, name, member)
 
 

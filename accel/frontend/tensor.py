@@ -366,23 +366,26 @@ class Tensor:
         tracer = runtime_state.current().tracer
         if (value.data is None and value.tracer is not None) or tracer is not None:
             return f"Tensor(traced {value_of(self).type})"
-        array = self._array("repr()")
-        name = type(self).__name__ + "("
-        text = np.array2string(array, separator=", ", prefix=name, threshold=1000)
-        if self.dtype not in (dtypes.float32, dtypes.int64, dtypes.bool_):
-            text += f", dtype={self.dtype}"
-        if array.size == 0 and array.shape != (0,):
-            text += f", shape={array.shape}"
-        if self.device != "cpu":
-            text += f", device='{self.device}'"
-        if value.requires_grad:
-            text += ", requires_grad=True"
-        return f"{name}{text})"
+        from .display import text_of
+
+        return text_of(self, self._array("repr()"))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from .display import html_of
+
+        if runtime_state.current().tracer is not None:
+            return repr(self)
+        return html_of(self, self._array("_repr_html_()"))
 
     def __format__(self, spec: str) -> str:
-        # a float argument of a compiled function is spelt like the float that it stands for
-        wanted = spec or value_of(self).type.weak
-        return format(self._scalar("format()"), spec) if wanted else repr(self)
+        # A number is written as one, and so is a float argument of a compiled function; another
+        # traced value has none.
+        value = value_of(self)
+        known = not value.type.shape and (value.data is not None or value.tracer is None)
+        if spec or value.type.weak or known:
+            return format(self._scalar("format()"), spec)
+        return repr(self)
 
     def free(self) -> None:
         """Drop the value and the gradient: their memory is free once nothing else holds it.

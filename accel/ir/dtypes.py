@@ -1,7 +1,8 @@
 """Data types and their promotion.
 
-One :class:`DType` object per type, compared by identity. Promotion is torch's lattice without
-its rule about ranks: a 0-d array counts like any other, only Python scalars are *weak*.
+One :class:`DType` object per type; different objects are different types. Promotion is torch's
+lattice without its rule about ranks: a 0-d array counts like any other, only Python scalars are
+*weak*.
 """
 
 from __future__ import annotations
@@ -86,6 +87,19 @@ class DType:
     def complex(self) -> DType:
         """The complex type for numbers of this type: complex64 for all but 64-bit floats."""
         return complex128 if self.real is float64 else complex64
+
+    def __eq__(self, other: object) -> bool:
+        """Also to NumPy's dtypes, their scalar types and names, so that code written for NumPy
+        compares as it is."""
+        if isinstance(other, DType):
+            return self is other
+        if isinstance(other, str):
+            return self.name == other
+        if isinstance(other, type) and issubclass(other, np.generic):
+            other = np.dtype(other)
+        return bool(self.numpy == other) if isinstance(other, np.dtype) else NotImplemented
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"accel.{self.name}"

@@ -1,0 +1,185 @@
+"""Methods that torch's tensors have and that are no functions of accel: facts about the memory
+that is promised, other names, in-place changes of shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import GradientError, ShapeError
+from ..ir.types import contiguous_strides
+from . import creation, functions, norms, shapes
+from .arguments import public
+from .recording import as_tensor, record
+from .tensor import Tensor
+
+__all__ = ["METHODS"]
+
+
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """Elements between neighbours along each axis, or one: accel's values are row-major."""
+    strides = contiguous_strides(self.shape)
+    return strides if dim is None else strides[dim]
+
+
+def is_contiguous(self: Tensor) -> bool:
+    """True: how memory is laid out is accel's affair."""
+    return True
+
+
+def get_device(self: Tensor) -> int:
+    """The number of the CUDA device; -1 on the CPU."""
+    return -1 if self.device.type == "cpu" else self.device.index or 0
+
+
+def is_signed(self: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return self.dtype.kind in "ifc"
+
+
+def is_same_size(self: Tensor, other: Any) -> bool:
+    """Whether another tensor has this one's shape."""
+    return self.shape == as_tensor(other).shape
+
+
+@public
+def is_nonzero(self: Tensor) -> bool:
+    """Whether the only element is not zero; computes it."""
+    return bool(self)
+
+
+@public
+def equal(self: Tensor, other: Any) -> bool:
+    """Whether another tensor has this one's shape and elements; computes them.
+
+    The function `accel.equal` is the standard's, which compares element by element.
+    """
+    other = as_tensor(other)
+    return self.shape == other.shape and bool(record("all", record("eq", self, other)))
+
+
+@public
+def contains(self: Tensor, value: Any) -> bool:
+    """``value in tensor``: whether any element is equal to it; computes them."""
+    found = self == value
+    return bool(record("any", found)) if isinstance(found, Tensor) else False
+
+
+@public
+def reshape_as(self: Tensor, other: Any) -> Tensor:
+    """The elements in the shape of another tensor."""
+    return shapes.reshape(self, as_tensor(other).shape)
+
+
+@public
+def expand_as(self: Tensor, other: Any) -> Tensor:
+    """Broadcast to the shape of another tensor."""
+    return shapes.broadcast_to(self, as_tensor(other).shape)
+
+
+@public
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """The sum over the axes along which `size` would be broadcast to this shape.
+
+    Raises
+    ------
+    ShapeError
+        For a size that does not broadcast to the tensor's.
+    """
+    wanted = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    new = self.ndim - len(wanted)
+    aligned = (1,) * new + wanted
+    if new < 0 or any(w not in (1, n) for w, n in zip(aligned, self.shape, strict=True)):
+        raise ShapeError(f"sum_to_size: {list(self.shape)} to {list(wanted)}",
+                         remedy="give extents that are the tensor's or 1")  # fmt: skip
+    axes = tuple([i for i, (w, n) in enumerate(zip(aligned, self.shape, strict=True)) if w != n])
+    folded = record("sum", self, axis=axes, keepdims=True) if axes else self
+    return record("reshape", folded, shape=wanted)
+
+
+@public
+def clamp_min(self: Tensor, min: Any) -> Tensor:
+    """The elements, not below `min`."""
+    return functions.clip(self, min=min)
+
+
+@public
+def clamp_max(self: Tensor, max: Any) -> Tensor:
+    """The elements, not above `max`."""
+    return functions.clip(self, max=max)
+
+
+@public
+def frac(self: Tensor) -> Tensor:
+    """What is behind the point, with the sign."""
+    return record("sub", self, record("trunc", self))
+
+
+@public
+def float_power(self: Tensor, exponent: Any) -> Tensor:
+    """The power, computed in float64 (complex128)."""
+    wide = "complex128" if self.dtype.kind == "c" else "float64"
+    return record("pow", record("cast", self, dtype=wide), exponent)
+
+
+@public
+def dist(self: Tensor, other: Any, p: float = 2) -> Tensor:
+    """The p-norm of the difference."""
+    return norms.norm(shapes.ravel(record("sub", self, other)), p)
+
+
+@public
+def index_fill(self: Tensor, dim: int, index: Any, value: Any) -> Tensor:
+    """The elements with `value` at the places `index` of an axis."""
+    result = shapes.clone(self)
+    key = (slice(None),) * (dim % max(self.ndim, 1)) + (as_tensor(index),)
+    result[key] = value
+    return result
+
+
+@public
+def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """A Tensor of `size`, by default of this one's dtype and on its device."""
+    return creation.empty(*size, dtype=dtype or self.dtype, device=device or self.device)
+
+
+@public
+def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A Tensor of `data`, by default of this one's dtype and on its device."""
+    return creation.tensor(data, dtype or self.dtype, device=device or self.device)
+
+
+def type_(self: Tensor, dtype: Any = None) -> Any:
+    """The tensor in another dtype; without one, the dtype's name as torch writes it."""
+    return f"accel.{self.dtype.name}" if dtype is None else self.to(dtype)
+
+
+def _rebinding(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """A form of `function` in place, which may change the shape: the handle is rebound."""
+
+    def change(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.requires_grad and self.is_leaf:
+            raise GradientError(f"{name} of a leaf that requires a gradient",
+                                remedy="make a new tensor")  # fmt: skip
+        self._set(function(self, *args, **kwargs)._value)
+        return self
+
+    change.__name__, change.__qualname__ = name, f"Tensor.{name}"
+    change.__doc__ = f"Rebind the tensor to ``{name[:-1]}`` of it; returns the tensor."
+    return public(change)
+
+
+#: Attributes of Tensor by name.
+METHODS: dict[str, Any] = {
+    "stride": stride, "is_contiguous": is_contiguous, "get_device": get_device,
+    "is_signed": is_signed, "is_same_size": is_same_size, "is_nonzero": is_nonzero,
+    "equal": equal, "__contains__": contains, "reshape_as": reshape_as, "expand_as": expand_as,
+    "sum_to_size": sum_to_size, "clamp_min": clamp_min, "clamp_max": clamp_max, "frac": frac,
+    "float_power": float_power, "dist": dist, "index_fill": index_fill, "new_empty": new_empty,
+    "new_tensor": new_tensor, "type": type_,
+    "ndimension": lambda self: self.ndim, "nelement": lambda self: self.size,
+    "unsqueeze_": _rebinding(shapes.unsqueeze, "unsqueeze_"),
+    "squeeze_": _rebinding(lambda self, dim=None: self.squeeze(dim), "squeeze_"),
+    "transpose_": _rebinding(shapes.transpose, "transpose_"),
+    "t_": _rebinding(shapes.t, "t_"), "swapaxes_": _rebinding(shapes.swapaxes, "swapaxes_"),
+}  # fmt: skip
