@@ -513,3 +513,19 @@ print(resident() - before)
 """, ACCEL_CACHE="0")  # fmt: skip
     per_cycle, kernels, calls = map(int, out.split())
     assert per_cycle < 12_000 and kernels <= 0 and calls < 1 << 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "complex64", "bool"])
+@pytest.mark.parametrize("length", [0, 1, 4000, 5000])
+def test_copies_of_some_size_begin_on_a_line(dtype: str, length: int) -> None:
+    numbers = np.arange(2 * length).reshape(2, length).astype(dtype)
+    big_endian = numbers.astype(numbers.dtype.newbyteorder())
+    small = numbers[0].real.astype("int16")
+    for array in (numbers, numbers.T, numbers[:, ::-1], big_endian, small):
+        wide = accel.complex128 if dtype == "complex64" else accel.float64
+        for wanted, found in ((None, array.dtype.newbyteorder("=")), (wide, wide.numpy)):
+            copied, expected = accel.asarray(array, dtype=wanted)._value.data, array.astype(found)
+            np.testing.assert_array_equal(copied, expected)
+            assert copied.dtype == expected.dtype and copied.flags.c_contiguous
+            assert copied.flags.writeable and not np.shares_memory(copied, array)
+            assert copied.nbytes < 4096 or address(copied) % 64 == 0

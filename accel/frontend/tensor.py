@@ -14,6 +14,7 @@ from ..ir.dtypes import DType
 from ..ir.types import TensorType
 from ..runtime import dlpack
 from ..runtime import state as runtime_state
+from ..runtime.memory import aligned_copy
 from .devices import CPU, Device
 from .evaluation import evaluate, evaluate_one, to_host
 from .values import FREED, Value, strong_type, user_location
@@ -49,7 +50,7 @@ def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value
     if array.dtype.kind in "iu" and wanted.is_integer and _is_python(data) and array.size:
         _check_fits(np.asarray(array), wanted)
     if copy or not usable:
-        array = np.array(array, dtype=wanted.numpy, order="C", copy=True)
+        array = aligned_copy(np.asarray(array), wanted.numpy)
     return Value(TensorType(wanted, array.shape), data=array)
 
 
