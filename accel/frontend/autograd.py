@@ -18,6 +18,7 @@ from ..ir.op import Op
 from ..passes.differentiate import differentiate
 from ..runtime import state as runtime_state
 from . import trees
+from .entering import unheard
 from .module_state import Stateful, tensors_of
 from .pullbacks import PULLBACKS, Pullback, describe_pullback
 from .recording import as_tensor, constant_value, record
@@ -46,11 +47,12 @@ def gradients(
     tracer = runtime_state.current().tracer
     pullback = PULLBACKS.get(key)
     if pullback is None:
-        pullback = Pullback(*_differentiate(order, is_input, reached, arriving, wrt), values)
+        made = unheard(_differentiate, order, is_input, reached, arriving, wrt)
+        pullback = Pullback(*made, values)
         PULLBACKS.put(key, pullback)
     if tracer is not None:
         tracer.consumed.update(order)
-    return pullback(values, again, tracer)
+    return unheard(pullback, values, again, tracer)
 
 
 def _differentiate(

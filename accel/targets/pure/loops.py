@@ -35,6 +35,9 @@ __all__ = ["LoopKernel", "loop_kernel"]
 #: Numbers that stand in the code; others are run-time arguments, so that a new learning rate
 #: or a new extent compiles nothing.
 _LITERALS = (0.0, 1.0, -1.0, 0.5, 2.0, float("inf"), float("-inf"))
+#: Members from which on a kernel takes those too as arguments: the parts into which a long chain is
+#: cut are then one kernel more often, and making one takes longer than such numbers save.
+_LONG = 48
 #: Elements that fill few of the lanes, and that fill them all.
 _FEW, _MANY = 4, 64
 _SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
@@ -132,7 +135,8 @@ class _Writer:
         if isinstance(source, View):
             return self.load(source, axes)
         if isinstance(source, Number):
-            return self.number(source.value, source.dtype, shift or is_literal(source.value))
+            literal = is_literal(source.value) and len(self.cluster.axes) < _LONG
+            return self.number(source.value, source.dtype, shift or literal)
         if isinstance(source, Ramp):
             return self.ramp(source, axes)
         key = id(source)
