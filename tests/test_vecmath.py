@@ -24,6 +24,7 @@ from accel.targets.pure.machine.host import LEVELS
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 from accel.targets.pure.vecmath import coefficients
 
+HOST = jit.host_machine().instructions
 NAMES = list(vecmath.FUNCTIONS)
 BINARY = {"pow", "atan2", "hypot", "fmod", "remainder", "floor_divide", "nextafter"}
 EXACT = ["floor", "ceil", "trunc", "round", "fmod", "remainder", "floor_divide", "nextafter"]
@@ -59,12 +60,12 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
 
 
 # -- harness ------------------------------------------------------------------------------
-def kernel_text(name: str, element: str, width: int, x86_bytes: int = 0) -> str:
+def kernel_text(name: str, element: str, width: int, instructions: str = "") -> str:
     """A module whose @kernel(x0, [x1,] y, n) maps a function over n elements, tail included."""
     operands = 2 if name in BINARY else 1
     params = [("ptr", f"x{i}") for i in range(operands)]
     fn = Function("kernel", [*params, ("ptr", "y"), ("i64", "n")])
-    fn.x86_bytes = x86_bytes
+    fn.instructions = instructions
 
     def body(lanes: Lanes, index: str) -> None:
         xs = [lanes.load(fn.gep(f"%x{i}", index, element)) for i in range(operands)]
@@ -176,7 +177,7 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
         assert_same_kind(y, expected.astype(np.float32), x)
 
 
-@pytest.mark.skipif(jit.host_machine().x86_bytes < 64, reason="the processor has no AVX-512")
+@pytest.mark.skipif(HOST != "avx512", reason="the processor has no AVX-512")
 @pytest.mark.parametrize("element", ELEMENTS)
 @pytest.mark.parametrize(
     "name", ["exp", "exp2", "sinh", "cosh", "erfc", "sigmoid", "pow", "log", "log2", "log10"]
@@ -184,16 +185,19 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
 def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> None:
     arrays = patterns(element, name, 100_000)
     for width in (8, 16, 64):
-        native = load(kernel_text(name, element, width, x86_bytes=64), element)
+        native = load(kernel_text(name, element, width, instructions="avx512"), element)
         np.testing.assert_array_equal(native(*arrays), compiled(name, element, 16)(*arrays))
 
 
-@pytest.mark.skipif(not jit.host_machine().x86_bytes, reason="the processor has no AVX2")
-def test_tables_in_registers_are_those_in_memory() -> None:
-    arrays = patterns("float", "pow", 100_000)
-    for width in (8, 64):
-        permuted = load(kernel_text("pow", "float", width, x86_bytes=32), "float")
-        np.testing.assert_array_equal(permuted(*arrays), compiled("pow", "float", 1)(*arrays))
+@pytest.mark.skipif("avx" not in HOST, reason="the processor has no AVX2")
+@pytest.mark.parametrize("name", ["pow", "erf", "gelu"])
+def test_tables_in_registers_are_those_in_memory(name: str) -> None:
+    arrays = patterns("float", name, 100_000)
+    expected = compiled(name, "float", 1)(*arrays)
+    for instructions in ("avx2", "avx512")[: 1 + (HOST == "avx512")]:
+        for width in (8, 64):
+            picked = load(kernel_text(name, "float", width, instructions), "float")
+            np.testing.assert_array_equal(picked(*arrays), expected)
 
 
 def test_erf_and_gelu_saturate_exactly() -> None:
@@ -224,6 +228,20 @@ def large_powers(within: float) -> tuple[np.ndarray, ...]:
     with np.errstate(divide="ignore"):
         y = rng.uniform(-1, 1, x.size) * 150 / np.abs(np.log2(widened(x)))
     return x, np.clip(y, -3e38, 3e38).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_beside_multiples_of_a_quarter_turn(name: str) -> None:
+    """Where the reduction cancels most; all of them that a branch does not reduce exactly."""
+    closest = (np.arange(1, 63662) * (np.pi / 2)).astype(np.float32).view(np.uint32)
+    x = np.concatenate([closest + np.uint32(k) for k in range(3)]).view(np.float32)
+    y = compiled(name, "float", 16)(x)
+    assert errors(y, reference(name, widened(x))).max() <= vecmath.ULP[name][0]
+
+
+def test_erf_over_a_whole_binade_of_small_numbers() -> None:
+    x = np.arange(0x3B000000, 0x3B800000, 3, dtype=np.uint32).view(np.float32)
+    assert errors(compiled("erf", "float", 16)(x), reference("erf", widened(x))).max() <= 1.5
 
 
 @pytest.mark.parametrize("within", [1e-3, 0.01, 0.04, 0.5])
@@ -333,19 +351,22 @@ def test_scalar_and_vector_have_the_same_bits(name: str, element: str) -> None:
 
 
 def machines() -> list[jit.Machine]:
-    """On x86 code for any level can be emitted, whatever this processor can run."""
-    host = jit.host_machine()
-    if not host.triple.startswith("x86_64"):
-        return [host]
+    """Code for any of them can be emitted, whatever this processor can run."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     levels = [LEVELS[level] for level in ("avx512", "avx2")]
-    return [jit.Machine(host.triple, cpu, "", size, fma) for cpu, size, fma in levels]
+    triple = "x86_64-unknown-linux-gnu"
+    arm = jit.Machine("aarch64-unknown-linux-gnu", "neoverse-n1", "", 16, True)
+    return [*(jit.Machine(triple, cpu, "", size, fma) for cpu, size, fma in levels), arm]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_library_is_called(name: str) -> None:
     for machine in machines():
         for element, width in (("float", 16), ("double", 8)):
-            text = kernel_text(name, element, width)
+            text = kernel_text(name, element, width, machine.instructions)
             assert codegen._undefined_symbols(jit.emit_object(text, machine)) == set()
 
 
@@ -367,11 +388,23 @@ def test_a_wrong_coefficient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors(y, np.exp(x.astype(np.float64))).max() > vecmath.ULP["exp"][0]
 
 
-@pytest.mark.parametrize("table", ["log2_rest", "log2_low", "log2_high", "inverse"])
-def test_a_wrong_entry_of_a_table_is_caught(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = list(coefficients.SINGLE[table])
-    wrong[2] += 1e-3 if table == "log2_rest" else 1e-6
-    monkeypatch.setitem(coefficients.SINGLE, table, tuple(wrong))
+@pytest.mark.parametrize("column", range(6))
+def test_a_wrong_coefficient_of_an_interval_is_caught(
+    column: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = [list(entries) for entries in coefficients.TABLES["erf"]]
+    wrong[column][5] += 2e-7 * 8**column
+    monkeypatch.setitem(coefficients.TABLES, "erf", tuple(map(tuple, wrong)))
+    x = np.linspace(1, 2, 100_001, dtype=np.float32)
+    got = load(kernel_text("erf", "float", 16), "float")(x)
+    assert errors(got, reference("erf", widened(x))).max() > vecmath.ULP["erf"][0]
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_a_wrong_entry_of_a_table_is_caught(column: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [list(entries) for entries in coefficients.TABLES["log2"]]
+    wrong[column][2] += 1e-6
+    monkeypatch.setitem(coefficients.TABLES, "log2", tuple(map(tuple, wrong)))
     x, y = large_powers(0.5)
     got = load(kernel_text("pow", "float", 16), "float")(x, y)
     assert errors(got, reference("pow", widened(x), widened(y))).max() > vecmath.ULP["pow"][0]

@@ -48,10 +48,12 @@ class Machine:
         return self.vector_bytes == 64
 
     @property
-    def x86_bytes(self) -> int:
-        """Of which size are the vectors that x86 instructions work on which LLVM has no portable
-        word for: 64 with AVX-512 (powers of two, tables), 32 with AVX2 (tables), else 0."""
-        return self.vector_bytes if self.vector_bytes > 16 and "x86_64" in self.triple else 0
+    def instructions(self) -> str:
+        """The set that holds vector instructions which LLVM has no portable word for: ``avx512``,
+        ``avx2``, ``neon``, or none."""
+        if "x86_64" in self.triple:
+            return {64: "avx512", 32: "avx2"}.get(self.vector_bytes, "")
+        return "neon" if self.triple.startswith("aarch64") else ""
 
     @property
     def fingerprint(self) -> str:

@@ -91,8 +91,8 @@ class Function:
         self.declarations: set[str] = set()
         self.block_name = "entry"
         self.streams = False
-        #: `jit.Machine.x86_bytes`: what the machine's own instructions can do for vector math.
-        self.x86_bytes = 0
+        #: `jit.Machine.instructions`: which of the machine's own instructions may be used.
+        self.instructions = ""
         #: Internal functions that this one calls, by symbol; how often what could be one is in
         #: line; names of what is used several times, so that it should be one.
         self.helpers: dict[str, Function] = {}
@@ -129,7 +129,7 @@ class Function:
         """Call an internal function, written once: `write` writes it and returns its result."""
         if name not in self.helpers:
             fn = Function(name, params, ret, self.attrs, "internal")
-            fn.x86_bytes, fn.helpers = self.x86_bytes, self.helpers
+            fn.instructions, fn.helpers = self.instructions, self.helpers
             fn.do(f"ret {ret} {write(fn)}")
             self.helpers[name] = fn
         values = ", ".join(f"{t} {v}" for (t, _), v in zip(params, args, strict=True))

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ..machine.llvm_text import Lanes
-from .coefficients import DOUBLE, SINGLE
-from .instructions import has_scale, scaled
+from .coefficients import DOUBLE, SINGLE, TABLES
+from .instructions import has_scale, looked_up, scaled
 
 __all__ = [
-    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "by_pairs", "is_single",
+    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "is_single",
     "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled", "scale",
-    "scale_by_bits", "series",
+    "scale_by_bits", "tabulated",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ HALF_PI = (
     (1.5707963267948966, 6.123233995736766e-17),
 )
 
-# Horner's rule has the fewest operations; a long chain is cut in two independent ones.
-_SPLIT_TERMS = 10
+# Horner's rule has the fewest operations: below this many terms it is as fast.
+_PAIRED_TERMS = 5
 
 
 def is_single(lanes: Lanes) -> bool:
@@ -50,19 +50,21 @@ def mantissa_bits(lanes: Lanes) -> int:
     return pick(lanes, 23, 52)
 
 
-def polynomial(lanes: Lanes, name: str, x: str, *leading: float) -> str:
-    """The fitted polynomial `name` at `x`, with `leading` terms put before its constant."""
-    fitted = (SINGLE if is_single(lanes) else DOUBLE)[name]
-    return series(lanes, [*leading, *fitted], x)
+def polynomial(lanes: Lanes, name: str, x: str) -> str:
+    """The fitted polynomial `name` at `x`, a fused multiply-add per term.
 
-
-def series(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:
-    """sum(coefficients[i] * x**i), a fused multiply-add per term."""
-    if len(coefficients) < _SPLIT_TERMS:
+    Of many terms, those behind the constant are taken in pairs: half as many operations wait for
+    each other as by Horner's rule. The constant comes last, and the result is rounded as well.
+    """
+    coefficients = _fitted(lanes, name)
+    if len(coefficients) < _PAIRED_TERMS:
         return _horner(lanes, coefficients, x)
+    first, *rest = coefficients
     square = lanes.mul(x, x)
-    even = _horner(lanes, coefficients[0::2], square)
-    return lanes.fma(_horner(lanes, coefficients[1::2], square), x, even)
+    result, *pairs = [_horner(lanes, rest[i : i + 2], x) for i in range(0, len(rest), 2)][::-1]
+    for pair in pairs:
+        result = lanes.fma(result, square, pair)
+    return lanes.fma(result, x, first)
 
 
 def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
@@ -71,23 +73,21 @@ def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
     Half the chain is half the rounding errors, and in a quotient of two such polynomials
     the error of `square` cancels.
     """
-    fitted = (SINGLE if is_single(lanes) else DOUBLE)[name]
+    fitted = _fitted(lanes, name)
     even = _horner(lanes, fitted[0::2], square)
     return lanes.fma(_horner(lanes, fitted[1::2], square), x, even)
 
 
-def by_pairs(lanes: Lanes, name: str, x: str, square: str) -> str:
-    """:func:`polynomial` over a given x*x: the terms behind the constant are taken in pairs.
+def tabulated(lanes: Lanes, name: str, index: str) -> list[str]:
+    """The columns of a table of single precision at the low bits of integer lanes."""
+    return [
+        looked_up(lanes, f"math.{name}.{k}", column, index)
+        for k, column in enumerate(TABLES[name])
+    ]
 
-    As many operations as Horner's rule, but half as many that wait for each other; the constant
-    is added last, so that the result is rounded as well.
-    """
-    first, *rest = (SINGLE if is_single(lanes) else DOUBLE)[name]
-    pairs = [_horner(lanes, rest[i : i + 2], x) for i in range(0, len(rest), 2)]
-    result = pairs.pop()
-    while pairs:
-        result = lanes.fma(result, square, pairs.pop())
-    return lanes.fma(result, x, first)
+
+def _fitted(lanes: Lanes, name: str) -> tuple[float, ...]:
+    return (SINGLE if is_single(lanes) else DOUBLE)[name]
 
 
 def _horner(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:

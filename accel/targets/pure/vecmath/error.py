@@ -1,13 +1,26 @@
 """The error function, its complement, and gelu.
 
-The tails come from erfc(a) = exp(-a*a) P(a)/Q(a) for a >= 0, with positive coefficients in P
-and Q, and with a*a in two parts because exp turns its error into a relative one.
+In single precision erf is a polynomial for each of 16 intervals. In double precision the tails
+come from erfc(a) = exp(-a*a) P(a)/Q(a) for a >= 0, with positive coefficients in P and Q, and
+with a*a in two parts because exp turns its error into a relative one.
 """
 
 from __future__ import annotations
 
+import math
+
 from ..machine.llvm_text import Lanes
-from .common import at_most, is_single, paired, pick, polynomial, scale
+from .coefficients import ERF_STEP
+from .common import (
+    at_most,
+    is_single,
+    paired,
+    pick,
+    polynomial,
+    round_scaled,
+    scale,
+    tabulated,
+)
 from .exponential import exp_parts, lowered, raised_exp
 
 __all__ = ["erf", "erfc", "gelu"]
@@ -41,26 +54,25 @@ def erfc(lanes: Lanes, x: str) -> str:
     return lanes.select(lanes.cmp("olt", x, 0.0), lanes.sub(2.0, tail), tail)
 
 
-def _far(lanes: Lanes, a: str, name: str, centre: float, end: float) -> str:
-    """1 - q(a), where the fitted q is a function that vanishes: exactly 1 from `end` on."""
-    q = polynomial(lanes, name, lanes.sub(at_most(lanes, a, end), centre))
-    return lanes.sub(1.0, q)
-
-
 def _erf_single(lanes: Lanes, x: str) -> str:
-    """x + x p(x*x), or 1 - erfc(|x|), whose error only counts absolutely."""
-    a = lanes.abs(x)
-    far = lanes.copysign(_far(lanes, a, "erf_far", 2.675, 4.05), x)
-    near = lanes.fma(x, polynomial(lanes, "erf_near", lanes.mul(x, x)), x)
-    return lanes.select(lanes.cmp("olt", a, 1.4), near, far)
+    """By the polynomial of one of 16 intervals of |x|, 1 beyond.
+
+    The first one's is odd and has no constant; t times the slope is added last, so that its
+    product is not rounded.
+    """
+    a = at_most(lanes, lanes.abs(x), ERF_STEP * 15.45)
+    n, index = round_scaled(lanes, a, 1 / ERF_STEP, 0)
+    constant, slope, *rest = tabulated(lanes, "erf", index)
+    t = lanes.fma(n, -ERF_STEP, a)
+    square = lanes.mul(t, t)
+    low, high = (lanes.fma(rest[k + 1], t, rest[k]) for k in (0, 2))
+    curved = lanes.fma(square, lanes.fma(high, square, low), constant)
+    return lanes.copysign(lanes.fma(t, slope, curved), x)
 
 
 def _gelu_single(lanes: Lanes, x: str) -> str:
     """x/2 (1 + erf(x/sqrt 2)): the sum cancels in the negative tail."""
-    a = lanes.abs(x)
-    far = lanes.copysign(_far(lanes, a, "normal_far", 3.85, 5.75), x)
-    near = lanes.mul(x, polynomial(lanes, "normal_near", lanes.mul(x, x)))
-    twice = lanes.add(lanes.select(lanes.cmp("olt", a, 2.1), near, far), 1.0)
+    twice = lanes.add(_erf_single(lanes, lanes.mul(x, math.sqrt(0.5))), 1.0)
     return lanes.mul(lanes.mul(x, 0.5), twice)
 
 

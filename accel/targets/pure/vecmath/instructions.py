@@ -1,7 +1,7 @@
-"""Instructions that LLVM has no portable word for: powers of two (AVX-512) and small tables (x86).
+"""Instructions that LLVM has no portable word for: powers of two (AVX-512), and small tables.
 
-`Function.x86_bytes` says which there are. They work on whole registers, so lanes of several are
-cut and joined again.
+`Function.instructions` says which there are. They work on whole registers, so lanes of several
+are cut and joined again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def has_scale(lanes: Lanes) -> bool:
     """Whether single instructions take these lanes apart into exponents and significands, and
     multiply them by powers of two."""
     whole = lanes.element in _SUFFIXES and lanes.width * lanes.bytes % 64 == 0
-    return whole and lanes.fn.x86_bytes == 64
+    return whole and lanes.fn.instructions == "avx512"
 
 
 def scaled(lanes: Lanes, a: str, n: str) -> str:
@@ -57,21 +57,29 @@ def _by_register(
 
 # -- tables -------------------------------------------------------------------------------
 def looked_up(lanes: Lanes, table: str, entries: Sequence[float], index: str) -> str:
-    """The entries at `index`, integer lanes below their number; `table` names the constant.
+    """The entries, 16 or 32 floats, at the low bits of integer lanes; `table` names the constant.
 
-    On x86 32 floats lie in registers, from which an instruction picks; else lanes are read from
-    memory.
+    They lie in registers, from which instructions pick, or else lanes are read from memory.
     """
-    if lanes.element == "float" and len(entries) == 32:
-        if lanes.fn.x86_bytes == 64 and lanes.width % 16 == 0:
-            return _from_two_registers(lanes, entries, index)
-        if lanes.fn.x86_bytes and lanes.width % 8 == 0:
-            return _from_four_registers(lanes, entries, index)
+    known = lanes.fn.instructions
+    if known == "avx512" and lanes.width % 16 == 0:
+        pick, width = _picked_by_avx512, 16
+    elif known in ("avx512", "avx2") and lanes.width % 8 == 0:
+        pick, width = _picked_by_avx2, 8
+    elif known == "neon" and lanes.width % 4 == 0:
+        pick, width = _picked_by_neon, 4
+    else:
+        return _from_memory(lanes, table, entries, index)
+    part = Lanes(lanes.fn, lanes.element, width)
+    cut = _cut(lanes.integers, index, part.integers)
+    return _joined([pick(part, entries, places) for places in cut], part)
+
+
+def _from_memory(lanes: Lanes, table: str, entries: Sequence[float], index: str) -> str:
     fn, element = lanes.fn, lanes.element
-    literals = _literals(element, entries)
-    fn.declarations.add(
-        f"@{table} = private unnamed_addr constant [{len(entries)} x {element}] [{literals}]"
-    )
+    array, literals = f"[{len(entries)} x {element}]", _vector(element, entries)[1:-1]
+    fn.declarations.add(f"@{table} = private unnamed_addr constant {array} [{literals}]")
+    index = lanes.integers.binary("and", index, len(entries) - 1)
     if lanes.width == 1:
         wide = fn.op(f"zext {lanes.integers.type} {index} to i64")
         return lanes.load(fn.gep(f"@{table}", wide, element))
@@ -83,36 +91,49 @@ def looked_up(lanes: Lanes, table: str, entries: Sequence[float], index: str) ->
     )  # fmt: skip
 
 
-def _from_two_registers(lanes: Lanes, entries: Sequence[float], index: str) -> str:
-    """32 floats looked up by AVX-512."""
-    part = Lanes(lanes.fn, "float", 16)
-    low, high = (f"<{_literals('float', entries[at : at + 16])}>" for at in (0, 16))
-    done = []
-    for places in _cut(lanes.integers, index, part.integers):
-        operands = (part.type, low), (part.integers.type, places), (part.type, high)
-        done.append(lanes.fn.call(part.type, "llvm.x86.avx512.vpermi2var.ps.512", *operands))
-    return _joined(done, part)
+def _picked_by_avx512(part: Lanes, entries: Sequence[float], places: str) -> str:
+    tables = [(part.type, _vector("float", entries[at : at + 16]))
+              for at in range(0, len(entries), 16)]  # fmt: skip
+    index = (part.integers.type, places)
+    if len(tables) == 1:
+        return part.fn.call(part.type, "llvm.x86.avx512.permvar.sf.512", *tables, index)
+    low, high = tables
+    return part.fn.call(part.type, "llvm.x86.avx512.vpermi2var.ps.512", low, index, high)
 
 
-def _from_four_registers(lanes: Lanes, entries: Sequence[float], index: str) -> str:
-    """32 floats looked up by AVX2."""
-    part = Lanes(lanes.fn, "float", 8)
-    tables = [f"<{_literals('float', entries[at : at + 8])}>" for at in range(0, 32, 8)]
-    done = []
-    for places in _cut(lanes.integers, index, part.integers):
-        last = (part.integers.type, places)
-        found = [lanes.fn.call(part.type, "llvm.x86.avx2.permps", (part.type, t), last)
-                 for t in tables]  # fmt: skip
-        for bit in (8, 16):
-            above = part.integers.cmp("ne", part.integers.binary("and", places, bit), 0)
-            pairs = zip(found[::2], found[1::2], strict=True)
-            found = [part.select(above, high, low) for low, high in pairs]
-        done += found
-    return _joined(done, part)
+def _picked_by_avx2(part: Lanes, entries: Sequence[float], places: str) -> str:
+    integers, bit = part.integers, 8
+    tables = [_vector("float", entries[at : at + 8]) for at in range(0, len(entries), 8)]
+    index = (integers.type, places)
+    found = [part.fn.call(part.type, "llvm.x86.avx2.permps", (part.type, t), index) for t in tables]
+    while len(found) > 1:
+        above = integers.cmp("ne", integers.binary("and", places, bit), 0)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        found, bit = [part.select(above, high, low) for low, high in pairs], 2 * bit
+    return found[0]
 
 
-def _literals(element: str, values: Sequence[float]) -> str:
-    return ", ".join(f"{element} {float_literal(value, element)}" for value in values)
+def _picked_by_neon(part: Lanes, entries: Sequence[float], places: str) -> str:
+    """By bytes: an instruction gives those of 64, and 0 for numbers beyond."""
+    fn, integers, octets = part.fn, part.integers, Lanes(part.fn, "i8", 16)
+    places = integers.binary("and", places, len(entries) - 1)
+    places = integers.add(integers.mul(places, 0x04040404), 0x03020100)
+    places = fn.op(f"bitcast {integers.type} {places} to {octets.type}")
+    found = ""
+    for at in range(0, len(entries), 16):
+        registers = [
+            fn.op(f"bitcast {part.type} {_vector('float', entries[k : k + 4])} to {octets.type}")
+            for k in range(at, at + 16, 4)
+        ]
+        index = octets.sub(places, 4 * at) if at else places
+        operands = [(octets.type, r) for r in (*registers, index)]
+        picked = fn.call(octets.type, "llvm.aarch64.neon.tbl4.v16i8", *operands)
+        found = octets.binary("or", found, picked) if found else picked
+    return fn.op(f"bitcast {octets.type} {found} to {part.type}")
+
+
+def _vector(element: str, values: Sequence[float]) -> str:
+    return f"<{', '.join(f'{element} {float_literal(value, element)}' for value in values)}>"
 
 
 # -- registers ----------------------------------------------------------------------------

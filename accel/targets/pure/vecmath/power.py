@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
-from .coefficients import SINGLE
 from .common import (
     LN2,
     any_lane,
     at_least,
     at_most,
-    by_pairs,
     is_single,
     polynomial,
     round_scaled,
     scale,
+    tabulated,
 )  # fmt: skip
-from .instructions import exponent, has_scale, looked_up, significand
+from .instructions import exponent, has_scale, significand
 from .logarithm import exponent_and_fraction, normalised
 
 __all__ = ["hypot", "pow_", "rsqrt"]
@@ -125,11 +124,8 @@ def _log2_short(lanes: Lanes, x: str) -> tuple[str, str]:
     """
     integers = lanes.integers
     e, m = _significand(lanes, x)
-    index = integers.binary("and", integers.binary("lshr", lanes.bits_of(m), 18), 31)
-    c, table, table_low = (
-        looked_up(lanes, f"math.{name}", SINGLE[name], index)
-        for name in ("inverse", "log2_high", "log2_low")
-    )
+    index = integers.binary("lshr", lanes.bits_of(m), 18)
+    c, table, table_low = tabulated(lanes, "log2", index)
     r = lanes.fma(m, c, -1.0)
     e = lanes.add(e, table)  # exact: the table's numbers have 16 bits behind the point
     first, first_low = _LOG2_E
@@ -137,8 +133,7 @@ def _log2_short(lanes: Lanes, x: str) -> tuple[str, str]:
     slope_low = lanes.fma(r, -first / 2, lanes.sub(first, slope))
     high = lanes.fma(r, slope, e)
     low = lanes.add(lanes.fma(r, slope, lanes.sub(e, high)), table_low)
-    square = lanes.mul(r, r)
-    rest = lanes.fma(square, by_pairs(lanes, "log2_rest", r, square), first_low)
+    rest = lanes.fma(lanes.mul(r, r), polynomial(lanes, "log2_rest", r), first_low)
     return high, lanes.fma(r, lanes.add(rest, slope_low), low)
 
 
@@ -152,7 +147,7 @@ def _pow_single(lanes: Lanes, x: str, y: str) -> str:
     n, bits = round_scaled(lanes, high, y, 2 * 127)
     usual = lanes.mask_op("and", usual, lanes.cmp("olt", lanes.abs(n), _BEYOND))
     r = lanes.fma(y, low, lanes.fma(y, high, lanes.neg(n)))
-    p = lanes.fma(by_pairs(lanes, "exp2", r, lanes.mul(r, r)), r, 1.0)
+    p = lanes.fma(polynomial(lanes, "exp2", r), r, 1.0)
     result = scale(lanes, p, n, bits)
     unusual = any_lane(lanes, lanes.mask_op("xor", usual, lanes.like("i1").const(1)))
     with lanes.fn.when(unusual, [(lanes.type, result)]) as repair:
