@@ -56,6 +56,7 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
     "pow": np.power, "round": np.rint, "rsqrt": lambda x: 1 / np.sqrt(x),
     "erf": _erf, "erfc": _erfc, "sigmoid": _sigmoid, "gelu_tanh": _gelu_tanh,
     "gelu": lambda x: x * _erfc(-x / math.sqrt(2)) / 2,
+    "floor_divide": lambda x, y: np.where(np.isinf(x), x / y, np.floor_divide(x, y)),
 }  # fmt: skip
 
 
@@ -64,8 +65,8 @@ def kernel_text(name: str, element: str, width: int, instructions: str = "") -> 
     """A module whose @kernel(x0, [x1,] y, n) maps a function over n elements, tail included."""
     operands = 2 if name in BINARY else 1
     params = [("ptr", f"x{i}") for i in range(operands)]
-    fn = Function("kernel", [*params, ("ptr", "y"), ("i64", "n")])
-    fn.instructions = instructions
+    params = [*params, ("ptr", "y"), ("i64", "n")]
+    fn = Function("kernel", params, instructions=instructions)
 
     def body(lanes: Lanes, index: str) -> None:
         xs = [lanes.load(fn.gep(f"%x{i}", index, element)) for i in range(operands)]
@@ -438,3 +439,18 @@ def test_repeated_functions_are_written_once_and_give_the_same_bits(name: str, d
     symbols = re.findall(rf"define internal .* @math\.{name}\.(\w+)\(", text)
     assert symbols and len(symbols) == len(set(symbols)) <= 3
     assert all(text.count(f"@math.{name}.{s}(") >= 7 for s in symbols)
+
+
+@pytest.mark.skipif(HOST != "avx512", reason="the processor has no AVX-512")
+def test_products_and_convolutions_use_the_machines_own_instructions_behind_them() -> None:
+    def product(x: accel.Tensor, y: accel.Tensor) -> accel.Tensor:
+        return accel.erf(accel.exp(x @ y))
+
+    def windows(x: accel.Tensor, y: accel.Tensor) -> accel.Tensor:
+        return accel.erf(accel.exp(accel.nn.functional.conv2d(x, y)))
+
+    a, b = np.ones((2, 64, 64), np.float32)
+    image, weight = np.ones((1, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    texts = accel.compile(product).llvm_ir(a, b), accel.compile(windows).llvm_ir(image, weight)
+    for text in texts:
+        assert "avx512.mask.scalef" in text and "avx512.permvar" in text

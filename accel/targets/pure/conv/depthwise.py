@@ -80,7 +80,8 @@ class _Writer:
     ) -> None:
         self.spec, self.made = spec, made
         self.write_rows = finish_pools if pooled else finish_rows
-        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        own = spec.machine.instructions
+        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=own)
         self.arguments = Arguments(self.fn, HEADER)
         self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
         self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))

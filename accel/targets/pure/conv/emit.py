@@ -39,7 +39,8 @@ class _Windows:
     ) -> None:  # fmt: skip
         self.spec, self.strips = spec, strips
         self.write_rows = finish_pools if pooled else finish_rows
-        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        own = spec.machine.instructions
+        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=own)
         self.arguments = Arguments(self.fn, HEADER)
         self.new_finish = functools.partial(
             Finish, self.fn, spec, epilogue or identity, self.arguments, _FIRST, scattered,

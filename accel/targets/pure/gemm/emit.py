@@ -196,7 +196,8 @@ class _Multiply:
     def __init__(self, spec: MatmulSpec, epilogue: Epilogue | None, name: str) -> None:
         self.spec = spec
         self.plain = epilogue is None
-        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        own = spec.machine.instructions
+        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=own)
         self.arguments = Arguments(self.fn)
         self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
         self.m, self.n, self.k = (self.arguments.header(axis) for axis in ("m", "n", "k"))

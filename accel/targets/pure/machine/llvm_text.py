@@ -72,6 +72,8 @@ class Function:
         Attributes behind the parameter list.
     linkage
         ``""`` for an exported function, ``"internal"`` for a helper.
+    instructions
+        Which of the machine's own instructions may be used: `jit.Machine.instructions`.
     """
 
     def __init__(
@@ -81,18 +83,18 @@ class Function:
         ret: str = "void",
         attrs: str = "nounwind",
         linkage: str = "",
+        instructions: str = "",
     ) -> None:
         self.name = name
         self.params = list(params)
         self.ret = ret
         self.attrs = attrs
         self.linkage = linkage
+        self.instructions = instructions
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self.block_name = "entry"
         self.streams = False
-        #: `jit.Machine.instructions`: which of the machine's own instructions may be used.
-        self.instructions = ""
         #: Internal functions that this one calls, by symbol; how often what could be one is in
         #: line; names of what is used several times, so that it should be one.
         self.helpers: dict[str, Function] = {}
@@ -128,8 +130,8 @@ class Function:
     ) -> str:  # fmt: skip
         """Call an internal function, written once: `write` writes it and returns its result."""
         if name not in self.helpers:
-            fn = Function(name, params, ret, self.attrs, "internal")
-            fn.instructions, fn.helpers = self.instructions, self.helpers
+            fn = Function(name, params, ret, self.attrs, "internal", self.instructions)
+            fn.helpers = self.helpers
             fn.do(f"ret {ret} {write(fn)}")
             self.helpers[name] = fn
         values = ", ".join(f"{t} {v}" for (t, _), v in zip(params, args, strict=True))

@@ -44,8 +44,7 @@ class Writer:
         bits = machine.vector_bytes * 8
         attrs = f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
         parameters = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
-        self.fn = Function(name, parameters, "i64", attrs)
-        self.fn.instructions = machine.instructions
+        self.fn = Function(name, parameters, "i64", attrs, instructions=machine.instructions)
         self.fn.repeated = self.nest.repeated
         self.slots = Slots(schedule, chunked)
         self.values = Values(self.fn, schedule, self.slots, machine.vector_bytes)
