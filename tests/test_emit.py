@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import itertools
 import mmap
+import re
 
 import numpy as np
 import pytest
@@ -204,6 +206,47 @@ def test_a_chain_matches_for_every_tail(extent, machine):
          Pointwise(F32, "add", (3, 2)), Pointwise(F32, "sqrt", (4,)), Store(F32, 2, 5)),
     )  # fmt: skip
     check(nest, [x, y, out], machine)
+
+
+def long_chain(x, out, dtype, ops):
+    """`ops` operations on the elements of x, each on the last one's result."""
+    code = [Load(dtype, 0), Const(dtype, 0.75 if dtype.kind == "f" else 3)]
+    for k in range(ops):
+        code.append(Pointwise(dtype, ("mul", "add")[k % 2], (len(code) - 1 if k else 0, 1)))
+    accesses = (access(0, x), access(1, out, (1,)))
+    return Nest(x.shape, (False,), accesses, (*code, Store(dtype, 1, len(code) - 1)))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64, I64, dtypes.int8], ids=str)
+def test_a_long_chain_matches_for_every_tail(dtype, machine, guarded):
+    for extent in (0, 1, 7, 64, 127, 128, 129, 300, 500):
+        x = guarded[guarded.size - extent * dtype.itemsize :].view(dtype.numpy)
+        x[...] = draw(dtype, extent)
+        out = np.zeros(extent + 600, dtype.numpy)
+        check(long_chain(x, out, dtype, 150), [x, out], machine, cuts=(extent // 3,))
+    x, out = draw(dtype, 700), np.zeros(700, dtype.numpy)
+    for strided in (x[::2], x[5::3], x[::-7]):
+        nest = long_chain(strided, out[: strided.size], dtype, 150)
+        first = (strided.__array_interface__["data"][0] - x.__array_interface__["data"][0])
+        start = dataclasses.replace(nest.accesses[0], offset=first // dtype.itemsize)
+        check(dataclasses.replace(nest, accesses=(start, nest.accesses[1])), [x, out], machine)
+
+
+def test_a_chain_interleaves_as_many_registers_as_its_operations_wait():
+    """In one masked loop; what keeps several values alive has registers for fewer."""
+    machine = jit.machine_for_level("")
+    if not machine.has_masks:
+        pytest.skip("the processor has no masks")
+    x, out = np.zeros(1000, np.float32), np.zeros(1000, np.float32)
+    chain = long_chain(x, out, F32, 150)
+    code = list(chain.instructions[:-1])
+    for kept in (2, 3):
+        code.append(Pointwise(F32, "mul", (kept, len(code) - 1)))
+    keeping = dataclasses.replace(chain, instructions=(*code, Store(F32, 1, len(code) - 1)))
+    nests = chain, keeping, long_chain(x, out, F32, 10)
+    texts = [emit_nest(nest, "kernel", machine).text for nest in nests]
+    widths = [set(re.findall(r"fmul <(\d+) x float>", text)) for text in texts]
+    assert widths == [{"128"}, {"64"}, {"64", "16"}]
 
 
 @pytest.mark.parametrize("extents", [(5, 37), (1, 1), (3, 64), (4, 0), (0, 4), (2, 3, 19)])

@@ -145,8 +145,8 @@ class Values:
         count = fn.call("i64", "llvm.smin.i64", ("i64", count), ("i64", str(width)))
         self._active = count
         spare = fn.op(f"sub i64 {width}, {count}")
-        if width < 64:
-            spare = fn.op(f"trunc i64 {spare} to i{width}")
+        if width != 64:
+            spare = fn.op(f"{'trunc' if width < 64 else 'zext'} i64 {spare} to i{width}")
         bits = fn.op(f"lshr i{width} -1, {spare}")
         return fn.op(f"bitcast i{width} {bits} to <{width} x i1>")
 

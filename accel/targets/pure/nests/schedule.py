@@ -55,6 +55,9 @@ PANEL_VALUES = 8
 TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
 LONG = 1200
+#: From this much code on, elements wait for their operations one after the other, more than
+#: operations for units to run on.
+CHAIN = 64
 
 _WEIGHTS = dict.fromkeys(vecmath.FUNCTIONS, 3) | {
     "pow": 10, "sin": 5, "cos": 5, "tan": 5, "fmod": 5, "remainder": 5, "floor_divide": 5,
@@ -291,6 +294,20 @@ class Schedule:
         return sum(_weight(i) for p, i in enumerate(self.nest.instructions)
                    if self.depth[p] > 1 and self.is_vector(p))  # fmt: skip
 
+    @functools.cached_property
+    def narrow(self) -> bool:
+        """Whether there is no vector math, and at most one value in lanes waits beside those
+        that the next operation takes."""
+        last = {o: p for p, i in enumerate(self.nest.instructions) for o in operands_of(i)}
+        alive: set[int] = set()
+        for place, i in enumerate(self.nest.instructions):
+            alive = {p for p in alive if last[p] > place}
+            if _weight(i) > 1 or len(alive) > 1:
+                return False
+            if place in last and self.is_vector(place):
+                alive.add(place)
+        return True
+
     def is_vector(self, place: int) -> bool:
         """Whether the value has one element a lane."""
         return self.last in self.dims[place]
@@ -315,15 +332,23 @@ class Schedule:
         of native registers whose lanes may lie outside; else it takes elements one by one.
 
         Four registers a value interleave independent work, which triples the speed of chains
-        of vector math. Very long kernels take fewer, for the sake of compile time.
+        of vector math. Very long kernels take fewer, for the sake of compile time. Where few
+        values live at a time, a chain of plain operations, each of which waits for the last,
+        takes twice as many. Where the data are one long row, a long kernel is one loop with
+        masks: it waits as long for a few lanes as for all.
         """
         if self.serial:
             return (1,)
         native = self.native_lanes(machine)
         registers = 4 if self.work <= 400 else 2 if self.work <= LONG else 1
+        whole = machine.has_masks and self.by_elements and self.work > CHAIN
+        if whole and self.narrow:
+            registers *= 2
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
         wide = min(64 if self.kind == "column" else 256, native * registers)
+        if whole:
+            return (wide,)
         if machine.has_masks:
             return (native,) if self.work > LONG else (wide, native)
         return tuple(sorted({wide, native, 1}, reverse=True))
