@@ -110,6 +110,13 @@ def _distinct_rows(rows: np.ndarray) -> _Distinct:
     return _Distinct(order, _steps(flat[order]))
 
 
+def _counted(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct elements and their counts, which sorted values tell by themselves."""
+    ordered = sorted_along(flat, 0)
+    heads = np.flatnonzero(_steps(ordered))
+    return ordered[heads], np.diff(np.append(heads, ordered.size))
+
+
 def _values(flat: np.ndarray, equal_nan: bool = False) -> np.ndarray:
     ordered = sorted_along(flat, 0)
     return ordered[_steps(ordered, equal_nan)]
@@ -143,9 +150,8 @@ def unique_counts(x: Any, /) -> UniqueCounts:
     >>> accel.unique_counts(accel.asarray([3, 1, 3])).counts.tolist()
     [1, 2]
     """
-    flat = elements("unique_counts", x).reshape(-1)
-    found = _distinct(flat)
-    return UniqueCounts(Tensor(flat[found.first]), Tensor(found.counts))
+    values, counts = _counted(elements("unique_counts", x).reshape(-1))
+    return UniqueCounts(Tensor(values), Tensor(counts))
 
 
 @public
@@ -232,8 +238,9 @@ def unique(
     ([1, 3], [1, 2])
     """
     over = axis_of("unique", dim, axis)
-    if over is None and not (return_inverse or return_counts):
-        return Tensor(_values(elements("unique", x).reshape(-1)))
+    if over is None and not return_inverse:
+        values, counts = map(Tensor, _counted(elements("unique", x).reshape(-1)))
+        return (values, counts) if return_counts else values
     values, _, inverse, counts = distinct(x, over)
     return _results(values, inverse if return_inverse else None, counts if return_counts else None)
 

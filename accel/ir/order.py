@@ -10,6 +10,8 @@ order, and several times sooner than its stable one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ["order_keys", "places_in_order", "sorted_along"]
@@ -70,7 +72,9 @@ def places_in_order(
         places = _complex_places(lanes, descending)
     else:
         keys = order_keys(lanes)
-        places = _places(~keys if descending else keys, count)
+        keys = ~keys if descending else keys
+        few = count is not None and 0 < count < keys.shape[-1] and keys.size
+        places = _least_places(keys, count) if few else _places(keys)
     return np.moveaxis(places[..., :count], -1, axis)
 
 
@@ -81,16 +85,26 @@ def _complex_places(lanes: np.ndarray, descending: bool) -> np.ndarray:
     return np.lexsort([~k for k in keys] if descending else keys, axis=-1)
 
 
-def _places(keys: np.ndarray, count: int | None) -> np.ndarray:
+def _least_places(keys: np.ndarray, count: Any) -> np.ndarray:
+    """Where the `count` least keys of each lane lie in order: those up to the last of them are
+    picked out, then sorted."""
+    last = np.partition(keys, count - 1, axis=-1)[..., count - 1 : count]
+    chosen = keys <= last
+    if np.count_nonzero(chosen) > last.size * count:  # of those equal to the last the first stay
+        equal = keys == last
+        spare = count - np.count_nonzero(chosen & ~equal, axis=-1, keepdims=True)
+        chosen &= ~equal | (np.cumsum(equal, axis=-1) <= spare)
+    places = np.nonzero(chosen)[-1].reshape(*keys.shape[:-1], count)
+    order = _places(np.take_along_axis(keys, places, -1))
+    return np.take_along_axis(places, order, -1)
+
+
+def _places(keys: np.ndarray) -> np.ndarray:
     n = keys.shape[-1]
     bits = max(n - 1, 0).bit_length()
     packed = _packed(keys, bits)
     if packed is None:
         return _long_places(keys, bits)
-    if count is not None and count < n:
-        if count:
-            packed.partition(count - 1, axis=-1)
-        packed = packed[..., :count]
     packed.sort(axis=-1)
     packed &= (1 << bits) - 1
     return packed
