@@ -24,7 +24,7 @@ ON_THE_REFERENCE = {
     "sort": "NumPy's sort is vectorised",
     "argsort": "as sort",
     "topk_indices": "as sort",
-    "searchsorted": "as sort",
+    "binary_search": "few values are not worth a kernel",
     "cumargmax": "a running choice is sequential",
     "cumargmin": "as cumargmax",
     "convolution": "its kernels are not written yet",

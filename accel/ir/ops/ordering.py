@@ -22,7 +22,7 @@ from .indexing import zeros_like
 from .reduce import Prepare
 
 if TYPE_CHECKING:
-    from ..builder import Builder
+    from ..builder import Builder, Operand
     from ..node import Node
 
 __all__: list[str] = []
@@ -238,14 +238,55 @@ def _searched_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np
     return np.broadcast_to(np.where(moved, np.inf, 0.0), out.shape)
 
 
+#: From so many values on, searching with vectors is worth a kernel of its own.
+_MANY = 1024
+
+
+def _searchsorted_expand(b: Builder, x: Node, v: Node, *, side: str) -> Node:
+    """The halving of one window for all values at once, without a branch: after the first step
+    the window's size is a power of two, so that no place lies outside."""
+    n = x.type.shape[-1]
+    if not 0 < n < 2**31 or v.type.size < _MANY or x.type.dtype.kind == "c":
+        return b.binary_search(x, v, side=side)
+    size = 1 << (n.bit_length() - 1)
+    one_row, shape = x.type.ndim == 1, v.type.shape
+
+    def before(places: Node) -> Node:
+        element = (b.take_unchecked(x, places, axis=0) if one_row
+                   else b.gather_unchecked(x, places, axis=len(shape) - 1))  # fmt: skip
+        return b.lt(element, v) if side == "left" else b.le(element, v)
+
+    def chosen(test: Node, many: int) -> Node:
+        return b.where(test, b.constant(many, I32), b.constant(0, I32))
+
+    place = b.full(0, shape, I32)
+    if n > size:
+        place = chosen(before(b.full(size - 1, shape, I32)), n - size)
+    while size > 1:
+        size //= 2
+        place = b.add(place, chosen(before(b.add(place, b.constant(size - 1, I32))), size))
+    place = b.cast(b.add(place, chosen(before(place), 1)), I64)
+    if x.type.dtype.kind != "f":
+        return place
+    last: Operand = n  # NaN lies behind the numbers, or behind all
+    if side == "left":
+        last = b.sum(b.eq(x, x), axis=-1, keepdims=not one_row)
+    return b.where(b.isnan(v), last, place)
+
+
 _ROW = np.array([-1.0, 0.0, 0.0, 2.0, np.nan], np.float32)
 _WANTED = np.array([[0.0, -0.0, 3.0], [-5.0, 2.0, np.nan]], np.float32)
 
-register(Op(
-    name="searchsorted", form="opaque", category="reduction", arity=(2, 2), exact=True,
-    attrs={"side": "left"}, prepare=_searchsorted_prepare, infer=_searchsorted_type,
-    reference=_searchsorted_reference, discontinuous=True, cost=20.0, error=_searched_error,
-    samples=lambda: [
+_SEARCH: dict[str, Any] = {
+    "category": "reduction", "arity": (2, 2), "exact": True, "attrs": {"side": "left"},
+    "prepare": _searchsorted_prepare, "infer": _searchsorted_type,
+    "reference": _searchsorted_reference, "discontinuous": True, "cost": 20.0,
+    "error": _searched_error,
+}  # fmt: skip
+
+
+def _search_samples() -> list[Sample]:
+    return [
         Sample((_ROW.astype(d.numpy), _WANTED.astype(d.numpy)), {"side": side})
         for side in ("left", "right") for d in (F32, F64, F16, BF16)
     ] + [
@@ -255,12 +296,37 @@ register(Op(
         Sample((np.array([[1, 3], [2, 2]]), np.array([[2, 2, 9], [2, 3, 0]])), {"side": "right"}),
         Sample((np.sort(_COMPLEX), _COMPLEX)),
         Sample((np.array([False, True]), np.array([True, False]))),
-    ],
-    error_samples=lambda: [
+    ]
+
+
+def _many_samples() -> list[Sample]:
+    """Enough values for vectors, in windows of any size, with and without NaN."""
+    row, rows = np.arange(-3.0, 3.0), np.arange(12.0).reshape(2, 6) % 5 - 2
+    return [
+        Sample((row.astype(d.numpy), TensorType(d, (9, 130))), {"side": side})
+        for side in ("left", "right") for d in (F32, F64, I32, F16)
+    ] + [
+        Sample((_ROW[5 - n :], np.resize(_WANTED, 1100)), {"side": side})
+        for n in range(1, 6) for side in ("left", "right")
+    ] + [Sample((np.sort(rows), TensorType(F64, (2, 700))), {"side": "right"})]  # fmt: skip
+
+
+def _search_errors() -> list[ErrorSample]:
+    return [
         ErrorSample((TensorType(F32, (3,)), TensorType(F32, (2,))), {"side": "up"}, ArgumentError),
         ErrorSample((TensorType(F32, (2, 3)), TensorType(F32, (3, 2))), {}, ShapeError, "row"),
         ErrorSample((TensorType(F32, ()), TensorType(F32, (2,))), {}, ShapeError),
-    ],
+    ]
+
+
+register(Op(
+    name="binary_search", form="opaque", samples=_search_samples, error_samples=_search_errors,
+    **_SEARCH, doc="`searchsorted` of few values or of complex ones, each searched by itself.",
+))  # fmt: skip
+
+register(Op(
+    name="searchsorted", form="composite", expand=_searchsorted_expand, **_SEARCH,
+    samples=lambda: [*_search_samples(), *_many_samples()], error_samples=_search_errors,
     doc="Where in sorted elements each value would be put: in front of equal ones (left), or "
     "behind them.",
 ))  # fmt: skip

@@ -99,7 +99,7 @@ def _running_extremum(context: Context, node: Node) -> Kernel:
     return run
 
 
-@lowers("searchsorted")
+@lowers("searchsorted", "binary_search")
 def _searchsorted(context: Context, node: Node) -> Kernel | None:
     torch, side = context.torch, node.attrs["side"]
     if not _is_sortable(node.inputs[0].type.dtype):
