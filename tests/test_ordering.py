@@ -143,7 +143,7 @@ FUNCTIONS: dict[str, tuple[Any, Any]] = {
              6 - np.flip(np.argsort(X[:, ::-1], kind="stable"), 1)[:, :3]]),
     "topk least": (lambda x: accel.topk(x, 2, dim=0, largest=False),
                    [np.sort(X, 0)[:2], np.argsort(X, 0, kind="stable")[:2]]),
-    "kthvalue": (lambda x: x.kthvalue(3), [np.sort(X)[:, 2], np.argsort(X, kind="stable")[:, 2]]),
+    "kthvalue": (lambda x: x.kthvalue(3), [np.sort(X)[:, 2], (X == np.sort(X)[:, 2:3]).argmax(1)]),
     "kthvalue keep": (lambda x: accel.kthvalue(x, 1, 0, keepdim=True).values, X.min(0)[None]),
     "cummax": (lambda x: accel.cummax(x, axis=1), np.maximum.accumulate(X, 1)),
     "cummin": (lambda x: x.cummin(0).values, np.minimum.accumulate(X, 0)),

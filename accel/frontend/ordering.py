@@ -40,6 +40,18 @@ def dropped(x: Tensor, axis: int, keep: bool) -> Tensor:
     return x if keep else record("squeeze", x, axis=axis)
 
 
+def found_along(x: Tensor, wanted: Tensor, axis: int, keep: bool) -> ValuesAndIndices:
+    """The elements of `x` that equal one wanted of each lane, NaN among them, and their first
+    places; gradients go to the elements found."""
+    same = record("eq", x, wanted)
+    if x.dtype.is_inexact:
+        missing = record("logical_and", record("isnan", x), record("isnan", wanted))
+        same = record("logical_or", same, missing)
+    places = record("argmax", same, axis=axis, keepdims=True)
+    values = at_places(x, places, axis)
+    return ValuesAndIndices(dropped(values, axis, keep), dropped(places, axis, keep))
+
+
 # -- in order ------------------------------------------------------------------------------
 @public
 def sort(
@@ -175,7 +187,7 @@ def kthvalue(
     x: Any, k: int, dim: Any = UNSET, keepdim: bool = False, *, axis: Any = UNSET,
     keepdims: bool = False,
 ) -> ValuesAndIndices:  # fmt: skip
-    """The k-th least element along an axis, counted from 1, and where it lies.
+    """The k-th least element along an axis, counted from 1, and where it first stands.
 
     Raises
     ------
@@ -192,11 +204,9 @@ def kthvalue(
     if not isinstance(k, int) or not 1 <= k <= x.shape[over]:
         raise ArgumentError(f"kthvalue: k={k!r} of {x.shape[over]} elements",
                             remedy="count from 1")  # fmt: skip
-    least = record("topk_indices", x, k=k, axis=over, largest=False)
-    places = get_item(least, (*[slice(None)] * over, slice(k - 1, k)))
-    keep = keepdim or keepdims
-    values = at_places(x, places, over)
-    return ValuesAndIndices(dropped(values, over, keep), dropped(places, over, keep))
+    ordered = record("sort", x, axis=over)
+    wanted = get_item(ordered, (*[slice(None)] * over, slice(k - 1, k)))
+    return found_along(x, wanted, over, keepdim or keepdims)
 
 
 @public

@@ -17,7 +17,7 @@ from ..ir import dtypes
 from ..ir.axes import reduced_shape, some_axes
 from .arguments import UNSET, public
 from .indexing import get_item
-from .ordering import along, at_places, dropped
+from .ordering import along, at_places, found_along
 from .recording import as_tensor, record
 from .reductions import ValuesAndIndices, axes_of
 from .tensor import Tensor
@@ -77,22 +77,20 @@ def _nan_wins(ordered: Tensor, found: Tensor) -> Tensor:
 
 def _lower_middle(
     op: str, x: Any, dim: Any, keep: bool, ignore: bool
-) -> tuple[Tensor, Tensor]:
-    """torch's median: the lower of the two middle elements and its place."""
+) -> ValuesAndIndices:
+    """torch's median: the lower of the two middle elements and where it first stands."""
     x, over = along(op, x, dim, UNSET)
     n = x.shape[over]
     if not n and math.prod([m for i, m in enumerate(x.shape) if i != over]):
         raise EmptyReductionError(f"{op} of {list(x.shape)} along axis {over}: no elements",
                                   remedy="make sure that the axis is not empty")  # fmt: skip
-    order = record("argsort", x, axis=over)
+    ordered = record("sort", x, axis=over)
     known = record("logical_not", record("isnan", x))
     count = record("sum", known, axis=over, keepdims=True)
     rank = record("maximum", record("floor_divide", record("sub", count, 1), 2), 0)
     if not ignore:  # the first NaN, where there is one
         rank = record("where", record("lt", count, n), count, rank)
-    places = at_places(order, rank, over)
-    values = at_places(x, places, over)
-    return dropped(values, over, keep), dropped(places, over, keep)
+    return found_along(x, at_places(ordered, rank, over), over, keep)
 
 
 def _median(name: str, ignore: bool, what: str, example: str) -> Callable[..., Any]:
@@ -105,8 +103,8 @@ def _median(name: str, ignore: bool, what: str, example: str) -> Callable[..., A
             return _mean_of_middles(name, x, over, bool(keepdim or keepdims), ignore)
         if dim is UNSET or dim is None:
             flat = record("reshape", as_tensor(x), shape=-1)
-            return _lower_middle(name, flat, 0, False, ignore)[0]
-        return ValuesAndIndices(*_lower_middle(name, x, dim, keepdim, ignore))
+            return _lower_middle(name, flat, 0, False, ignore).values
+        return _lower_middle(name, x, dim, keepdim, ignore)
 
     median.__name__ = median.__qualname__ = name
     median.__doc__ = f"""The median; {what}.

@@ -60,7 +60,7 @@ def _zeros_differ(x: np.ndarray) -> bool:
     if x.dtype.kind == "c":
         return True
     bits = np.dtype(f"i{x.dtype.itemsize}")
-    return bool((x.view(bits) == np.iinfo(bits).min).any())
+    return bool(x.size) and bool(x.view(bits).min() == np.iinfo(bits).min)
 
 
 def places_in_order(
