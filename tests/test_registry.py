@@ -25,8 +25,6 @@ ON_THE_REFERENCE = {
     "argsort": "as sort",
     "topk_indices": "as sort",
     "binary_search": "few values are not worth a kernel",
-    "cumargmax": "a running choice is sequential",
-    "cumargmin": "as cumargmax",
     "convolution": "its kernels are not written yet",
     "convolution_input_gradient": "as convolution",
     "convolution_weight_gradient": "as convolution",

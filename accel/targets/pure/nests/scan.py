@@ -1,4 +1,4 @@
-"""Running sums and products: one kernel a scan.
+"""Running sums, products and places of extrema: one kernel a scan.
 
 Operand and result lie in C order, as boxes of (outer, length, inner) elements. Two forms of
 code follow:
@@ -8,13 +8,17 @@ code follow:
 - ``across``: a work item is a block of lanes of the inner extent; each lane runs on its own.
 
 float32 is accumulated in float64. Running totals of float64 itself are taken one by one, so
-they are NumPy's bit for bit; integers wrap and have no order. No result depends on how the
+they are NumPy's bit for bit; integers wrap and have no order. The places of running extrema
+are found beside the extrema, one by one along a row. No result depends on how the
 work items are split.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from ....ir import dtypes
 from ....ir.dtypes import DType
@@ -26,8 +30,9 @@ from .lowering import ELEMENTS, Site, cast
 
 __all__ = ["SCANS", "Scan", "scan"]
 
-#: The op that combines two totals.
-SCANS = {"cumsum": "add", "cumprod": "mul"}
+#: The op that combines two totals; of running extrema the comparison that takes a new one.
+SCANS = {"cumsum": "add", "cumprod": "mul", "cumargmax": "ge", "cumargmin": "le"}
+PLACES = ("cumargmax", "cumargmin")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Scan:
     Attributes
     ----------
     op
-        ``cumsum`` or ``cumprod``.
+        A name of `SCANS`.
     x, target
         What is read and written; both consecutive elements in C order.
     extents
@@ -78,6 +83,8 @@ class Scan:
     def lanes(self) -> int:
         """Lanes of the main loop."""
         own = self.machine.lanes(self.accumulator.itemsize)
+        if self.along and self.op in PLACES:
+            return 1
         if not self.along:
             return min(64, 4 * own)  # four registers, to hide the latency of an addition
         return 1 if self.target.buffer.dtype is dtypes.float64 else own
@@ -97,7 +104,8 @@ class Scan:
 
     def text(self, name: str) -> str:
         """The LLVM module of its kernel."""
-        return _Writer(self, name).text()
+        writer = _PlacesWriter if self.op in PLACES else _Writer
+        return writer(self, name).text()
 
     def __str__(self) -> str:
         outer, length, inner = self.extents
@@ -247,3 +255,54 @@ class _Writer:
             memory.store(value, pointer)
         else:
             memory.masked_store(value, pointer, mask)
+
+
+class _PlacesWriter(_Writer):
+    """Writes the places of running extrema: the extreme elements so far, and where they lie, are
+    carried side by side."""
+
+    def __init__(self, made: Scan, name: str) -> None:
+        super().__init__(made, name)
+        self.element = "i8" if self.source.kind == "b" else ELEMENTS[self.source]
+
+    def _along(self, item: str) -> None:
+        first = self.fn.integer("mul", item, self.length)
+        with self.fn.loop(0, self.length, carried=self._start(1)) as loop:
+            self._step(self.fn.integer("add", first, loop.index), loop, 1, None)
+
+    def _column(self, first: str, width: int, mask: str | None) -> None:
+        with self.fn.loop(0, self.length, carried=self._start(width)) as loop:
+            moved = self.fn.integer("mul", loop.index, self.inner)
+            self._step(self.fn.integer("add", first, moved), loop, width, mask)
+
+    def _start(self, width: int) -> list[tuple[str, str]]:
+        """What any element takes the place of, at the first place."""
+        values, places = Lanes(self.fn, self.element, width), Lanes(self.fn, "i64", width)
+        greatest = self.scan.op == "cumargmax"
+        worst: float
+        if self.source.kind == "f":
+            worst = -math.inf if greatest else math.inf
+        elif self.source.kind == "b":
+            worst = 0 if greatest else 1
+        else:
+            limits = np.iinfo(self.source.numpy)
+            worst = int(limits.min if greatest else limits.max)
+        return [(values.type, values.const(worst)), (places.type, places.const(0))]
+
+    def _step(self, at: str, loop: Loop, width: int, mask: str | None) -> None:
+        """Take the elements at `at` that are as extreme as those so far, or NaN."""
+        values, places = Lanes(self.fn, self.element, width), Lanes(self.fn, "i64", width)
+        held, place = loop.values
+        pointer = self.fn.gep(self.x, at, self.element)
+        value = values.load(pointer) if mask is None else values.masked_load(pointer, mask)
+        order = {"f": "o", "i": "s"}.get(self.source.kind, "u") + SCANS[self.scan.op]
+        taken = values.cmp(order, value, held)
+        if values.is_float:
+            taken = values.mask_op("or", taken, values.cmp("uno", value, value))
+        place = places.select(taken, places.splat(loop.index), place)
+        pointer = self.fn.gep(self.out, at, "i64")
+        if mask is None:
+            places.store(place, pointer)
+        else:
+            places.masked_store(place, pointer, mask)
+        loop.next = [values.select(taken, value, held), place]
