@@ -436,3 +436,31 @@ def test_scatters_and_index_add() -> None:
         x.scatter(1, index, source, reduce="max")
     with pytest.raises(errors.DTypeError, match="cannot be stored"):
         accel.zeros((4,), dtype=accel.int64).scatter(0, accel.asarray([0]), 0.5)
+
+
+@pytest.mark.parametrize("mode", ["pure", pytest.param("torch", marks=pytest.mark.torch)])
+def test_parts_are_replaced_and_the_rest_stays(mode: str) -> None:
+    base, row = A[:, :, 0], A[0, 0, :4]
+    index, mask = np.array([3, -4]), A[:, :, 1] > 0
+    source = A[:, :, 2]
+
+    def every(x, source, row, mask):
+        return (
+            x.index_copy(0, index, source[:2]), accel.index_fill(x, 1, [0, -1], 2.0),
+            x.select_scatter(row, 1, -2), accel.slice_scatter(x, source[:, 1:3], 1, 0, 4, 2),
+            accel.masked_scatter(x, mask, source), x,
+        )  # fmt: skip
+
+    copied, filled, selected, sliced, masked = (base.copy() for _ in range(5))
+    copied[index], filled[:, [0, -1]], selected[:, -2] = source[:2], 2.0, row
+    sliced[:, 0:4:2], masked[mask] = source[:, 1:3], source.ravel()[: mask.sum()]
+    with accel.mode(mode):
+        for run in (every, accel.compile(every)):
+            found = run(accel.asarray(base), source, row, mask)
+            for a, b in zip(found, (copied, filled, selected, sliced, masked, base), strict=True):
+                np.testing.assert_array_equal(np.asarray(a), b)
+    x = accel.ones((3,))
+    assert x.index_fill_(0, [1], 0.0) is x and x.tolist() == [1.0, 0.0, 1.0]
+    for few in (np.ones(1, np.float32), np.ones(0, np.float32)):
+        with pytest.raises(errors.IndexOutOfRangeError):
+            accel.masked_scatter(x, x > 0, few).numpy()

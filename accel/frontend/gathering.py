@@ -12,14 +12,14 @@ from ..ir import dtypes
 from ..ir.axes import one_axis
 from ..ir.types import broadcast_shapes
 from .arguments import UNSET, axis_of, public
-from .indexing import get_item, spread, stored, true_places
+from .indexing import get_item, set_item, spread, stored, true_places
 from .recording import as_tensor, record
 from .tensor import Tensor
 
 __all__ = [
-    "argwhere", "flatnonzero", "gather", "index_add", "index_put", "index_select",
-    "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_axis",
-    "take_along_dim",
+    "argwhere", "flatnonzero", "gather", "index_add", "index_copy", "index_fill", "index_put",
+    "index_select", "masked_scatter", "masked_select", "nonzero", "scatter", "scatter_add",
+    "select_scatter", "slice_scatter", "take", "take_along_axis", "take_along_dim",
 ]  # fmt: skip
 
 
@@ -196,6 +196,111 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     shape = common + x.shape[len(places) :]
     value = spread(_values_like(x, values, shape), shape)
     return record("index_put", x, value, *places, accumulate=accumulate)
+
+
+def _replaced(x: Any, key: Any, value: Any) -> Tensor:
+    """`x` with a value at an index; `x` itself stays."""
+    changed = record("reshape", x, shape=as_tensor(x).shape)
+    set_item(changed, key, value)
+    return changed
+
+
+def _along(x: Any, dim: int, item: Any, op: str) -> tuple[Any, ...]:
+    """The key that has an item for one axis and takes the others whole."""
+    return (*[slice(None)] * one_axis(dim, as_tensor(x).ndim, op), item)
+
+
+@public
+def index_copy(x: Any, dim: int, index: Any, source: Any) -> Tensor:
+    """`x` with slices of `source` put at the places of a 1-d index along `dim`.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.index_copy(accel.zeros((3,)), 0, accel.asarray([2]), accel.ones((1,))).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    return _replaced(x, _along(x, dim, _integers(index), "index_copy"), source)
+
+
+@public
+def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
+    """`x` with one value at the places of an index along `dim`.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.index_fill(accel.zeros((3,)), 0, accel.asarray([0, 2]), 7.0).tolist()
+    [7.0, 0.0, 7.0]
+    """
+    return _replaced(x, _along(x, dim, _integers(index), "index_fill"), value)
+
+
+@public
+def select_scatter(x: Any, src: Any, dim: int, index: int) -> Tensor:
+    """`x` with `src` at one place along `dim`.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.select_scatter(accel.zeros((2, 2)), accel.ones((2,)), 0, 1).tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return _replaced(x, _along(x, dim, index, "select_scatter"), src)
+
+
+@public
+def slice_scatter(
+    x: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None,
+    step: int = 1,
+) -> Tensor:  # fmt: skip
+    """`x` with `src` in a slice along `dim`.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.slice_scatter(accel.zeros((4,)), accel.ones((2,)), start=1, end=3).tolist()
+    [0.0, 1.0, 1.0, 0.0]
+    """
+    return _replaced(x, _along(x, dim, slice(start, end, step), "slice_scatter"), src)
+
+
+@public
+def masked_scatter(x: Any, mask: Any, source: Any) -> Tensor:
+    """`x` with the elements of `source`, one after the other, where the mask is true.
+
+    Parameters
+    ----------
+    x
+        A Tensor or an array.
+    mask
+        Truth values that broadcast to x.
+    source
+        At least as many elements as the mask has true ones.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        For a source with too few elements, when the result is computed.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([1, 2, 3])
+    >>> accel.masked_scatter(x, x != 2, accel.asarray([7, 8])).tolist()
+    [7, 2, 8]
+    """
+    x, mask = as_tensor(x), as_tensor(mask)
+    wide = record("reshape", record("broadcast_to", mask, shape=x.shape), shape=-1)
+    source = record("reshape", stored(source, x.dtype, "masked_scatter"), shape=-1)
+    if not source.size:
+        source = record("broadcast_to", record("cast", 0, dtype=x.dtype), shape=(1,))
+        place = record("cast", wide, dtype=dtypes.int64)  # a true one has no element
+    else:
+        number = record("sub", record("cumsum", wide, axis=0), 1)
+        place = record("where", wide, number, 0)
+    found = record("reshape", record("take", source, place, axis=0), shape=x.shape)
+    return record("where", record("reshape", wide, shape=x.shape), found, x)
 
 
 @public

@@ -73,8 +73,9 @@ METHODS: dict[ModuleType, str] = {
     sets: "isin unique unique_consecutive",
     histograms: "bincount histc histogram",
     gathering: """
-        argwhere gather index_add index_put index_select masked_select nonzero scatter
-        scatter_add take take_along_dim""",
+        argwhere gather index_add index_copy index_fill index_put index_select masked_scatter
+        masked_select nonzero scatter scatter_add select_scatter slice_scatter take
+        take_along_dim""",
     complex_numbers: "adjoint angle isreal sgn",
     dtype_functions: "astype is_complex is_floating_point",
     random: "bernoulli multinomial",
@@ -84,7 +85,8 @@ METHODS: dict[ModuleType, str] = {
 INPLACE = """
     abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not
     bitwise_or bitwise_xor ceil clamp clip copysign cos cosh div divide eq erf erfc exp exp2 expm1
-    floor floor_divide fmod ge gt hypot index_add index_put le lerp log log10 log1p log2
+    floor floor_divide fmod ge gt hypot index_add
+    index_copy index_fill index_put masked_scatter le lerp log log10 log1p log2
     logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg negative pow
     reciprocal relu remainder round rsqrt scatter scatter_add sigmoid sign sin sinh sqrt square
     sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod baddbmm addmm addbmm addmv addr
