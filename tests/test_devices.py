@@ -73,7 +73,9 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     lambda: accel.cuda.empty_cache(), lambda: accel.cuda.get_device_name(),
     lambda: accel.cuda.reset_peak_memory(0), lambda: accel.memory_allocated("cuda"),
     lambda: accel.max_memory_allocated(accel.device("cuda", 1)),
-    lambda: accel.nn.Linear(2, 2).to("cuda"),
+    lambda: accel.nn.Linear(2, 2).to("cuda"), lambda: accel.nn.Linear(2, 2).cuda(1),
+    lambda: accel.randint(3, (2,), device="cuda"), lambda: accel.randperm(3, device="cuda"),
+    lambda: accel.rand_like(accel.ones(2), device="cuda"),
     lambda: accel.__array_namespace_info__().dtypes(device="cuda"),
     lambda: accel.compile(lambda x: x.cuda() + 1)(np.ones(2)),
 ])  # fmt: skip
@@ -140,6 +142,11 @@ def test_moving_is_recorded_and_computed_there(monkeypatch: pytest.MonkeyPatch) 
     assert accel.stats().transfers == 1 and accel.stats().torch_count > 0
     with pytest.raises(errors.DeviceError, match=r"cuda:5.* 2 CUDA devices"):
         x.to("cuda:5")
+    model = accel.nn.Linear(2, 3).to(accel.device("cuda", 0))
+    assert all(p.device == "cuda:0" and p.requires_grad and p.is_leaf for p in model.parameters())
+    assert model(accel.ones((4, 2))).device == "cuda:0"
+    compiled = accel.compile(lambda x: model(x).sum())(np.ones((4, 2), np.float32))
+    assert compiled._value.data.device.type == "meta" and compiled.shape == ()
 
 
 # -- streams, events, memory, at a made-up torch --------------------------------------------------

@@ -179,17 +179,23 @@ def randn(
 
 
 @public
-def rand_like(x: Any, /, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def rand_like(
+    x: Any, /, *, dtype: Any = None, generator: Generator | None = None, device: Any = None
+) -> Tensor:  # fmt: skip
     """Uniform numbers in [0, 1) of the shape and dtype of another Tensor."""
     x = as_tensor(x)
-    return _draw("random_uniform", generator, shape=x.shape, dtype=dtype or x.dtype)
+    made = _draw("random_uniform", generator, shape=x.shape, dtype=dtype or x.dtype)
+    return finished(made, x.device if device is None else device)
 
 
 @public
-def randn_like(x: Any, /, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def randn_like(
+    x: Any, /, *, dtype: Any = None, generator: Generator | None = None, device: Any = None
+) -> Tensor:  # fmt: skip
     """Standard normal numbers of the shape and dtype of another Tensor."""
     x = as_tensor(x)
-    return _draw("random_normal", generator, shape=x.shape, dtype=dtype or x.dtype)
+    made = _draw("random_normal", generator, shape=x.shape, dtype=dtype or x.dtype)
+    return finished(made, x.device if device is None else device)
 
 
 def _placed(op: str, size: Any, operands: tuple[Any, Any]) -> tuple[int, ...]:
@@ -257,7 +263,7 @@ def normal(
 @public
 def randint(
     low: int, high: Any = UNSET, size: Any = UNSET, *, dtype: Any = None,
-    generator: Generator | None = None,
+    generator: Generator | None = None, device: Any = None,
 ) -> Tensor:  # fmt: skip
     """Integers in [low, high), each equally likely; from 0 when only one bound is given.
 
@@ -272,8 +278,9 @@ def randint(
     if high is UNSET or high is None:
         low, high = 0, low
     shape = () if size is UNSET else extents("randint", (size,))
-    return _draw("random_integers", generator, low=low, high=high, shape=shape,
+    made = _draw("random_integers", generator, low=low, high=high, shape=shape,
                  dtype=dtype or dtypes.int64)  # fmt: skip
+    return finished(made, device)
 
 
 @public
@@ -311,7 +318,9 @@ def _order(keys: Tensor) -> np.ndarray:
 
 
 @public
-def randperm(n: int, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def randperm(
+    n: int, *, dtype: Any = None, generator: Generator | None = None, device: Any = None
+) -> Tensor:  # fmt: skip
     """The integers from 0 to n - 1 in random order.
 
     Raises
@@ -326,7 +335,8 @@ def randperm(n: int, *, dtype: Any = None, generator: Generator | None = None) -
     10
     """
     keys = _draw("random_uniform", generator, shape=extents("randperm", (n,)), dtype=dtypes.float64)
-    return record("cast", Tensor(_order(keys).astype(np.int64)), dtype=dtype or dtypes.int64)
+    order = Tensor(_order(keys).astype(np.int64))
+    return finished(record("cast", order, dtype=dtype or dtypes.int64), device)
 
 
 @public

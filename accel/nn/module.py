@@ -235,7 +235,7 @@ class Module(Stateful):
 
         The parameters stay the same objects, so optimizers made before keep working.
         """
-        if isinstance(dtype, str) and dtype.split(":")[0] in ("cpu", "cuda"):
+        if dtype is not None and str(dtype).partition(":")[0] in ("cpu", "cuda"):
             dtype, device = None, dtype
         for tensor in [*self.parameters(), *self.buffers()]:
             floating = tensor.dtype.is_inexact
@@ -246,6 +246,20 @@ class Module(Stateful):
                 value = value.to(device)
             tensor.data = value
         return self
+
+    def cuda(self: Self, device: Any = "cuda") -> Self:
+        """Move all parameters and buffers to a CUDA device.
+
+        Raises
+        ------
+        CudaNotAvailable
+            Without torch or without a CUDA device.
+        """
+        return self.to(device=accel.device("cuda", device) if isinstance(device, int) else device)
+
+    def cpu(self: Self) -> Self:
+        """Move all parameters and buffers to the CPU's memory."""
+        return self.to(device="cpu")
 
     # Saving --------------------------------------------------------------------------------
 
