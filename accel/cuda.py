@@ -136,6 +136,16 @@ class Stream:
         event._event.record(self._stream)
         return event
 
+    def compute(self, tensor: Any) -> Any:
+        """Compute a Tensor on the stream, behind what the device's current stream has under way;
+        returns the Tensor, whose memory stays its own until this stream has finished with it."""
+        self._stream.wait_stream(_cuda().current_stream(self.device.index))
+        with self:
+            tensor.block_until_ready()
+        if hasattr(tensor._value.data, "record_stream"):
+            tensor._value.data.record_stream(self._stream)
+        return tensor
+
     def __enter__(self) -> Stream:
         context = _cuda().stream(self._stream)
         context.__enter__()

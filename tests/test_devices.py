@@ -300,6 +300,20 @@ def test_a_stream_is_left_when_the_block_fails_and_freed_with_its_object(cuda: F
     assert handle() is None
 
 
+def test_tensors_are_computed_on_streams(cuda: FakeCuda) -> None:
+    stream = accel.cuda.Stream()
+    handle = stream._stream
+    cuda.calls.clear()
+    buffer = SimpleNamespace(record_stream=lambda s: cuda.calls.append(("held by", s)))
+    tensor = SimpleNamespace(
+        is_cuda=True, _value=SimpleNamespace(data=buffer),
+        block_until_ready=lambda: cuda.calls.append("computed"),
+    )  # fmt: skip
+    assert accel.Tensor.to_stream(tensor, stream) is tensor
+    assert cuda.calls == [("current_stream", "1"), ("wait", 4096), ("enter", handle), "computed",
+                          ("exit", handle), ("held by", handle)]  # fmt: skip
+
+
 def test_memory_of_both_targets(cuda: FakeCuda) -> None:
     for device, name in (("cuda", "cuda:1"), ("cuda:0", "cuda:0"), (Device("cuda", 0), "cuda:0")):
         cuda.calls.clear()

@@ -255,8 +255,7 @@ def to_stream(self: Tensor, stream: Any) -> Tensor:
     """
     if not self.is_cuda:
         raise ArgumentError("a tensor on the cpu has no streams", remedy="leave out the stream")
-    with stream:
-        return self.block_until_ready()
+    return stream.compute(self)
 
 
 def _conversion(name: str, dtype: dtypes.DType) -> Any:
