@@ -486,12 +486,12 @@ def test_scans(name: str) -> None:
 
 def test_differences() -> None:
     x = np.asarray([[1, 4, 9, 16], [2, 3, 5, 7]])
-    edge = x[:, :1]
+    edge, end = x[:, :1], x[:, 1:] * 3
     for n in (0, 1, 2, 5):
         agree(accel.diff(accel.asarray(x), n=n), np.diff(x, n=n) if n else x)
         agree(accel.diff(accel.asarray(x), axis=0, n=n), np.diff(x, axis=0, n=n) if n else x)
-    joined = accel.diff(accel.asarray(x), prepend=accel.asarray(edge), append=accel.asarray(edge))
-    agree(joined, np.diff(x, prepend=edge, append=edge))
+    joined = accel.diff(accel.asarray(x), prepend=accel.asarray(edge), append=accel.asarray(end))
+    agree(joined, np.diff(x, prepend=edge, append=end))
 
 
 # -- places of elements ------------------------------------------------------------------------

@@ -119,6 +119,17 @@ def test_such_graphs_run_on_torch_there() -> None:
         compiler._where_it_says(both, state.current())
 
 
+def test_results_come_home_where_the_graph_says_so() -> None:
+    from accel.targets.torch.program import _come_home
+
+    b = Builder()
+    x, y = b.input("x", ON_CUDA), b.input("y", TensorType(dtypes.float32, (3,)))
+    moved = b.to_device(b.exp(x), device="cpu")
+    assert _come_home(b.graph([x], [b.exp(x), moved])) == (1,)
+    assert _come_home(b.graph([x], [b.exp(x)])) == ()
+    assert _come_home(b.graph([y], [b.exp(y)])) == ()  # it says nothing
+
+
 @pytest.mark.torch
 def test_moving_is_recorded_and_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's "meta" device, whose tensors have no elements, stands for the GPU."""
