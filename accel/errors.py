@@ -19,8 +19,9 @@ __all__ = [
     "AccelError", "ArgumentError", "AxisError", "CudaNotAvailable", "DTypeError", "DeviceError",
     "EmptyReductionError", "ExchangeError", "FreedTensorError",
     "GradientError", "GraphParseError", "HIDDEN_FOLDERS", "IndexOutOfRangeError",
-    "InternalCompilerError", "LinAlgError", "Location", "NotAnArrayError", "OutOfMemoryError",
-    "OWN_FOLDER", "ShapeError", "TargetError", "TorchNotAvailable",
+    "InternalCompilerError", "LinAlgError", "Location", "NotANumberError", "NotAnArrayError",
+    "NumberRangeError", "OutOfMemoryError", "OWN_FOLDER", "ShapeError", "TargetError",
+    "TorchNotAvailable",
     "TraceError", "TracedValueError", "UnsupportedDTypeError", "UnsupportedFunctionError",
     "VerificationError",
     "debug_enabled", "user_location",
@@ -123,6 +124,14 @@ class UnsupportedFunctionError(AccelError, TypeError):
 
 class ArgumentError(AccelError, ValueError):
     """An argument with an impossible value: a negative size, an unknown mode."""
+
+
+class NumberRangeError(ArgumentError, OverflowError):
+    """A Python number that the dtype cannot hold."""
+
+
+class NotANumberError(ArgumentError, TypeError):
+    """A Python number is demanded of a tensor that has not exactly one element."""
 
 
 class AxisError(AccelError, ValueError, IndexError):

@@ -605,6 +605,20 @@ def test_copies_of_drawn_arrays(x: accel.Tensor, copy: bool | None) -> None:
         assert y is x
 
 
+def test_numbers_that_do_not_fit() -> None:
+    """The errors of Python and of NumPy: of a number, OverflowError, and ValueError too."""
+    small = accel.asarray([1, 2], dtype=accel.int8)
+    for wrong in (lambda: small + 300, lambda: small * -200, lambda: accel.full(2, 300, dtype="i1"),
+                  lambda: accel.asarray([1, 300], dtype=accel.int8)):  # fmt: skip
+        for kind in (OverflowError, ValueError):
+            with pytest.raises(kind, match="does not fit int8"):
+                wrong()
+    for convert in (int, float, complex, bool):
+        for kind in (TypeError, ValueError):
+            with pytest.raises(kind, match="ambiguous"):
+                convert(small)
+
+
 def test_a_missing_version_is_refused() -> None:
     with pytest.raises(errors.ArgumentError, match=r"2030\.12"):
         accel.ones(1).__array_namespace__(api_version="2030.12")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, NotAnArrayError, ShapeError
+from ..errors import ArgumentError, NotAnArrayError, NumberRangeError, ShapeError
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..runtime import dlpack
@@ -207,8 +207,8 @@ def number_of(value: Any, dtype: DType) -> Any:
                 raise OverflowError
         return dtype.numpy.type(value)
     except (OverflowError, ValueError, TypeError):
-        raise ArgumentError(f"{value!r} does not fit {dtype}",
-                            remedy="choose another dtype") from None  # fmt: skip
+        raise NumberRangeError(f"{value!r} does not fit {dtype}",
+                               remedy="choose another dtype") from None  # fmt: skip
 
 
 def _python_dtype(value: Any) -> DType:

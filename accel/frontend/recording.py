@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError, debug_enabled
+from ..errors import AccelError, NotAnArrayError, NumberRangeError, ShapeError, debug_enabled
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.node import attr_key
@@ -261,7 +261,7 @@ def _check_size(op: Op, type_: TensorType) -> None:
 def _check_fits(number: Any, dtype: DType) -> None:
     """Refuse a Python integer that its partner's dtype would wrap."""
     if type(number) is int and not (limits := np.iinfo(dtype.numpy)).min <= number <= limits.max:
-        raise ArgumentError(
+        raise NumberRangeError(
             f"{number} does not fit {dtype}", remedy="convert the tensor to a wider dtype first"
         )
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, GradientError, NotAnArrayError, TraceError
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    NotAnArrayError,
+    NotANumberError,
+    NumberRangeError,
+    TraceError,
+)  # fmt: skip
 from ..ir import dtypes
 from ..ir.dtypes import DType
 from ..ir.types import TensorType
@@ -71,7 +79,7 @@ def _check_fits(array: np.ndarray, dtype: DType) -> None:
     limits = np.iinfo(dtype.numpy)
     for number in (int(array.min()), int(array.max())):
         if not limits.min <= number <= limits.max:
-            raise ArgumentError(f"{number} does not fit {dtype}", remedy="choose a wider dtype")
+            raise NumberRangeError(f"{number} does not fit {dtype}", remedy="choose a wider dtype")
 
 
 def _is_python(data: Any) -> bool:
@@ -293,7 +301,7 @@ class Tensor:
 
     def _scalar(self, demand: str) -> Any:
         if self.size != 1:
-            raise ArgumentError(
+            raise NotANumberError(
                 f"{demand} of a tensor of shape {list(self.shape)} is ambiguous",
                 loc=user_location(), remedy="reduce it first: .all(), .any(), .sum() or an index",
             )  # fmt: skip
