@@ -375,10 +375,13 @@ def test_nothing_is_read_outside() -> None:
     page = mmap.PAGESIZE
     x, weight = normal(1, 4, 11, 13), normal(5, 4, 3, 3, seed=1)
     cases: list[dict[str, Any]] = [{}, {"padding": 1}, {"stride": 2, "padding": 1}]
-    held = [normal(1, 3, 11, 61), normal(8, 3, 3, 3, seed=1)]
-    run = run_of(lambda b, x, y: b.convolution(x, y, padding=1), *held)
-    ends = [Guarded(page, a).array for a in held]
-    np.testing.assert_array_equal(run(ends)[0], run(held)[0])
+    for groups, held in (
+        (1, [normal(1, 3, 11, 61), normal(8, 3, 3, 3, seed=1)]),
+        (4, [normal(1, 4, 11, 41), normal(4, 1, 3, 3, seed=1)]),
+    ):
+        run = run_of(lambda b, x, y, n=groups: b.convolution(x, y, padding=1, groups=n), *held)
+        ends = [Guarded(page, a).array for a in held]
+        np.testing.assert_array_equal(run(ends)[0], run(held)[0])
     for attrs in cases:
         own = {**attrs, "groups": 4}
         run = run_of(lambda b, x, y, a=own: b.convolution(x, y, **a), x, weight[:4, :1])
