@@ -31,6 +31,7 @@ class Strips(NamedTuple):
     streamed: bool = False
 
 
+_TERMS = 192  # at most: of more, storing takes little time, and the packed source has few rows
 _STORING = 12  # steps of a tile in whose time its sums are stored, read and finished
 
 
@@ -38,7 +39,9 @@ def are_better(spec: MatmulSpec, windows: Windows) -> bool:
     """Whether strips compute `windows` sooner than sums of whole blocks do: they round rows up to
     vectors, blocks compute what lies between two rows and handle sums twice."""
     columns, lanes = windows.axes[2], spec.machine.lanes(spec.size)
-    if not spec.machine.has_masks or windows.pooled or not windows.rows or windows.rows % ROWS:
+    if not spec.machine.has_masks or windows.pooled or windows.terms > _TERMS:
+        return False
+    if not windows.rows or windows.rows % ROWS:
         return False
     vectors = ceil_div(columns.extent, lanes)
     between = phases_of(columns).span if windows.axes[1].extent > 1 else 0
