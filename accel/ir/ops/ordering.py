@@ -19,7 +19,7 @@ from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..order import places_in_order, sorted_along
 from ..types import TensorType
 from .indexing import zeros_like
-from .reduce import Prepare
+from .reduce import Prepare, widened
 
 if TYPE_CHECKING:
     from ..builder import Builder, Operand
@@ -248,6 +248,7 @@ def _searchsorted_expand(b: Builder, x: Node, v: Node, *, side: str) -> Node:
     n = x.type.shape[-1]
     if not 0 < n < 2**31 or v.type.size < _MANY or x.type.dtype.kind == "c":
         return b.binary_search(x, v, side=side)
+    x, v = widened(b, x), widened(b, v)
     size = 1 << (n.bit_length() - 1)
     one_row, shape = x.type.ndim == 1, v.type.shape
 
