@@ -462,6 +462,15 @@ def test_the_determinant_of_a_singular_matrix_has_a_gradient() -> None:
     close(accel.grad(LA.det)(accel.zeros((3, 3))), np.zeros((3, 3), np.float32))
 
 
+def test_norms_of_zero_have_a_slope_of_zero() -> None:
+    for kind in (2, 3, 1):
+        x = accel.zeros((2, 3))
+        slope = accel.grad(lambda x, kind=kind: LA.vector_norm(x, kind, axis=1).sum())(x)
+        assert slope.tolist() == [[0.0] * 3] * 2, kind
+    one = accel.grad(lambda x: accel.norm(x, dim=1).sum())(accel.asarray([[3.0, 4.0], [0.0, 0.0]]))
+    close(one, np.array([[0.6, 0.8], [0.0, 0.0]], np.float32))
+
+
 def test_vectors_without_singular_values_have_no_gradient() -> None:
     x = Tensor(matrix(4, 3))
     for f in (lambda x: LA.svd(x).U.sum(), lambda x: LA.qr(x, mode="complete").Q.sum()):

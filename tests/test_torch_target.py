@@ -94,7 +94,7 @@ def assert_agrees(found: np.ndarray, expected: np.ndarray, node: Any, arrays: An
     kind = dtypes.to_dtype(expected.dtype).kind
     real = {dtypes.to_dtype(a.dtype).kind for a in arrays} <= set("biuf")
     sums = op.name == "index_put" and node.attrs["accumulate"]
-    if kind in "biu" or (op.exact and op.category != "random" and not sums) or (
+    if kind in "biu" or (op.exact and not op.ulp and op.category != "random" and not sums) or (
         op.name in ROUNDED and (real or op.name == "abs")
     ):
         wide = np.complex128 if kind == "c" else np.float64 if kind == "f" else expected.dtype
@@ -238,7 +238,7 @@ def test_only_the_longest_unsigned_integers_need_the_reference() -> None:
     for op in OPS:
         for what, graph, _ in retyped(op):
             program = torch_target.compile_run(graph)
-            if program.reference_ops and "uint" not in what:
+            if program.reference_ops and "uint" not in what and op.category != "host":
                 raise AssertionError(f"{what}: {program.reference_ops} run on NumPy")
 
 
@@ -423,7 +423,7 @@ def test_the_last_of_equal_indices_stays_without_any_order() -> None:
 def test_every_op_is_lowered_or_expands() -> None:
     context = Context(torch_target.require(), lookup.find_device(None))
     for op in OPS:
-        if op.expand is None:
+        if op.expand is None and op.category != "host":  # LAPACK's, on the CPU
             kernels = [find_kernel(context, graph.outputs[0]) for _, graph, _ in cases(op)]
             assert all(k is not None for k in kernels), op.name
 
@@ -433,7 +433,7 @@ def test_every_op_keeps_to_its_device() -> None:
     fails, and what differs from the CPU (integer products, scatters) takes its other way."""
     torch = torch_target.require()
     context = Context(torch, torch.device("meta"))
-    needs_values = {"check_index", "cross_entropy", "nll_loss"}
+    needs_values = {"check_index", "cross_entropy", "nll_loss", "solve_triangular"}
     for op in OPS:
         for sample, graph, arrays in cases(op):
             whole = expand(flatten(graph), lambda node: find_kernel(context, node) is not None)

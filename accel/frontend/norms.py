@@ -81,7 +81,7 @@ def vector_norm(
     over: dict[str, Any] = {"axis": axes_of("vector_norm", dim, axis),
                             "keepdims": keepdim or keepdims}  # fmt: skip
     if ord == 2 and x.dtype.kind != "c":
-        return record("sqrt", record("sum", record("square", x), **over))
+        return _root(record("sum", record("square", x), **over))
     size = record("abs", x)
     if ord == math.inf or ord == -math.inf:
         return record("amax" if ord > 0 else "amin", size, **over)
@@ -91,8 +91,18 @@ def vector_norm(
     if ord == 1:
         return record("sum", size, **over)
     if ord == 2:
-        return record("sqrt", record("sum", record("square", size), **over))
-    return record("pow", record("sum", record("pow", size, float(ord)), **over), 1.0 / ord)
+        return _root(record("sum", record("square", size), **over))
+    return _root(record("sum", record("pow", size, float(ord)), **over), float(ord))
+
+
+def _root(total: Tensor, degree: float = 2.0) -> Tensor:
+    """The root of a sum of powers; where that is 0, the slope is taken for 0, as in torch."""
+    differentiated = total.requires_grad and degree > 0
+    zero = record("eq", total, 0) if differentiated else None
+    if zero is not None:
+        total = record("where", zero, 1, total)
+    root = record("sqrt", total) if degree == 2 else record("pow", total, 1.0 / degree)
+    return root if zero is None else record("where", zero, 0, root)
 
 
 @public

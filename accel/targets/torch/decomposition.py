@@ -42,6 +42,23 @@ def _cholesky(context: Context, node: Node) -> Kernel:
     return _raising(context, node, context.torch.linalg.cholesky)
 
 
+@lowers("adjugate")
+def _adjugate(context: Context, node: Node) -> Kernel | None:
+    """As the reference, from singular values."""
+    torch, n = context.torch, node.type.shape[-1]
+    if n == 0:
+        return lambda x: x.clone()
+    unit = torch.eye(n, dtype=torch.bool, device=context.device)
+
+    def run(x: Any) -> Any:
+        u, s, vh = torch.linalg.svd(x)
+        others = torch.where(unit, 1, s[..., None, :]).prod(-1)
+        turned = torch.linalg.det(u) * torch.linalg.det(vh)
+        return turned[..., None, None] * (vh.mH * others[..., None, :]) @ u.mH
+
+    return _raising(context, node, run)
+
+
 @lowers("slogdet")
 def _slogdet(context: Context, node: Node) -> Kernel:
     torch = context.torch
