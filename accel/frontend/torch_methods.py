@@ -49,16 +49,6 @@ def is_nonzero(self: Tensor) -> bool:
 
 
 @public
-def equal(self: Tensor, other: Any) -> bool:
-    """Whether another tensor has this one's shape and elements; computes them.
-
-    The function `accel.equal` is the standard's, which compares element by element.
-    """
-    other = as_tensor(other)
-    return self.shape == other.shape and bool(record("all", record("eq", self, other)))
-
-
-@public
 def contains(self: Tensor, value: Any) -> bool:
     """``value in tensor``: whether any element is equal to it; computes them."""
     found = self == value
@@ -173,7 +163,7 @@ def _rebinding(function: Callable[..., Tensor], name: str) -> Callable[..., Tens
 METHODS: dict[str, Any] = {
     "stride": stride, "is_contiguous": is_contiguous, "get_device": get_device,
     "is_signed": is_signed, "is_same_size": is_same_size, "is_nonzero": is_nonzero,
-    "equal": equal, "__contains__": contains, "reshape_as": reshape_as, "expand_as": expand_as,
+    "__contains__": contains, "reshape_as": reshape_as, "expand_as": expand_as,
     "sum_to_size": sum_to_size, "clamp_min": clamp_min, "clamp_max": clamp_max, "frac": frac,
     "float_power": float_power, "dist": dist, "index_fill": index_fill, "new_empty": new_empty,
     "new_tensor": new_tensor, "type": type_,
