@@ -109,16 +109,22 @@ class Build:
         return first[buffer.kind] + buffer.index, 0
 
     def _reference(self, step: ReferenceStep) -> Callable[[Sequence[np.ndarray]], None]:
-        def array(table: Sequence[np.ndarray], view: View) -> np.ndarray:
-            place, at = self._place(view.buffer)
-            return _array(view, table[place], at)
+        reads = [self._reader(v) for v in step.operands]
+        writes = [self._reader(v) for v in step.targets]
 
         def run(table: Sequence[np.ndarray]) -> None:
-            values = run_joint(step.nodes, [array(table, v) for v in step.operands])
-            for target, value in zip(step.targets, values, strict=True):
-                array(table, target)[...] = value
+            values = run_joint(step.nodes, [read(table) for read in reads])
+            for write, value in zip(writes, values, strict=True):
+                write(table)[...] = value
 
         return run
+
+    def _reader(self, view: View) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+        """What finds a view in the arrays of a call."""
+        place, at = self._place(view.buffer)
+        if view.is_whole and view.buffer.kind in ("input", "output"):  # an array of its own
+            return lambda table: table[place].reshape(view.shape)
+        return lambda table: _array(view, table[place], at)
 
 
 #: Kinds of clusters whose work is multiply-adds.
