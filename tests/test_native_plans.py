@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import accel
 from accel import nn, optim
+from accel.frontend import guards
 from accel.frontend.native_world import world
 from accel.targets.pure.native import api as native_api
 
@@ -235,6 +236,90 @@ def test_globals_cells_defaults_and_attributes_are_guarded(call, monkeypatch) ->
     monkeypatch.setattr(module, "FACTOR", 4.0)
     x = np.ones(2, np.float32)
     assert call(g, x).tolist() == [4 + expected()] * 2
+
+
+def weights():
+    return [accel.asarray(np.full(2, i + 1, np.float32)) for i in range(4)]
+
+
+HELD = [
+    (lambda w: w[:3], [
+        lambda c, w: c.__setitem__(1, w[3]), lambda c, w: c.append(w[0]), lambda c, w: c.pop(),
+        lambda c, w: c.reverse(), lambda c, w: c.clear() or c.append(w[2]),
+    ]),
+    (lambda w: {"a": w[0], 3: w[1], "n": 2}, [
+        lambda c, w: c.update(a=w[2]), lambda c, w: c.update(n=3), lambda c, w: c.pop("n"),
+        lambda c, w: c.update(b=w[3]), lambda c, w: c.update(a=c.pop("a")),
+        lambda c, w: c.update({4: c.pop(3)}),
+    ]),
+    (lambda w: [(w[0], [w[1], {"in": w[2]}], None), "text", True], [
+        lambda c, w: c[0][1].__setitem__(0, w[3]), lambda c, w: c[0][1][1].update(to=w[3]),
+        lambda c, w: c.__setitem__(0, (w[1], [w[0]])), lambda c, w: c.__setitem__(2, 5),
+    ]),
+]  # fmt: skip
+
+
+def summed(tree, place=1):
+    """Depends on all that is in a tree, and on its order."""
+    if isinstance(tree, dict):
+        tree = [part for pair in tree.items() for part in pair]
+    if isinstance(tree, (list, tuple)):
+        return sum((summed(x, 2 * place + i) for i, x in enumerate(tree)), place * 0.5)
+    if isinstance(tree, str):
+        return len(tree) * place
+    return 0 if tree is None else tree * place
+
+
+@pytest.mark.parametrize(("make", "changes"), HELD, ids=["list", "dict", "nested"])
+@pytest.mark.parametrize("where", ["cell", "global", "attribute"])
+def test_containers_are_guarded_by_what_they_hold(make, changes, where, monkeypatch) -> None:
+    w, x = weights(), np.ones(2, np.float32)
+    for change in changes:
+        container = make(w)
+        if where == "cell":
+            f = (lambda container: accel.compile(lambda x: x + summed(container)))(container)
+        elif where == "global":
+            monkeypatch.setattr(sys.modules[__name__], "STATE", container, raising=False)
+            f = accel.compile(lambda x: x + summed(STATE))  # noqa: F821
+        else:
+            model = nn.Module()
+            model.held = container
+            f = accel.compile(lambda x, model=model: x + summed(model.held))
+        with monkeypatch.context() as patch:
+            warm(f, x)
+            patch.setattr(guards, "snapshot", None)  # Python looks at nothing
+            before = native_hits(f)
+            np.testing.assert_array_equal(f(x).numpy(), x + np.asarray(summed(container)))
+            assert native_hits(f) == before + 1
+        change(container, w)
+        for _ in range(4):
+            np.testing.assert_array_equal(f(x).numpy(), x + np.asarray(summed(container)))
+        assert f.cache_info().misses == 2 and native_hits(f) > before + 2
+
+
+class Own(list):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("container", "change"),
+    [([1.5], lambda c: c.append(2.5)), (Own([2]), lambda c: c.append(2)),
+     ([{1, 2}], lambda c: c[0].add(3)), ({(1, 2): 3}, lambda c: c.update(a=4)),
+     (list(range(300)), lambda c: c.append(1))],
+    ids=["floats", "subclass", "set", "keys", "long"],
+)  # fmt: skip
+def test_other_containers_are_looked_at_by_python(container, change) -> None:
+    def total(c):
+        return sum(c.values()) if isinstance(c, dict) else sum(map(total, c)) if isinstance(
+            c, (list, set)) else c  # fmt: skip
+
+    f = accel.compile(lambda x: x + total(container))
+    x = np.ones(2, np.float32)
+    assert warm(f, x).tolist() == [1 + total(container)] * 2
+    change(container)
+    for _ in range(3):
+        assert f(x).tolist() == [1 + total(container)] * 2
+    assert f.cache_info().misses == 2
 
 
 def test_modes_and_gradient_states_are_told_apart(call) -> None:

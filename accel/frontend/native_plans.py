@@ -24,6 +24,12 @@ from .tracing import GradientGuard
 
 __all__ = ["Plan", "Unsupported", "plan_of"]
 
+#: Elements of containers that one guard looks into.
+_ELEMENTS = 256
+
+#: Elements that are compared by value; equal ones are mostly one object.
+_CONSTANTS = (int, bool, str, bytes, type(None))
+
 #: Tensor arguments that are compared with each other on every call, where the function writes.
 _COMPARED = 8
 
@@ -236,8 +242,10 @@ class _Writer:
 
     # guards
     def _guard(self, guard: g.Guard) -> None:
-        if isinstance(guard, g._ValueGuard) and guard.picture is None and self._value(guard):
-            return
+        if isinstance(guard, g._ValueGuard):
+            looked_into = guard.picture is not None
+            if self._container(guard) if looked_into else self._value(guard):
+                return
         if isinstance(guard, g.DefaultsGuard) and guard.function.__kwdefaults__ is None:
             if isinstance(guard.function, types.FunctionType):
                 defaults = guard.positional
@@ -249,6 +257,43 @@ class _Writer:
             return
         self._check("holds", self._object(guard.holds))
 
+    def _container(self, guard: g._ValueGuard) -> bool:
+        """Check that a place holds the very container that it holds now, and that the very same
+        elements; False if unknown how."""
+        rows = self._contents(guard.present(), guard.opaque)
+        if rows is None or not self._value(guard):  # which looks at all of it once more
+            return False
+        for row in rows:
+            self._check(*row)
+        return True
+
+    def _contents(self, container: Any, opaque: frozenset[int]) -> list[Any] | None:
+        """Checks of a container's elements, and of those of containers in it."""
+        rows: list[Any] = []
+        stack, elements = [] if id(container) in opaque else [(container, 4)], 0
+        while stack:
+            found, depth = stack.pop()
+            kind = type(found)
+            if kind is dict:
+                listed = [part for pair in list(found.items()) for part in pair]
+                values, name, size = listed[1::2], "pairs", len(listed) // 2
+            elif kind in (list, tuple):
+                values = listed = list(found)
+                name, size = "elements", len(listed)
+            else:
+                return None
+            elements += len(listed)
+            if elements > _ELEMENTS or any(
+                g.is_scalar(x) and type(x) not in _CONSTANTS for x in listed
+            ):
+                return None
+            table = self._table([id(x) for x in listed])
+            self.kept.append(listed)
+            rows.append((name, self._object(found), table, size, int(kind is list)))
+            stack += [(x, depth - 1) for x in values if isinstance(x, g._CONTAINERS)
+                      and depth > 1 and id(x) not in opaque]  # fmt: skip
+        return rows
+
     def _value(self, guard: g._ValueGuard) -> bool:
         """Check that a place holds the very object that it holds now; False if unknown how."""
         if isinstance(guard, g.CellGuard):
@@ -259,6 +304,8 @@ class _Writer:
             return content is not g.MISSING
         if isinstance(guard, g.NameGuard):
             space, name = guard.space, guard.name
+        elif isinstance(guard, g.AttributeGuard):
+            space, name = object.__getattribute__(guard.owner, "__dict__"), guard.name
         elif isinstance(guard, g.HyperparameterGuard):
             # what a mapping says of another's entry holds as long as that stays the same object
             space, name = getattr(guard.owner, "source", guard.owner), guard.name

@@ -46,6 +46,7 @@ FUNCTIONS = {
     "PyArray_NewFromDescr": ("ptr", "ptr", "ptr", "i32", "ptr", "ptr", "ptr", "i32", "ptr"),
     "PyContextVar_Get": ("i32", "ptr", "ptr", "ptr"),
     "PyDict_GetItemWithError": ("ptr", "ptr", "ptr"),
+    "PyDict_Next": ("i32", "ptr", "ptr", "ptr", "ptr"),
     "PyErr_Clear": ("void",),
     "PyEval_RestoreThread": ("void", "ptr"),
     "PyEval_SaveThread": ("ptr",),

@@ -24,10 +24,11 @@ def first(fn: Native, list_: str) -> str:
 class _Checks:
     """Writes the code of every kind of check."""
 
-    def __init__(self, fn: Native, layout: Layout, row: str) -> None:
+    def __init__(self, fn: Native, layout: Layout, row: str, scratch: str) -> None:
         self.fn = fn
         self.layout = layout
         self.row = row
+        self.scratch = scratch  # three words
         self.arrays: list[tuple[str, str]] = []  # (object, block) of objects that must be arrays
         self.floats: list[tuple[str, str]] = []
 
@@ -180,6 +181,36 @@ class _Checks:
         self.require(self.fn.op(f"icmp eq i1 {wanted}, {self.not_none(gradient)}"))
         self.done()
 
+    def elements(self) -> None:
+        fn, container, wanted = self.fn, self.word("a"), self.word("b")
+        count = self.word("c", "i64")
+        self.require(fn.icmp("eq", fn.field(container, TUPLE["size"], "i64"), count))
+        is_list, own = fn.label("is_list"), fn.gep(container, TUPLE["items"])
+        before, ready = fn.block_name, fn.label("ready")
+        fn.cond_br(fn.icmp("ne", self.word("d", "i64"), 0), is_list, ready)
+        fn.block(is_list)
+        apart = fn.field(container, LIST["items"])
+        fn.br(ready)
+        fn.block(ready)
+        items = fn.phi("ptr", (own, before), (apart, is_list))
+        with fn.loop(0, count) as loop:
+            self.require_equal(*(fn.item(table, loop.index, "ptr") for table in (items, wanted)))
+        self.done()
+
+    def pairs(self) -> None:
+        fn, wanted, count = self.fn, self.word("b"), self.word("c", "i64")
+        at, key, value = (fn.gep(self.scratch, place, "i64") for place in range(3))
+        fn.store("i64", "0", at, 8)
+        with fn.loop(0, count) as loop:
+            found = self.call("PyDict_Next", self.word("a"), at, key, value)
+            self.require(fn.op(f"icmp ne i32 {found}, 0"))
+            pair = fn.gep(wanted, fn.integer("mul", loop.index, 2), "i64")
+            for place, part in enumerate((key, value)):
+                self.require_equal(fn.load("ptr", part, 8), fn.item(pair, place, "ptr"))
+        found = self.call("PyDict_Next", self.word("a"), at, key, value)
+        self.require(fn.op(f"icmp eq i32 {found}, 0"))
+        self.done()
+
     def holds(self) -> None:
         found = self.call("PyObject_VectorcallDict", self.word("a"), "null", 0, "null")
         self.call("Py_DecRef", found)
@@ -196,10 +227,10 @@ def _holds(layout: Layout) -> Native:
         "holds", [("ptr", "world"), ("ptr", "plan"), ("ptr", "arguments"), ("ptr", "bases"),
                   ("ptr", "held")], "i1", linkage="internal",
     )  # fmt: skip
-    rows = fn.word("%plan", PLAN, "check_rows", "ptr")
+    rows, scratch = fn.word("%plan", PLAN, "check_rows", "ptr"), fn.op("alloca [3 x i64], align 8")
     with fn.loop(0, fn.word("%plan", PLAN, "checks")) as loop:
         row = fn.gep(rows, fn.integer("mul", loop.index, len(CHECK_WORDS)), "i64")
-        checks = _Checks(fn, layout, row)
+        checks = _Checks(fn, layout, row, scratch)
         cases = " ".join(f"i64 {i}, label %kind.{kind}" for i, kind in enumerate(CHECKS))
         fn.do(f"switch i64 {checks.word('kind', 'i64')}, label %no [{cases}]")
         for kind in CHECKS:

@@ -48,6 +48,8 @@ CHECKS = {
     "cell": "the cell a holds b",
     "defaults": "the function a has the defaults b and the keyword defaults c",
     "has_gradient": "the Tensor a has a gradient if b, else none",
+    "elements": "the list (or tuple, unless d) a has c elements, those of the table b",
+    "pairs": "the dict a has c entries, those of the table b in this order",
     "holds": "the callable a returns True",
 }
 CHECK_WORDS = ("kind", "a", "b", "c", "d", "base")
