@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import subprocess
 import sys
 import threading
 import weakref
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from accel.errors import ArgumentError, InternalCompilerError
 from accel.targets.pure.machine import jit
 from accel.targets.pure.machine.crew import Crew
+from accel.targets.pure.machine.image import Image, Unforeseen
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 
 PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
@@ -200,6 +203,74 @@ def test_a_crew_ends_with_the_code_that_hands_in_tasks() -> None:
             crew.add(int)
         raise KeyError
     assert threading.active_count() == before
+
+
+#: Code with a constant, a variable, an internal function and one of the C library.
+LINKED = """
+@table = internal constant [4 x double] [double 1.0, double 2.0, double 4.0, double 8.0]
+@calls = internal global i64 0
+declare double @fmod(double, double)
+define internal i64 @count() noinline {
+  %n = load i64, ptr @calls
+  %m = add i64 %n, 1
+  store i64 %m, ptr @calls
+  ret i64 %m
+}
+define i64 @f(i64 %i) {
+  %n = call i64 @count()
+  %at = getelementptr double, ptr @table, i64 %i
+  %x = load double, ptr %at
+  %y = call double @fmod(double %x, double 3.0)
+  %z = fptosi double %y to i64
+  %t = mul i64 %n, 10
+  %s = add i64 %t, %z
+  ret i64 %s
+}
+"""
+
+
+@pytest.mark.parametrize("loaded_by", ["image", "llvm"])
+def test_objects_are_linked(loaded_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if loaded_by == "llvm":
+        def refuse(objects: object) -> None:
+            raise Unforeseen
+
+        monkeypatch.setattr(jit, "Image", refuse)
+    texts = [LINKED, LINKED.replace("@f(", "@g(").replace("double 8.0", "double 7.0")]
+    code = jit.load_object([jit.emit_object(text) for text in texts])
+    called = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    f, g = called(code.address("f")), called(code.address("g"))
+    # Internal names are each module's own: the count of calls and the table.
+    assert [f(i) for i in range(4)] == [11, 22, 31, 42]
+    assert [g(i) for i in range(4)] == [11, 22, 31, 41]
+    if loaded_by == "image":
+        with pytest.raises(InternalCompilerError, match="no function"):
+            code.address("count")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_images_are_not_writable_where_they_run() -> None:
+    code = jit.load_object(jit.emit_object(LINKED))
+    rights = {}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(n, 16) for n in line.split()[0].split("-"))
+        rights.update({"code": line.split()[1]} if begin <= code.address("f") < end else {})
+    assert rights["code"] == "r-xp"
+
+
+def test_what_an_image_does_not_foresee_is_left_to_llvm() -> None:
+    if not jit.host_machine().triple.startswith("x86_64"):
+        pytest.skip("LLVM loads all objects here")
+    data = bytearray(jit.emit_object(scale_kernel("k", 2.0)))
+    Image([bytes(data)])
+    for at, byte in ((0, 0), (16, 2), (18, 183)):  # no ELF, no relocatable file, AArch64
+        changed = data.copy()
+        changed[at] = byte
+        with pytest.raises(Unforeseen):
+            Image([bytes(changed)])
+    threads = LINKED.replace("internal global", "internal thread_local global")
+    with pytest.raises(Unforeseen):
+        Image([jit.emit_object(threads)])
 
 
 def test_undefined_symbols_are_refused_before_loading() -> None:

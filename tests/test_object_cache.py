@@ -20,13 +20,18 @@ import pytest
 import accel
 from accel.errors import ArgumentError
 from accel.targets.pure import KERNELS
-from accel.targets.pure.machine import jit, object_cache
+from accel.targets.pure.machine import host, jit, object_cache
 from accel.targets.pure.machine.host import CODE_GENERATOR
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 from accel.targets.pure.machine.object_cache import ObjectCache, described_key, entry_key
 
 #: What ACCEL_CPU_FEATURES may ask for here.
 LEVELS = ["", "sse2"] if jit.host_machine().triple.startswith("x86_64") else [""]
+
+#: Whether a process needs no LLVM to load machine code.
+LOADS_ALONE = sys.platform.startswith("linux") and host._identity() != "" and (
+    jit.host_machine().triple.startswith("x86_64")
+)
 
 #: A process that compiles one small training step, and says what that took.
 STEP = """
@@ -117,8 +122,13 @@ def run_step(directory: Path, **environment: str) -> dict[str, Any]:
 
 
 def programs_in(directory: Path) -> list[Path]:
-    """The files of programs; the others hold machine code."""
+    """The files of programs."""
     return [path for path in directory.glob("*.object") if b'"segments":' in path.read_bytes()]
+
+
+def code_in(directory: Path) -> list[Path]:
+    """The files of machine code; others hold programs, or how LLVM sees the host."""
+    return sorted(p for p in directory.glob("*.object") if b"\x7fELF" in p.read_bytes())
 
 
 def key(number: int) -> str:
@@ -140,14 +150,14 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert second["result"] == first["result"]
     assert (second["compiles"], second["loads"]) == (0, first["compiles"])
     assert (second["hits"], second["misses"]) == (first["files"], 0)
-    assert first["parsed"] == first["files"] - len(programs_in(tmp_path / "cache"))
+    assert first["parsed"] == len(code_in(tmp_path / "cache"))
     assert second["parsed"] == 0 and (first["lowered"], second["lowered"]) == (True, False)
     assert (second["read"], second["written"]) == (first["written"], 0)
 
 
 def test_one_missing_kernel_is_compiled_alone(tmp_path: Path) -> None:
     first = run_step(tmp_path)
-    machine_code = sorted(set(tmp_path.glob("*.object")) - set(programs_in(tmp_path)))
+    machine_code = code_in(tmp_path)
     machine_code[0].unlink()
     machine_code[1].write_bytes(machine_code[1].read_bytes()[:-1])
     second = run_step(tmp_path)
@@ -164,6 +174,28 @@ def test_a_missing_program_is_lowered_from_kernels_that_are_there(tmp_path: Path
         assert second["result"] == first["result"] and second["parsed"] == 0
         assert second["lowered"] and second["misses"] == 1
         assert not run_step(tmp_path)["lowered"]
+
+
+@pytest.mark.skipif(not LOADS_ALONE, reason="objects are loaded by LLVM")
+def test_a_process_that_finds_everything_does_without_llvm(tmp_path: Path) -> None:
+    stand_in = "import types; llvm = types.SimpleNamespace(parse_assembly=None)"
+    code = STEP.replace("import llvmlite.binding as llvm", stand_in)
+    code = code.replace('"lowered":', '"llvm": "llvmlite" in sys.modules, "lowered":')
+    first, second = (run(code, tmp_path)[0] for _ in range(2))
+    assert (first["llvm"], second["llvm"]) == (True, False)
+    assert second["result"] == first["result"]
+
+
+def test_the_host_is_asked_for_again_where_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ObjectCache(tmp_path)
+    monkeypatch.setattr(object_cache, "shared", lambda: cache)
+    identities = ["one", "another", "one", ""]
+    monkeypatch.setattr(host, "_identity", lambda: identities.pop(0))
+    seen = [host._host() for _ in range(4)]
+    assert seen == [jit.host_machine()] * 4 or os.environ.get("ACCEL_CPU_FEATURES")
+    assert (cache.hits, cache.misses, cache.usage()[0]) == (1, 2, 2)
 
 
 def test_what_the_compiler_makes_of_a_description_depends_on_its_sources(
@@ -286,10 +318,10 @@ def test_keys_depend_on_text_machine_and_version(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(accel, "__version__", "another")
     keys.add(entry_key("text", "m"))
     assert len(keys) == 4
-    host = jit.host_machine()
-    before = host.fingerprint
+    own = jit.host_machine()
+    before = own.fingerprint
     monkeypatch.setitem(CODE_GENERATOR, "opt", 2)
-    assert host.fingerprint != before
+    assert own.fingerprint != before
 
 
 def test_files_that_others_could_have_written_are_ignored(

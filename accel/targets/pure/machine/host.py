@@ -1,17 +1,24 @@
 """The machine that code is made for, and LLVM's names and settings for it.
 
-llvmlite is imported on first use.
+llvmlite is imported on first use, which processes that find all code on disk never come to: how
+LLVM sees the host is kept there too.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
+import itertools
+import json
 import os
-from dataclasses import dataclass
+import platform
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 from ....errors import ArgumentError
+from . import object_cache
 
 __all__ = [
     "CODE_GENERATOR", "LEVELS", "Machine", "binding", "host_machine", "machine_for_level",
@@ -20,6 +27,9 @@ __all__ = [
 
 #: What LLVM's code generator is asked for.
 CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
+
+#: What `/proc/cpuinfo` says of a processor that is so whenever one looks.
+_NAMING = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Machine:
         Bytes of the widest vector register: 64 (AVX-512), 32 (AVX2) or 16 (SSE2, NEON).
     has_fma
         Whether a fused multiply-add is one instruction; without, `llvm.fma` is a slow call.
+    llvm
+        The version that generates code; the one at hand unless given.
     """
 
     triple: str
@@ -41,6 +53,7 @@ class Machine:
     features: str
     vector_bytes: int
     has_fma: bool
+    llvm: str = ""
 
     @property
     def has_masks(self) -> bool:
@@ -58,8 +71,7 @@ class Machine:
     @property
     def fingerprint(self) -> str:
         """A short hash of everything on which generated code depends."""
-        llvm = binding()
-        version = str(llvm.llvm_version_info)
+        version = self.llvm or str(binding().llvm_version_info)
         parts = (self.triple, self.cpu, self.features, version, str(CODE_GENERATOR))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -99,13 +111,11 @@ def host_machine() -> Machine:
 @functools.cache
 def machine_for_level(level: str) -> Machine:
     """The machine restricted to an x86 `level`; ``""`` is the host as it is."""
+    if not level:
+        return _host()
     llvm = binding()
     triple = llvm.get_process_triple()
     features: dict[str, bool] = dict(llvm.get_host_cpu_features())
-    if not level:
-        vector_bytes, fma = _capabilities(triple, features)
-        flat = ",".join(("+" if on else "-") + f for f, on in sorted(features.items()))
-        return Machine(triple, llvm.get_host_cpu_name(), flat, vector_bytes, fma)
     if level not in LEVELS:
         raise ArgumentError(
             f"ACCEL_CPU_FEATURES={level!r} is not a known level",
@@ -119,6 +129,41 @@ def machine_for_level(level: str) -> Machine:
             remedy="choose a lower level or leave it unset",
         )
     return Machine(triple, cpu, "", vector_bytes, fma)
+
+
+def _host() -> Machine:
+    """The host as LLVM sees it, from disk where an earlier process asked LLVM."""
+    identity, disk = _identity(), object_cache.shared()
+    key = object_cache.entry_key(f"host {identity}", "")
+    data = disk.get(key) if identity else None
+    if data is not None:
+        return Machine(*json.loads(data))
+    llvm = binding()
+    triple, features = llvm.get_process_triple(), dict(llvm.get_host_cpu_features())
+    flat = ",".join(("+" if on else "-") + f for f, on in sorted(features.items()))
+    machine = Machine(
+        triple, llvm.get_host_cpu_name(), flat, *_capabilities(triple, features),
+        str(llvm.llvm_version_info),
+    )  # fmt: skip
+    if identity:
+        disk.put(key, json.dumps(astuple(machine)).encode())
+    return machine
+
+
+def _identity() -> str:
+    """What tells this processor and this LLVM from others; empty where nothing does."""
+    found = importlib.util.find_spec("llvmlite")
+    if found is None or not found.submodule_search_locations:
+        return ""
+    library = Path(found.submodule_search_locations[0], "binding", "libllvmlite.so")
+    try:
+        status = library.stat()
+        with open("/proc/cpuinfo", encoding="utf-8") as processors:
+            lines = list(itertools.takewhile(str.strip, processors))
+    except OSError:
+        return ""
+    named = [line for line in lines if line.startswith(_NAMING)]
+    return "".join([platform.machine(), *named, f"{status.st_size} {status.st_mtime_ns}"])
 
 
 def _capabilities(triple: str, features: dict[str, bool]) -> tuple[int, bool]:

@@ -21,6 +21,7 @@ from . import object_cache
 from .codegen import assembly, emit_object
 from .crew import Crew
 from .host import Machine, binding, host_machine, machine_for_level, new_target_machine
+from .image import Image, Unforeseen
 from .limits import default_threads
 from .llvm_text import Function, module_text
 
@@ -80,7 +81,7 @@ class CodeModule:
     Parameters
     ----------
     engine
-        The execution engine that owns the code.
+        What owns the code: an image, or an execution engine of LLVM's.
     size
         Bytes of the object files, the measure by which caches count.
     """
@@ -104,17 +105,25 @@ def load_object(objects: bytes | Sequence[bytes], machine: Machine | None = None
 
     What they export must differ in name; internal functions and data may share theirs.
     """
-    llvm = binding()
     objects = [objects] if isinstance(objects, bytes) else objects
+    engine: Any
+    try:
+        engine = Image(objects)
+    except Unforeseen:
+        engine = _engine(objects, machine or host_machine())
+    return CodeModule(engine, sum(map(len, objects)))
+
+
+def _engine(objects: Sequence[bytes], machine: Machine) -> Any:
+    """Objects loaded by LLVM."""
+    llvm = binding()
     # One engine for all: making one takes longer than adding an object to it. Closing it is
     # the only way in which MCJIT gives memory back.
-    engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), new_target_machine(machine or host_machine())
-    )
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_target_machine(machine))
     for data in objects:
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return CodeModule(engine, sum(map(len, objects)))
+    return engine
 
 
 def compile_described(description: str, emit: Callable[[], str]) -> CodeModule:

@@ -94,11 +94,11 @@ def _sources(root: Path) -> str:
     found: list[object] = [sys.version, numpy.__version__]
     for place in ("ir", "passes", "targets/pure"):
         for folder, _, names in os.walk(root / place):
+            below = os.path.relpath(folder, root)
             for name in names:
                 if name.endswith(".py"):
                     with contextlib.suppress(OSError):
                         status = os.stat(os.path.join(folder, name))
-                        below = os.path.relpath(folder, root)
                         found.append((below, name, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(repr(sorted(found, key=repr)).encode()).hexdigest()
 
