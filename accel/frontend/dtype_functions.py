@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -184,8 +183,7 @@ def is_complex(x: Any, /) -> bool:
     return isinstance(x, complex) if found is None else found.kind == "c"
 
 
-@dataclass(frozen=True)
-class FloatLimits:
+class FloatLimits(NamedTuple):
     """The limits of a floating dtype, as Python numbers.
 
     Attributes
@@ -218,8 +216,7 @@ class FloatLimits:
         return self.smallest_normal
 
 
-@dataclass(frozen=True)
-class IntegerLimits:
+class IntegerLimits(NamedTuple):
     """The limits of an integer dtype: `bits`, `max` and `min`."""
 
     dtype: DType

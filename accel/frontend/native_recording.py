@@ -115,7 +115,7 @@ def _recorder() -> Any:
     from ..targets.pure.native.recording_text import RECORDER
 
     variable, _ = runtime_state.cells()
-    hits = list(Snapshot.__dataclass_fields__).index("cache_hits")
+    hits = Snapshot._fields.index("cache_hits")
     objects = {
         "variable": variable, "none": None, "true": True, "false": False,
         "refused": NotImplemented, "nothing": (), "tensor": Tensor, "value": Value,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import AccelError, ArgumentError, DeviceError, DTypeError
 from . import dtypes
@@ -61,8 +61,7 @@ class Sample:
     high: float | None = None
 
 
-@dataclass(frozen=True)
-class ErrorSample:
+class ErrorSample(NamedTuple):
     """Operands and attributes that must raise `error`, its message matching `match`."""
 
     operands: tuple[Any, ...]
@@ -236,8 +235,7 @@ def all_ops() -> Mapping[str, Op]:
     return _REGISTRY
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What an application of an op comes to: operand dtypes, canonical attrs, result type."""
 
     operand_dtypes: tuple[DType | None, ...]  # None: the operand stays as it is

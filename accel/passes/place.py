@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..ir.builder import Builder
 from ..ir.graph import Graph
@@ -25,8 +25,7 @@ __all__ = ["Decision", "Policy", "Weight", "heaviest", "inner_extent", "place"]
 DECIDING = ("matmul", "conv", "elementwise", "activation", "reduction")
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """What decides about a region: its heaviest op, the category, and its size."""
 
     op: str
@@ -36,8 +35,7 @@ class Weight:
     ops: int
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Where a region goes and why, as `explain` and the decision log tell it."""
 
     target: str

@@ -6,8 +6,7 @@ import logging
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from . import state
 from .statistics import STATISTICS, Snapshot
@@ -41,8 +40,7 @@ def cuda_available() -> bool:
 
 
 # -- the library and the machine ----------------------------------------------------------------
-@dataclass(frozen=True)
-class Info:
+class Info(NamedTuple):
     """Versions, machine, settings and caches, as `info` finds them; `str()` is a table.
 
     Attributes
@@ -85,7 +83,7 @@ class Info:
     cuda: tuple[str, ...]
 
     def __str__(self) -> str:
-        return _table([(f.name, _shown(getattr(self, f.name))) for f in fields(self)])
+        return _table([(name, _shown(value)) for name, value in self._asdict().items()])
 
 
 def info() -> Info:
@@ -96,7 +94,7 @@ def info() -> Info:
     >>> info().mode
     'pure'
     """
-    import llvmlite
+    import llvmlite.binding
     import numpy
 
     from ..targets import torch as torch_target
@@ -166,7 +164,7 @@ _MEANINGS: Mapping[str, str] = {
 
 def print_stats(file: TextIO | None = None) -> None:
     """Print the counters as a table, to `file` or standard output."""
-    counts = asdict(stats())
+    counts = stats()._asdict()
     rows = [
         (name, f"{count:>15,}  {_MEANINGS.get(name, '')}".rstrip())
         for name, count in counts.items()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["STATISTICS", "Snapshot"]
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """Counts since the start or the last reset.
 
     `pure_count`, `torch_count` and `reference_count` count executed regions (reference:
@@ -45,7 +44,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys((f.name for f in fields(Snapshot)), 0)
+        self._counts = dict.fromkeys(Snapshot._fields, 0)
         self.native = np.zeros(len(self._counts), np.int64)
         self._start_hits()
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ Layouts = tuple["tuple[int, ...] | None", ...]
 _CONSTANTS_KEPT = 1 << 20
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One record of a native program.
 
     Attributes
@@ -55,16 +53,14 @@ class Entry:
     work: int
 
 
-@dataclass(frozen=True)
-class Interlude:
+class Interlude(NamedTuple):
     """An op that runs on the NumPy reference, between native kernels."""
 
     op: str
     run: Callable[[Sequence[np.ndarray]], None]
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What a call executes.
 
     Attributes

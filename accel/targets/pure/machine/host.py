@@ -13,9 +13,8 @@ import itertools
 import json
 import os
 import platform
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ....errors import ArgumentError
 from . import object_cache
@@ -32,8 +31,7 @@ CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
 _NAMING = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa")
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """What machine code is made for.
 
     Attributes
@@ -146,7 +144,7 @@ def _host() -> Machine:
         str(llvm.llvm_version_info),
     )  # fmt: skip
     if identity:
-        disk.put(key, json.dumps(astuple(machine)).encode())
+        disk.put(key, json.dumps(machine).encode())
     return machine
 
 
