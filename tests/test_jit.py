@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from accel.errors import ArgumentError, InternalCompilerError
-from accel.targets.pure.machine import jit
+from accel.targets.pure.machine import image, jit
 from accel.targets.pure.machine.crew import Crew
 from accel.targets.pure.machine.image import Image, Unforeseen
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
@@ -271,6 +273,17 @@ def test_what_an_image_does_not_foresee_is_left_to_llvm() -> None:
     threads = LINKED.replace("internal global", "internal thread_local global")
     with pytest.raises(Unforeseen):
         Image([jit.emit_object(threads)])
+
+
+def test_addresses_and_distances_are_put_where_they_belong() -> None:
+    with mmap.mmap(-1, 64) as memory:
+        for kind, code, want in ((1, "<Q", 0x7FFF_0000_1234), (2, "<i", 0x234), (4, "<i", 0x234),
+                                 (24, "<q", 0x234)):  # fmt: skip
+            image._put(memory, 0x7FFF_0000_0FF8, 8, kind, 0x7FFF_0000_1234)
+            assert struct.unpack_from(code, memory, 8) == (want,)
+        for kind, far in ((2, 1 << 40), (4, 1 << 40), (10, 8), (42, 8)):
+            with pytest.raises(Unforeseen):
+                image._put(memory, 0, 8, kind, far)
 
 
 def test_undefined_symbols_are_refused_before_loading() -> None:
