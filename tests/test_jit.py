@@ -211,10 +211,26 @@ def test_a_crew_ends_with_the_code_that_hands_in_tasks() -> None:
 LINKED = """
 @table = internal constant [4 x double] [double 1.0, double 2.0, double 4.0, double 8.0]
 @calls = internal global i64 0
+@odd = internal constant [3 x i8] c"odd"
+@wide = constant [16 x float] zeroinitializer, align 64
+@seven = constant i64 7
 declare double @fmod(double, double)
+define i64 @places() {
+  %a = ptrtoint ptr @odd to i64
+  %b = ptrtoint ptr @wide to i64
+  %c = and i64 %b, 63
+  %d = load i64, ptr @seven
+  %e = add i64 %c, %d
+  ret i64 %e
+}
+define internal i64 @none() noinline {
+  ret i64 0
+}
 define internal i64 @count() noinline {
+  %o = call i64 @none()
   %n = load i64, ptr @calls
-  %m = add i64 %n, 1
+  %p = add i64 %n, %o
+  %m = add i64 %p, 1
   store i64 %m, ptr @calls
   ret i64 %m
 }
@@ -238,13 +254,16 @@ def test_objects_are_linked(loaded_by: str, monkeypatch: pytest.MonkeyPatch) -> 
             raise Unforeseen
 
         monkeypatch.setattr(jit, "Image", refuse)
-    texts = [LINKED, LINKED.replace("@f(", "@g(").replace("double 8.0", "double 7.0")]
+    other = LINKED.replace("double 8.0", "double 7.0").replace("@wide", "@wider")
+    other = other.replace("@seven", "@heptad")
+    texts = [LINKED, other.replace("@f(", "@g(").replace("@places", "@places_too")]
     code = jit.load_object([jit.emit_object(text) for text in texts])
     called = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
     f, g = called(code.address("f")), called(code.address("g"))
     # Internal names are each module's own: the count of calls and the table.
     assert [f(i) for i in range(4)] == [11, 22, 31, 42]
     assert [g(i) for i in range(4)] == [11, 22, 31, 41]
+    assert called(code.address("places"))(0) == called(code.address("places_too"))(0) == 7
     if loaded_by == "image":
         with pytest.raises(InternalCompilerError, match="no function"):
             code.address("count")
