@@ -24,15 +24,15 @@ __all__ = ["Strips", "are_better", "write_strips"]
 VECTORS = (3, 2)
 """Vectors of strips, which fill rows of two vectors or more."""
 
+_TERMS = 192  # at most: of more, storing takes little time, and the packed source has few rows
+_STORING = 12  # steps of a tile in whose time its sums are stored, read and finished
+
+
 class Strips(NamedTuple):
     """What the code of strips depends on: whether the outputs pass by the caches, in which case
     every row of theirs begins on a line and ends with a whole vector."""
 
     streamed: bool = False
-
-
-_TERMS = 192  # at most: of more, storing takes little time, and the packed source has few rows
-_STORING = 12  # steps of a tile in whose time its sums are stored, read and finished
 
 
 def are_better(spec: MatmulSpec, windows: Windows) -> bool:
