@@ -16,23 +16,7 @@ from accel.targets.pure.nests.lowering import ELEMENTS, unsupported_reason
 from accel.targets.reference import run_graph
 from accel.testing import check_graph
 
-#: What has no kernel of its own is the interpreter's, and here is why.
 STRUCTURE = {"input", "constant", "region", "output"}
-ON_THE_REFERENCE = {
-    "cumsum": "running sums are sequential; a parallel scan comes with the threads",
-    "cumprod": "as cumsum",
-    "sort": "NumPy's sort is vectorised",
-    "argsort": "as sort",
-    "topk_indices": "as sort",
-    "binary_search": "few values are not worth a kernel",
-    "convolution": "its kernels are not written yet",
-    "convolution_input_gradient": "as convolution",
-    "convolution_weight_gradient": "as convolution",
-    "scatter_unchecked": "of equal indices the last value wins, which is sequential",
-}
-ON_THE_REFERENCE |= {
-    op.name: "LAPACK's, through NumPy" for op in all_ops().values() if op.category == "host"
-}
 OPS = sorted((op for op in all_ops().values() if op.name not in STRUCTURE), key=lambda op: op.name)
 
 
@@ -137,7 +121,7 @@ def test_every_sample_agrees_on_the_torch_target(op: Op) -> None:
 
 @pytest.mark.parametrize("op", OPS, ids=by_name)
 def test_native_kernels_or_a_reason(op: Op) -> None:
-    """Of dtypes that have kernels, only what `ON_THE_REFERENCE` explains runs without one."""
+    """Of dtypes that have kernels, only what says why runs without one."""
     graph, _ = graph_of_samples(op)
     native = [
         n for n in graph.outputs
@@ -148,7 +132,7 @@ def test_native_kernels_or_a_reason(op: Op) -> None:
         return
     runs = kernels_of(Graph.of(graph.inputs, native, graph.nodes))
     interpreted = {name for run in runs for name in run.reference_ops}
-    assert interpreted <= set(ON_THE_REFERENCE)
+    assert all(all_ops()[name].why_unsupported for name in interpreted)
 
 
 @pytest.mark.torch
@@ -161,7 +145,7 @@ def test_torch_calls_an_expansion_or_the_reference(op: Op) -> None:
     context = Context(torch, torch.device("cpu"))
     graph, _ = graph_of_samples(op)
     found = [find_kernel(context, n) is not None for n in graph.outputs]
-    assert any(found) or op.expand is not None or op.name in ON_THE_REFERENCE
+    assert any(found) or op.expand is not None or op.why_unsupported
 
 
 # -- gradients ----------------------------------------------------------------------------

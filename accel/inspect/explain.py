@@ -133,5 +133,5 @@ def _without_kernel(target: str) -> str:
 
 def _kernel(kernel: Any) -> str:
     if kernel.kind == "reference":
-        return f"NumPy reference ({kernel.ops})"
+        return f"NumPy reference ({kernel.ops}): {kernel.reason}"
     return f"{kernel.kind} {kernel.name}"

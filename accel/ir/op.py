@@ -123,6 +123,8 @@ class Op:
         Work per element of the result, in units of one addition.
     samples, error_samples
         Functions that return samples.
+    unsupported
+        Why there is no native kernel, so that the op runs on the NumPy reference.
     joint
         The attribute in which applications to the same operands may differ and yet be computed
         together, with little more work than one of them.
@@ -155,6 +157,7 @@ class Op:
     samples: Callable[[], Iterable[Sample]] | None = None
     error_samples: Callable[[], Iterable[ErrorSample]] | None = None
     error: Callable[..., Any] | None = None
+    unsupported: str = ""
     joint: str = ""
     parts: tuple[str, ...] = ()
     doc: str = ""
@@ -166,6 +169,11 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+    @property
+    def why_unsupported(self) -> str:
+        """Why it runs on the NumPy reference; empty for what has native kernels."""
+        return self.unsupported or ("LAPACK's work is NumPy's" if self.category == "host" else "")
 
     @property
     def pointwise(self) -> bool:

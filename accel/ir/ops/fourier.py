@@ -28,6 +28,8 @@ __all__ = ["NORMS"]
 
 F32, F64, C64, C128 = dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128
 
+_POCKETFFT = "NumPy's pocketfft is machine code already"
+
 #: Which direction divides by the number of points ("ortho": both, by its root), and what the
 #: transform in the opposite direction calls the same factor.
 NORMS = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -122,6 +124,7 @@ def _fft_error_samples() -> list[ErrorSample]:
 
 register(Op(
     name="fft", form="opaque", category="reduction", arity=(1, 1), kinds="c", cost=50,
+    unsupported=_POCKETFFT,
     attrs={"axes": None, "forward": True, "norm": "backward"}, prepare=_fft_prepare,
     infer=lambda x, **attrs: TensorType(x.dtype, x.shape, x.device), reference=_fft_reference,
     gradient=_fft_gradient, error=_fft_error, ulp=1, samples=_fft_samples,
@@ -222,6 +225,7 @@ def _irfft_samples() -> list[Sample]:
 
 register(Op(
     name="rfft", form="opaque", category="reduction", arity=(1, 1), kinds="f", cost=25,
+    unsupported=_POCKETFFT,
     attrs={"axis": -1, "norm": "backward"}, prepare=_prepare_half("rfft"), infer=_rfft_type,
     reference=_rfft_reference, gradient=_rfft_gradient, error=_half_error(True), ulp=1,
     samples=_rfft_samples,
@@ -236,6 +240,7 @@ register(Op(
 
 register(Op(
     name="irfft", form="opaque", category="reduction", arity=(1, 1), kinds="c", cost=25,
+    unsupported=_POCKETFFT,
     attrs={"axis": -1, "n": REQUIRED, "norm": "backward"}, prepare=_prepare_half("irfft"),
     infer=_irfft_type, reference=_irfft_reference, gradient=_irfft_gradient,
     error=_half_error(False), ulp=1, samples=_irfft_samples,

@@ -101,8 +101,11 @@ def _errors(**attrs: Any) -> Callable[[], list[ErrorSample]]:
     ]
 
 
+_SORTS = "NumPy's sorts are vectorised machine code already"
+
 _COMMON: dict[str, Any] = {
     "form": "opaque", "category": "reduction", "arity": (1, 1), "exact": True, "cost": 20.0,
+    "unsupported": _SORTS,
 }  # fmt: skip
 
 
@@ -190,7 +193,8 @@ def _running_reference(fold: Any) -> Callable[..., np.ndarray]:
 
 def _register_running(name: str, fold: Any, word: str) -> None:
     register(Op(
-        name=name, **{**_COMMON, "cost": 4.0}, attrs={"axis": -1}, prepare=_prepare(name),
+        name=name, **{**_COMMON, "cost": 4.0, "unsupported": ""},
+        attrs={"axis": -1}, prepare=_prepare(name),
         kinds="biuf", infer=_places_type, reference=_running_reference(fold), discontinuous=True,
         error=_unless_exact, samples=_samples(),
         error_samples=lambda: [
@@ -322,6 +326,7 @@ def _search_errors() -> list[ErrorSample]:
 
 register(Op(
     name="binary_search", form="opaque", samples=_search_samples, error_samples=_search_errors,
+    unsupported="few values are not worth a kernel",
     **_SEARCH, doc="`searchsorted` of few values or of complex ones, each searched by itself.",
 ))  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
+from ...passes.fuse import fuse
 from ...passes.simplify import simplify
 from ..parts import Part
 from ..reference import run_joint
@@ -26,7 +27,7 @@ from .reshapes import generate_in_shape
 from .steps import Code, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
-__all__ = ["Build", "primitives"]
+__all__ = ["Build", "interpreted", "primitives"]
 
 
 class Build:
@@ -173,6 +174,13 @@ def _partition(run: Graph, layouts: Layouts) -> tuple[Partition, list[Buffer], l
         else:
             known[node] = partition.top_level(node)
     return partition, inputs, _outputs(partition, run, known)
+
+
+def interpreted(graph: Graph) -> dict[str, str]:
+    """The ops of `graph` that run on the NumPy reference, and why. Nothing is compiled."""
+    partition, _, _ = _partition(fuse(graph), (None,) * len(graph.inputs))
+    steps = [ReferenceStep(c) for c in partition.ordered() if c.kind == "reference"]
+    return {info.ops: info.reason for step in steps for info in step.info(())}
 
 
 def primitives(body: Graph) -> Graph:

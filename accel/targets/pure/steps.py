@@ -35,6 +35,7 @@ from .nests.emit import (
     work_of,
 )
 from .nests.emit_chunks import Stage, stages
+from .nests.lowering import unsupported_reason
 from .nests.nest import Gather, Load, ScatterAdd, Store
 from .nests.scan import Scan, scan
 from .nests.schedule import Schedule
@@ -94,6 +95,8 @@ class KernelInfo:
         Its symbol; empty for reference steps.
     source
         Its LLVM IR.
+    reason
+        Why a reference step has no kernel.
     """
 
     region: str
@@ -102,6 +105,7 @@ class KernelInfo:
     body: object
     name: str = ""
     source: str = ""
+    reason: str = ""
 
     @property
     def text(self) -> str:
@@ -579,9 +583,11 @@ class ReferenceStep:
         return ()
 
     def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
-        name = self.node.op.name
-        text = f"{name} on the NumPy reference"
-        return [KernelInfo(self.cluster.region, "reference", name, text)]
+        op = self.node.op
+        dtypes = [n.type.dtype for n in (*self.node.inputs, self.node)]
+        reason = op.why_unsupported or unsupported_reason(op.name, dtypes)
+        text = f"{op.name} on the NumPy reference: {reason}"
+        return [KernelInfo(self.cluster.region, "reference", op.name, text, reason=reason)]
 
 
 Step = (

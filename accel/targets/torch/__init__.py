@@ -9,10 +9,10 @@ from .lookup import (
     available, cuda_available, cuda_devices, find_device, installed, require, require_cuda,
     version,
 )  # fmt: skip
-from .program import Program, compile_run, is_out_of_memory, to_device, to_host
+from .program import Program, compile_run, interpreted, is_out_of_memory, to_device, to_host
 
 __all__ = [
     "Program", "available", "compile_run", "cuda_available", "cuda_devices", "find_device",
-    "installed", "is_out_of_memory", "require", "require_cuda", "to_device",
+    "installed", "interpreted", "is_out_of_memory", "require", "require_cuda", "to_device",
     "to_host", "version",
 ]  # fmt: skip

@@ -93,6 +93,22 @@ def _come_home(graph: Graph) -> tuple[int, ...]:
     return tuple([i for i, n in enumerate(graph.outputs) if n.type.device == CPU])
 
 
+def interpreted(graph: Graph) -> list[str] | None:
+    """The ops of `graph`'s expansion that have no torch call on the CPU; None where all of the
+    graph's own ops have one."""
+    context = Context(require(), find_device(None))
+
+    def runs(node: Node) -> bool:
+        return find_kernel(context, node) is not None
+
+    computed = [n for n in graph.nodes if n.op.name not in ("input", "constant")]
+    if all(map(runs, computed)):
+        return None
+    expanded = expand(graph, keep=runs)
+    left = [n for n in expanded.nodes if n.op.name not in ("input", "constant") and not runs(n)]
+    return list(dict.fromkeys(n.op.name for n in left))
+
+
 class Program:
     """The compiled run: call it with buffers, NumPy arrays or tensors of its device.
 
