@@ -487,12 +487,12 @@ def test_one_kernel_of_many_column_sums() -> None:
 # -- what has no native code --------------------------------------------------------------------
 def test_the_reference_stands_in() -> None:
     def body(b: Builder, x: Node) -> Node:
-        half = b.cast(b.tanh(x), dtypes.float16)
-        return b.exp(b.cast(b.cumsum(half, axis=0), F32))
+        z = b.cast(b.tanh(x), dtypes.complex64)
+        return b.exp(b.real(b.mul(z, z)))
 
     run = checked(body, normal(5, 3), tolerance=1e-2)
     assert kinds(run).count("reference") == 3
-    assert run.reference_ops == ("cast", "cumsum", "cast") and run.native_calls == 2
+    assert run.reference_ops == ("cast", "mul", "real") and run.native_calls == 2
 
 
 def test_half_and_complex_numbers() -> None:
@@ -503,7 +503,7 @@ def test_half_and_complex_numbers() -> None:
 
     for dtype in ("float16", "complex64", "complex128"):
         run = checked(body, normal(4, 5).astype(dtype), tolerance=1e-2)
-        assert run.reference_ops == ("mul",)
+        assert run.reference_ops == (() if dtype == "float16" else ("mul",))
 
 
 # -- errors -----------------------------------------------------------------------------------

@@ -261,6 +261,29 @@ class Module(Stateful):
         """Move all parameters and buffers to the CPU's memory."""
         return self.to(device="cpu")
 
+    def half(self: Self) -> Self:
+        """Convert floating-point parameters and buffers to float16."""
+        return self._floating_to(accel.float16)
+
+    def bfloat16(self: Self) -> Self:
+        """Convert floating-point parameters and buffers to bfloat16."""
+        return self._floating_to(accel.bfloat16)
+
+    def float(self: Self) -> Self:
+        """Convert floating-point parameters and buffers to float32."""
+        return self._floating_to(accel.float32)
+
+    def double(self: Self) -> Self:
+        """Convert floating-point parameters and buffers to float64."""
+        return self._floating_to(accel.float64)
+
+    def _floating_to(self: Self, dtype: Any) -> Self:
+        """As torch, complex ones stay."""
+        for tensor in [*self.parameters(), *self.buffers()]:
+            if tensor.is_floating_point():
+                tensor.data = tensor.detach().astype(dtype)
+        return self
+
     # Saving --------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "") -> dict[str, Any]:

@@ -27,6 +27,11 @@ class Adam(Optimizer):
         Added to the root of the mean square.
     weight_decay
         Added to the gradient, times the parameter.
+
+    Notes
+    -----
+    Of half-precision parameters the moments are float32: as halves, squares of small gradients
+    and `eps` would be 0.
     """
 
     def __init__(
@@ -49,10 +54,12 @@ class Adam(Optimizer):
         check_range({"betas[1]": second}, "betas[1]", 0.0, 1.0)
 
     def _new_state(self, parameter: Any, group: Group) -> dict[str, Any]:
+        half = parameter.dtype in (accel.float16, accel.bfloat16)
+        moment = accel.float32 if half else parameter.dtype
         return {
             "step": accel.zeros((), dtype=accel.float64),
-            "exp_avg": accel.zeros_like(parameter),
-            "exp_avg_sq": accel.zeros_like(parameter),
+            "exp_avg": accel.zeros_like(parameter, moment),
+            "exp_avg_sq": accel.zeros_like(parameter, moment),
         }
 
     def _decay(self, parameter: Any, gradient: Any, group: Group) -> Any:
@@ -65,14 +72,16 @@ class Adam(Optimizer):
         beta1, beta2 = hyperparameter(group, "betas")
         step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
         step += 1
+        gradient = gradient.to(mean.dtype)
         mean += (1 - beta1) * (gradient - mean)
         square *= beta2
         square += (1 - beta2) * (gradient * gradient)
         # The corrections are scalars in float64: 1 - beta2**1 is 0.001, of which float32 would
         # know four digits.
-        size = (hyperparameter(group, "lr") / (1 - beta1**step)).astype(parameter.dtype)
-        spread = accel.sqrt(1 - beta2**step).astype(parameter.dtype)
-        parameter -= size * mean / (accel.sqrt(square) / spread + hyperparameter(group, "eps"))
+        size = (hyperparameter(group, "lr") / (1 - beta1**step)).astype(mean.dtype)
+        spread = accel.sqrt(1 - beta2**step).astype(mean.dtype)
+        change = size * mean / (accel.sqrt(square) / spread + hyperparameter(group, "eps"))
+        parameter -= change.to(parameter.dtype)
 
 
 class AdamW(Adam):

@@ -125,7 +125,7 @@ register(Op(
     name="index_put", form="composite", category="movement", arity=(3, None), promote="none",
     attrs={"accumulate": False}, infer=_index_put_type, reference=_index_put_reference,
     prepare=lambda types, attrs: {"accumulate": bool(attrs["accumulate"])}, cost=2.0,
-    expand=_index_put_expand, exact=True,
+    expand=_index_put_expand,
     samples=lambda: [
         Sample((TensorType(F32, (3, 4)), TensorType(F32, (2, 3)), *_PAIR)),
         Sample((TensorType(F32, (3, 4, 2)), TensorType(F32, (2, 3, 2)), *_PAIR),

@@ -21,6 +21,7 @@ from .attention.attention import native_attention
 from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
+from .halves import in_float32
 from .machine.jit import KERNELS
 from .programs import Entry, Interlude, Layouts, Program
 from .reshapes import generate_in_shape
@@ -185,7 +186,8 @@ def interpreted(graph: Graph) -> dict[str, str]:
 
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops, and composites that have kernels of their own."""
-    return simplify(generate_in_shape(simplify(expand(body, keep=native_attention))))
+    expanded = in_float32(expand(body, keep=native_attention))
+    return simplify(generate_in_shape(simplify(expanded)))
 
 
 def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:

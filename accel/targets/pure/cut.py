@@ -23,11 +23,11 @@ from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, 
 from .convolutions import NATIVE as WINDOWS
 from .growth import Growth
 from .loops import loop_kernel
-from .nests.lowering import ELEMENTS, supported
+from .nests.lowering import supported
 from .nests.nest import Access, Nest
 from .nests.scan import Scan
+from .nests.site import ELEMENTS, HALVES, IN_NESTS
 from .pooled import fold_pools
-from .products import HALVES
 from .views import View, moved
 
 __all__ = ["Partition"]
@@ -55,7 +55,7 @@ def _crosses(nest: Nest, access: Access) -> bool:
 
 def native_reduction(node: Node) -> bool:
     """Whether the reduction has native code for its dtypes."""
-    return node.inputs[0].type.dtype in ELEMENTS and node.type.dtype in ELEMENTS
+    return node.inputs[0].type.dtype in IN_NESTS and node.type.dtype in IN_NESTS
 
 
 class Partition(Growth):
@@ -148,7 +148,7 @@ class Partition(Growth):
             if isinstance(value, Literal):
                 return self.constant(value.array, node.type.dtype)
             return Number(value, node.type.dtype)
-        if node.op.name == "iota" and node.type.dtype in ELEMENTS:
+        if node.op.name == "iota" and node.type.dtype in IN_NESTS:
             return Ramp(node.attrs["axis"], 0, 1, node.type.shape, node.type.dtype)
         return self._reference(node)
 
@@ -329,7 +329,7 @@ class Partition(Growth):
         return target
 
     def _indexed(self, node: Node) -> Source | Cluster:
-        native = all(n.type.dtype in ELEMENTS for n in node.inputs)
+        native = all(n.type.dtype in IN_NESTS for n in node.inputs)
         if not native or node.op.name not in (*_GATHERS, *_SCATTERS):
             return self._reference(node)
         if node.op.name in _GATHERS:

@@ -15,11 +15,11 @@ from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...ir.node import Node
 from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned
+from .halves import CHOICES, Code, in_memory, in_registers
 from .nests.nest import (
     Access,
     Const,
     Gather,
-    Instruction,
     Iota,
     Load,
     Nest,
@@ -85,27 +85,17 @@ def is_literal(value: bool | int | float | complex) -> bool:
     return isinstance(value, bool) or value in (-1, 0, 1, 2)
 
 
-class _Writer:
+class _Writer(Code):
     def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
         self.cluster = cluster
         self.extents = list(cluster.extents)
-        self.code: list[Instruction] = []
         self.accesses: list[Access] = []
         self.buffers: dict[Buffer, int] = {}
-        self.known: dict[object, int] = {}  # equal loads and constants, written once
         self.value: dict[Node, int] = {}
         self.checks: list[Node] = []
 
     # -- instructions -------------------------------------------------------------------
-    def add(self, instruction: Instruction) -> int:
-        self.code.append(instruction)
-        return len(self.code) - 1
-
-    def once(self, key: object, instruction: Instruction) -> int:
-        if key not in self.known:
-            self.known[key] = self.add(instruction)
-        return self.known[key]
-
     def access(self, view: View, axes: Sequence[int | None], dtype: DType | None = None) -> int:
         """The access of a view whose axes run along the dimensions `axes`."""
         strides = [0] * len(self.extents)
@@ -113,7 +103,8 @@ class _Writer:
             if d is not None and extent != 1:
                 strides[d] += stride
         operand = self.buffers.setdefault(view.buffer, len(self.buffers))
-        made = Access(operand, dtype or view.buffer.dtype, tuple(strides), view.offset)
+        dtype = dtype or in_memory(view.buffer.dtype)
+        made = Access(operand, dtype, tuple(strides), view.offset)
         self.accesses.append(made)
         return len(self.accesses) - 1
 
@@ -122,13 +113,13 @@ class _Writer:
         made = self.accesses[place]
         if made in self.known:
             self.accesses.pop()
-            return self.known[made]
-        return self.once(made, Load(made.dtype, place))
+        bits = self.once(made, Load(made.dtype, place))
+        return self.from_memory(bits, view.buffer.dtype)
 
     def number(self, value: bool | int | float | complex, dtype: DType, literal: bool) -> int:
         assert not isinstance(value, complex)
         key = ("number", dtype, type(value), str(value), literal)
-        return self.once(key, Const(dtype, value, literal))
+        return self.once(key, Const(in_registers(dtype), value, literal))
 
     def read(self, source: Source, axes: Sequence[int | None], shift: bool = False) -> int:
         """The value of something that this cluster does not compute."""
@@ -155,21 +146,25 @@ class _Writer:
             place = self.once(key, Iota(int64, dim, source.start, source.step))
         if source.dtype is int64:
             return place
-        cast = Pointwise(source.dtype, "cast", (place,), {"dtype": source.dtype, "weak": False})
-        return self.once((place, source.dtype), cast)
+        if (place, source.dtype) not in self.known:
+            self.known[place, source.dtype] = self.converted(place, int64, source.dtype)
+        return self.known[place, source.dtype]
 
     def apply(self, node: Node, operands: Sequence[int]) -> int:
         number = 0
         if node.op.name == "check_index":
             number = len(self.checks)
             self.checks.append(node)
-        return self.add(
-            Pointwise(node.type.dtype, node.op.name, tuple(operands), node.attrs, number)
-        )
+        name, dtype = node.op.name, node.type.dtype
+        if name == "cast":
+            return self.converted(operands[0], node.inputs[0].type.dtype, dtype)
+        made = Pointwise(in_registers(dtype), name, tuple(operands), node.attrs, number)
+        value = self.add(made)
+        return value if name in CHOICES else self.rounded(value, dtype)
 
     def store(self, view: View, axes: Sequence[int | None], value: int) -> None:
-        place = self.access(view, axes)
-        self.add(Store(view.buffer.dtype, place, value))
+        dtype = view.buffer.dtype
+        self.add(Store(in_memory(dtype), self.access(view, axes), self.to_memory(value, dtype)))
 
     # -- members of a loop cluster --------------------------------------------------------
     def members(self) -> None:
@@ -204,14 +199,15 @@ class _Writer:
         (operand,) = node.inputs
         inner = self.cluster.inner[node]
         value = self.operand(operand, inner)
+        name, source, dtype = node.op.name, operand.type.dtype, node.type.dtype
         if any(inner[k] is not None for k in node.attrs["axis"]):
-            return self.add(Reduce(node.type.dtype, node.op.name, value))
-        if node.op.name in ("argmax", "argmin"):  # along extents of 1
-            return self.number(0, node.type.dtype, True)
-        dtype = node.type.dtype
-        if operand.type.dtype is dtype:
-            return value
-        return self.add(Pointwise(dtype, "cast", (value,), {"dtype": dtype, "weak": False}))
+            if in_registers(dtype) is not dtype:
+                value = self.converted(value, source, dtype)
+            total = self.add(Reduce(in_registers(dtype), name, value))
+            return total if name in CHOICES else self.rounded(total, dtype)
+        if name in ("argmax", "argmin"):  # along extents of 1
+            return self.number(0, dtype, True)
+        return value if source is dtype else self.converted(value, source, dtype)
 
     def gather(self, node: Node) -> int:
         index = node.inputs[1]
@@ -226,7 +222,9 @@ class _Writer:
             own = (*axes[:axis], None, *axes[axis + 1 :])
             at = self.operand(index, axes)
         place = self.access(view, own)
-        return self.add(Gather(node.type.dtype, place, (self.wide(at),), (view.strides[axis],)))
+        dtype = node.type.dtype
+        found = Gather(in_memory(dtype), place, (self.wide(at),), (view.strides[axis],))
+        return self.from_memory(self.add(found), dtype)
 
     def wide(self, value: int) -> int:
         """An index as int64."""
@@ -271,9 +269,10 @@ class _Writer:
         # Indices say where along `axis`; the target does not move with that axis itself.
         own = [None if k == axis else d for k, d in enumerate(axes)]
         place = self.access(whole, own)
-        step = whole.strides[axis]
+        step, dtype = whole.strides[axis], node.type.dtype
         puts = node.op.name == "scatter_unchecked"
-        self.add(ScatterAdd(node.type.dtype, place, value, (self.wide(at),), (step,), puts))
+        value = self.to_memory(value, dtype)
+        self.add(ScatterAdd(in_memory(dtype), place, value, (self.wide(at),), (step,), puts))
 
     # -- the nest -------------------------------------------------------------------------
     def finish(self) -> LoopKernel:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...ir import dtypes
 from ...ir.node import Node
 from .clusters import Cluster
 from .epilogues import Layout, Work
 from .gemm import gemm
 from .gemm.gemm import MatmulSpec, Matrix, Problem
 from .machine.jit import Machine
-from .nests.lowering import ELEMENTS
+from .nests.site import ELEMENTS, HALVES
 from .views import Buffer, View
 
-__all__ = ["HALVES", "Product", "product"]
-
-#: Dtypes whose products are computed in float32, by the names of their bits.
-HALVES = {dtypes.float16: "half", dtypes.bfloat16: "bfloat"}
+__all__ = ["Product", "product"]
 
 
 @dataclass(frozen=True)

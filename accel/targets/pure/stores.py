@@ -16,7 +16,7 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...ir.types import Shape
 from .clusters import Cluster, Number, Scalar, Source, leaves, varies
-from .nests.lowering import ELEMENTS
+from .nests.site import IN_NESTS
 from .views import Buffer, View, moved
 
 __all__ = ["Stores"]
@@ -149,7 +149,7 @@ class Stores:
         return [target.buffer for target in targets]
 
     def copy_to(self, cluster: Cluster, source: Source, target: View) -> None:
-        if isinstance(source, Number) and source.dtype not in ELEMENTS:
+        if isinstance(source, Number) and source.dtype not in IN_NESTS:
             source = self.as_view(source, target.shape)
         cluster.copies.append((source, target))
         self.note_reads(cluster, [source])

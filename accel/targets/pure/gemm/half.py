@@ -1,18 +1,23 @@
 """Half-precision numbers by integer arithmetic, which every processor has.
 
-LLVM's own conversions become calls of a runtime library where the processor lacks them. In
-memory and in registers halves are lanes of 16 bits, ``half`` or ``bfloat`` by name.
+LLVM's own conversions become calls of a runtime library where the processor lacks them; where it
+has instructions for whole registers of them, these are used (`instructions`). In memory and in
+registers halves are lanes of 16 bits, ``half`` or ``bfloat`` by name.
 """
 
 from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
+from ..vecmath.instructions import has_halves, to_half
 
 __all__ = ["narrowed", "widened"]
 
 
 def widened(bits: str, kind: str, lanes: Lanes) -> str:
     """16-bit lanes of `kind` as the lanes ``float`` of `lanes`; exact."""
+    if kind == "half" and has_halves(lanes):
+        halves = lanes.like("half")
+        return lanes.convert("fpext", halves.from_bits(bits), halves)
     words = lanes.like("i32")
     word = words.convert("zext", bits, lanes.like("i16"))
     if kind == "bfloat":
@@ -28,6 +33,8 @@ def widened(bits: str, kind: str, lanes: Lanes) -> str:
 
 def narrowed(value: str, kind: str, lanes: Lanes) -> str:
     """Lanes ``float`` as 16-bit lanes of `kind`, rounded to nearest, ties to even."""
+    if kind == "half" and has_halves(lanes):
+        return to_half(lanes, value)
     words = lanes.like("i32")
     bits = lanes.bits_of(value)
     shift = 16 if kind == "bfloat" else 13

@@ -171,7 +171,8 @@ def _capabilities(triple: str, features: dict[str, bool]) -> tuple[int, bool]:
     fma = features.get("fma", False)
     if fma and all(features.get(f"avx512{part}", False) for part in ("f", "bw", "dq", "vl")):
         return 64, True
-    return (32, True) if fma and features.get("avx2", False) else (16, fma)
+    wide = fma and features.get("avx2", False) and features.get("f16c", False)
+    return (32, True) if wide else (16, fma)
 
 
 def new_target_machine(machine: Machine) -> Any:

@@ -15,8 +15,9 @@ from typing import Any
 from ....ir import dtypes
 from ....ir.dtypes import DType
 from .. import vecmath
+from ..gemm import half
 from ..machine.llvm_text import Lanes
-from .site import ELEMENTS, Application, Site, cast
+from .site import ELEMENTS, HALVES, IN_NESTS, Application, Site, cast
 
 __all__ = [
     "ELEMENTS", "LOWERINGS", "Application", "Site", "cast", "checked_index", "greater", "lesser",
@@ -37,13 +38,15 @@ def supported(
 ) -> bool:
     """Whether the op has native code for these dtypes; else it runs on the reference."""
     del attrs  # no attribute of a pointwise op is beyond its lowering
-    native = all(d in ELEMENTS for d in (*in_dtypes, out_dtype))
-    return native and (op in LOWERINGS or op == "check_index")
+    found = {*in_dtypes, out_dtype}
+    if op == "nextafter" and found & HALVES.keys():
+        return False  # the neighbour in float32 is another one
+    return found <= IN_NESTS and (op in LOWERINGS or op == "check_index")
 
 
 def unsupported_reason(op: str, in_dtypes: Sequence[DType] = ()) -> str:
     """Why `supported` said no, in words for `explain`."""
-    foreign = [d.name for d in in_dtypes if d not in ELEMENTS]
+    foreign = [d.name for d in in_dtypes if d not in IN_NESTS]
     if foreign:
         return f"{foreign[0]} has no native kernels"
     return f"{op} has no native lowering"
@@ -64,6 +67,32 @@ def _lowers(*names: str) -> Callable[[Lowering], Lowering]:
 @_lowers("cast")
 def _cast(site: Site, at: Application) -> str:
     return cast(site, at.inputs[0], at.dtypes[0], at.dtype)
+
+
+@_lowers("from_half")
+def _from_half(site: Site, at: Application) -> str:
+    """The bits of halves as float32; these three are written by `loops`, no ops of graphs."""
+    return half.widened(at.inputs[0], HALVES[at.attrs["dtype"]], site.lanes(at.dtype))
+
+
+@_lowers("to_half")
+def _to_half(site: Site, at: Application) -> str:
+    return half.narrowed(at.inputs[0], HALVES[at.attrs["dtype"]], site.lanes(at.dtypes[0]))
+
+
+@_lowers("to_odd")
+def _to_odd(site: Site, at: Application) -> str:
+    """float64 as float32, what is lost put into the last bit, so that rounding again to less
+    than half the digits is rounding once."""
+    wide, lanes = site.lanes(at.dtypes[0]), site.lanes(at.dtype)
+    x = at.inputs[0]
+    near = lanes.convert("fptrunc", x, wide)
+    back = wide.convert("fpext", near, lanes)
+    bits, words = lanes.bits_of(near), lanes.integers
+    beyond = wide.cmp("ogt", wide.abs(back), wide.abs(x))
+    bits = words.select(beyond, words.sub(bits, 1), bits)
+    odd = words.select(wide.cmp("one", back, x), words.binary("or", bits, 1), bits)
+    return lanes.from_bits(odd)
 
 
 @_lowers("stop_gradient", "real", "conj")

@@ -13,7 +13,7 @@ from ....ir import dtypes
 from ....ir.dtypes import DType
 from ..machine.llvm_text import Function, Lanes
 
-__all__ = ["ELEMENTS", "Application", "Site", "cast"]
+__all__ = ["ELEMENTS", "HALVES", "IN_NESTS", "Application", "Site", "cast"]
 
 #: The LLVM type in registers of every dtype that has native kernels.
 ELEMENTS: dict[DType, str] = {
@@ -22,6 +22,12 @@ ELEMENTS: dict[DType, str] = {
     dtypes.uint8: "i8", dtypes.uint16: "i16", dtypes.uint32: "i32", dtypes.uint64: "i64",
     dtypes.float32: "float", dtypes.float64: "double",
 }  # fmt: skip
+
+#: Dtypes that lie in memory only and are computed in float32, by the names of their bits.
+HALVES = {dtypes.float16: "half", dtypes.bfloat16: "bfloat"}
+
+#: What loop nests can be made of.
+IN_NESTS = frozenset((*ELEMENTS, *HALVES))
 
 
 @dataclass(frozen=True)

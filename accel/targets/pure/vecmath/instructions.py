@@ -1,4 +1,5 @@
-"""Instructions that LLVM has no portable word for: powers of two (AVX-512), and small tables.
+"""Instructions that LLVM has no portable word for: powers of two (AVX-512), small tables, and
+halves (x86).
 
 `Function.instructions` says which there are. They work on whole registers, so lanes of several
 are cut and joined again.
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from ..machine.llvm_text import Lanes, float_literal
 
-__all__ = ["exponent", "has_scale", "looked_up", "scaled", "significand"]
+__all__ = ["exponent", "has_halves", "has_scale", "looked_up", "scaled", "significand", "to_half"]
 
 #: AVX-512's suffix and mask type.
 _SUFFIXES = {"float": ("ps", "i16"), "double": ("pd", "i8")}
@@ -53,6 +54,24 @@ def _by_register(
         full = f"llvm.x86.avx512.mask.{name}.{suffix}.512"
         done.append(lanes.fn.call(part.type, full, *((part.type, a) for a in cut), *rest))
     return _joined(done, part)
+
+
+# -- halves -------------------------------------------------------------------------------
+def has_halves(lanes: Lanes) -> bool:
+    """Whether these lanes ``float`` are converted to float16, and back, by instructions."""
+    return lanes.fn.instructions in ("avx512", "avx2") and lanes.width % 8 == 0
+
+
+def to_half(lanes: Lanes, a: str) -> str:
+    """Lanes ``float`` as 16-bit lanes, to nearest (`has_halves`). LLVM's own `fptrunc` would be
+    taken together with one from ``double`` before it, for which there is no instruction."""
+    part = Lanes(lanes.fn, "float", 8)
+    bits = part.like("i16")
+    done = [
+        lanes.fn.call(bits.type, "llvm.x86.vcvtps2ph.256", (part.type, cut), ("i32", "0"))
+        for cut in _cut(lanes, a, part)
+    ]
+    return _joined(done, bits)
 
 
 # -- tables -------------------------------------------------------------------------------
