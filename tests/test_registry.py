@@ -15,6 +15,7 @@ from accel.passes.differentiate import gradient_graph
 from accel.targets.pure.nests.lowering import ELEMENTS, unsupported_reason
 from accel.targets.reference import run_graph
 from accel.testing import check_graph
+from accel.testing.arrays import draw_operands
 
 STRUCTURE = {"input", "constant", "region", "output"}
 OPS = sorted((op for op in all_ops().values() if op.name not in STRUCTURE), key=lambda op: op.name)
@@ -24,30 +25,11 @@ def by_name(op: Op) -> str:
     return op.name
 
 
-def drawn(sample: Sample, rng: np.random.Generator) -> list[Any]:
-    """Operands of a sample: arrays within its bounds, numbers as they are."""
-    low = -3.0 if sample.low is None else sample.low
-    high = 3.0 if sample.high is None else sample.high
-
-    def array(t: TensorType) -> np.ndarray:
-        if t.dtype.kind == "b":
-            return np.asarray(rng.random(t.shape) < 0.5)
-        if t.dtype.kind in "iu":
-            least = max(int(np.ceil(low)), 0) if t.dtype.kind == "u" else int(np.ceil(low))
-            return np.asarray(rng.integers(least, int(high) + 1, t.shape)).astype(t.dtype.numpy)
-        values: Any = rng.uniform(low, high, t.shape)
-        if t.dtype.kind == "c":
-            values = values + 1j * rng.uniform(low, high, t.shape)
-        return np.asarray(values).astype(t.dtype.numpy)
-
-    return [array(o) if isinstance(o, TensorType) else o for o in sample.operands]
-
-
 def graph_of_samples(op: Op) -> tuple[Graph, list[np.ndarray]]:
     """All samples of an op in one graph, a compile for all of them."""
     rng = np.random.default_rng(zlib.crc32(op.name.encode()))
     samples = list(op.samples()) if op.samples else []
-    return applied(op, [(drawn(s, rng), s.attrs) for s in samples])
+    return applied(op, [(draw_operands(s, rng), s.attrs) for s in samples])
 
 
 def applied(op: Op, cases: list[tuple[list[Any], Any]]) -> tuple[Graph, list[np.ndarray]]:
@@ -93,7 +75,7 @@ def test_errors_are_raised_for_error_samples(op: Op) -> None:
     """While the graph is built or, where it is the values that are wrong, when it runs."""
     rng = np.random.default_rng(3)
     for sample in op.error_samples() if op.error_samples else ():
-        values = drawn(Sample(sample.operands, sample.attrs), rng)
+        values = draw_operands(Sample(sample.operands, sample.attrs), rng)
         with pytest.raises(sample.error, match=sample.match or None):
             run_graph(*applied(op, [(values, sample.attrs)]))
 
@@ -149,18 +131,12 @@ def test_torch_calls_an_expansion_or_the_reference(op: Op) -> None:
 
 
 # -- gradients ----------------------------------------------------------------------------
-WITHOUT_GRADIENT = {
-    "nextafter": "a step to the neighbour has no slope of its own that anybody wants",
-    "stop_gradient": "this is what it is for",
-}
-
-
 @pytest.mark.parametrize("op", OPS, ids=by_name)
 def test_differentiable_unless_piecewise_constant(op: Op) -> None:
     if op.gradient is not None or op.expand is not None:
         return
     whole = all(n.type.dtype.kind in "biu" for n in graph_of_samples(op)[0].outputs)
-    assert whole or op.discontinuous or not op.arity[0] or op.name in WITHOUT_GRADIENT
+    assert whole or op.discontinuous or not op.arity[0] or op.name == "stop_gradient"
 
 
 @pytest.mark.parametrize("op", OPS, ids=by_name)

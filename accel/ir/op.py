@@ -110,6 +110,10 @@ class Op:
         (``b.mul(g, b.cos(x))``; Python scalars are fine). Broadcasting is undone by the
         differentiation pass. None: the op has no gradient (its result is piecewise constant
         or an integer).
+    tangent
+        ``tangent(b, node, tangents) -> Node``: what moving the operands (those that do; the
+        others' are None) does to the result. Needed only where the gradient rule is no formula
+        that is linear in `g` as it is written; see `passes.push_forward`.
     expand
         ``expand(b, *operands, **attrs) -> Node``: the op in terms of others.
     ulp
@@ -149,6 +153,7 @@ class Op:
     kinds: str = "biufc"
     result: DType | Callable[[DType], DType] | None = None
     gradient: Callable[..., Sequence[Any]] | None = None
+    tangent: Callable[..., Any] | None = None
     expand: Callable[..., Any] | None = None
     ulp: float = 0.0
     exact: bool = False

@@ -8,7 +8,7 @@ can be differentiated again. A region is the exception: what it holds is compute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import GradientError
 from ..ir.builder import Builder
@@ -16,7 +16,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.types import Shape
 
-__all__ = ["differentiate", "gradient_graph", "sum_to_shape"]
+__all__ = ["between", "differentiate", "gradient_graph", "sum_to_shape"]
 
 
 def sum_to_shape(b: Builder, g: Node, shape: Shape) -> Node:
@@ -32,8 +32,10 @@ def sum_to_shape(b: Builder, g: Node, shape: Shape) -> Node:
     return b.reshape(g, shape=shape) if g.type.shape != shape else g
 
 
-def _between(roots: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
-    """The nodes on paths from `wrt` to `roots`, operands first."""
+def between(
+    roots: Sequence[Node], wrt: Sequence[Node], beyond: Callable[[Node], bool] | None = None
+) -> list[Node]:
+    """The nodes on paths from `wrt` to `roots`, operands first; those `beyond` end all paths."""
     targets = set(wrt)
     order: list[Node] = []
     seen: set[Node] = set()
@@ -45,7 +47,8 @@ def _between(roots: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((i, False) for i in node.inputs if i not in seen)
+            if beyond is None or not beyond(node):
+                stack.extend((i, False) for i in node.inputs if i not in seen)
     active: set[Node] = set()
     for node in order:
         if node in targets or any(i in active for i in node.inputs):
@@ -61,7 +64,7 @@ def _contributions(b: Builder, g: Node, node: Node, active: set[Node]) -> Sequen
         return (None,) * len(node.inputs)
     whole = node.op.expand(b, *node.inputs, **node.attrs)
     wanted = [i for i in dict.fromkeys(node.inputs) if i in active]
-    slopes = differentiate(b, [whole], [g], wanted, stop=True)
+    slopes = differentiate(b, [whole], [g], wanted, frozenset(node.inputs).__contains__)
     found = dict(zip(wanted, slopes, strict=True))
     first: set[Node] = set()
     result: list[Node | None] = []
@@ -83,7 +86,7 @@ def _recomputed(
     operands = [b.barrier(x, first) for x in region.inputs]
     results = b.inline(region.attrs["body"], operands)
     roots, cotangents = [results[i] for i in arriving], list(arriving.values())
-    found = differentiate(b, roots, cotangents, operands, stop=True)
+    found = differentiate(b, roots, cotangents, operands, frozenset(operands).__contains__)
     return [g if x in active else None for x, g in zip(region.inputs, found, strict=True)]
 
 
@@ -92,19 +95,19 @@ def differentiate(
     roots: Sequence[Node],
     cotangents: Sequence[Node],
     wrt: Sequence[Node],
-    stop: bool = False,
+    beyond: Callable[[Node], bool] | None = None,
 ) -> list[Node | None]:
     """Add to `b` the nodes that carry `cotangents` of `roots` to `wrt`.
 
-    With `stop` the nodes of `wrt` count as independent even where one is made of another:
-    nothing is carried through them.
+    Nothing is carried through the nodes that `beyond` tells, nor are they looked behind: so
+    nodes of `wrt` can count as independent even where one is made of another.
 
     Returns
     -------
     list of Node or None
         One per element of `wrt`, of its type; None where no differentiable path leads there.
     """
-    order = _between(roots, wrt)
+    order = between(roots, wrt, beyond)
     active = set(order)
     sums: dict[Node, Node] = {}
     arriving: dict[Node, dict[int, Node]] = {}  # at a region's outputs
@@ -118,10 +121,11 @@ def differentiate(
         if root in active:
             accumulate(root, g)
     outer = b.loc
-    ends = set(wrt) if stop else set()
     for node in reversed(order):
         reached = node in sums or node in arriving
-        if not reached or node in ends or not any(i in active for i in node.inputs):
+        if not reached or not any(i in active for i in node.inputs):
+            continue
+        if beyond is not None and beyond(node):
             continue
         b.loc = node.loc
         if node.op.name == "output":

@@ -10,9 +10,10 @@ import ml_dtypes
 import numpy as np
 
 from ..ir.dtypes import DType
-from ..ir.types import Shape
+from ..ir.op import Sample
+from ..ir.types import Shape, TensorType
 
-__all__ = ["LAYOUTS", "draw_array", "special_values"]
+__all__ = ["LAYOUTS", "draw_array", "draw_operands", "special_values"]
 
 #: How the elements lie in memory.
 LAYOUTS = ("contiguous", "reversed", "strided", "transposed", "broadcast", "unaligned")
@@ -39,6 +40,25 @@ def special_values(dtype: DType) -> np.ndarray:
     both = np.empty(values.shape, dtype.numpy)
     both.real, both.imag = values, values[::-1]
     return both
+
+
+def draw_operands(sample: Sample, rng: np.random.Generator) -> list[Any]:
+    """The operands of an op's sample, with arrays within its bounds where it has types."""
+    low = -3.0 if sample.low is None else sample.low
+    high = 3.0 if sample.high is None else sample.high
+
+    def array(t: TensorType) -> np.ndarray:
+        if t.dtype.kind == "b":
+            return np.asarray(rng.random(t.shape) < 0.5)
+        if t.dtype.kind in "iu":
+            least = max(int(np.ceil(low)), 0) if t.dtype.kind == "u" else int(np.ceil(low))
+            return np.asarray(rng.integers(least, int(high) + 1, t.shape)).astype(t.dtype.numpy)
+        values: Any = rng.uniform(low, high, t.shape)
+        if t.dtype.kind == "c":
+            values = values + 1j * rng.uniform(low, high, t.shape)
+        return np.asarray(values).astype(t.dtype.numpy)
+
+    return [array(o) if isinstance(o, TensorType) else o for o in sample.operands]
 
 
 def draw_array(

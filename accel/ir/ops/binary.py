@@ -234,6 +234,7 @@ declare(
     "nextafter", np.nextafter, "The next number of the dtype from the first operand towards "
     "the second.",
     arity=2, promote="float", kinds="f", exact=True, cost=6,
+    gradient=lambda b, g, node: [g, None],
 )  # fmt: skip
 
 

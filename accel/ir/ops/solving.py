@@ -463,16 +463,23 @@ def _exponential(x: np.ndarray) -> np.ndarray:
     return np.asarray(result)
 
 
-def _exponential_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
-    """The exponential of [[xᴴ, g], [0, xᴴ]] holds the derivative at xᴴ along g: Mathias, "A chain
-    rule for matrix functions and applications" (1996)."""
-    x = adjoint(b, node.inputs[0])
+def _derivative(b: Builder, x: Node, along: Node) -> Node:
+    """That of the exponential at `x`, a block of the exponential of [[x, along], [0, x]]: Mathias,
+    "A chain rule for matrix functions and applications" (1996)."""
     *batch, n, _ = x.type.shape
     low, high = [0] * len(batch), [0] * len(batch)
-    upper = b.cat(x, g, axis=-1)
+    upper = b.cat(x, along, axis=-1)
     lower = b.pad(x, low=(*low, 0, n), high=(*high, 0, 0))
     whole = b.matrix_exp(b.cat(upper, lower, axis=-2))
-    return (b.slice(whole, start=(*low, 0, n), stop=(*batch, n, 2 * n), step=(1,) * x.type.ndim),)
+    return b.slice(whole, start=(*low, 0, n), stop=(*batch, n, 2 * n), step=(1,) * x.type.ndim)
+
+
+def _exponential_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
+    return (_derivative(b, adjoint(b, node.inputs[0]), g),)
+
+
+def _exponential_tangent(b: Builder, node: Node, tangents: Sequence[Node]) -> Node:
+    return _derivative(b, node.inputs[0], tangents[0])
 
 
 def _exponential_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np.ndarray:
@@ -484,7 +491,8 @@ def _exponential_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) ->
 register(Op(
     name="matrix_exp", form="opaque", category="host", arity=(1, 1), promote="float", kinds="fc",
     infer=_square_type("matrix_exp"), reference=_exponential, gradient=_exponential_gradient,
-    error=_exponential_error, ulp=4, cost=300.0, error_samples=matrix_errors,
+    tangent=_exponential_tangent, error=_exponential_error, ulp=4, cost=300.0,
+    error_samples=matrix_errors,
     samples=lambda: [*of_matrices(), Sample((3 * matrices(4, 4),))],
     doc="The exponential of square matrices, the limit of (1 + x / n) ** n.",
 ))  # fmt: skip
