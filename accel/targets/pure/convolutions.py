@@ -260,10 +260,7 @@ def convolution(cluster: Cluster, machine: Machine) -> Convolution:
     kinds = work.kinds
     if scattered:
         kinds = [k._replace(columns="strided") if k.columns == "unit" else k for k in kinds]
-    spec = MatmulSpec(
-        ELEMENTS[node.type.dtype], machine,
-        tuple([ELEMENTS[n.type.dtype] for n in cluster.stores]), tuple(kinds),
-    )  # fmt: skip
+    spec = MatmulSpec(ELEMENTS[node.type.dtype], machine, work.outputs, tuple(kinds))
     targets = tuple(cluster.stores.values())
     key = ("convolution", spec, work.key, scattered, cluster.pooled)
     return Convolution(spec, key, node, scattered, x, weight, targets, work, cluster.pooled)

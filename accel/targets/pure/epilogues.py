@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...ir.dtypes import DType
 from ...ir.node import Node, attr_key
 from .clusters import Cluster, Number, Scalar, Source, right_aligned
 from .gemm.spec import Constant, Extra, Matrix
+from .halves import Code, in_memory, in_registers
 from .loops import is_literal
 from .machine.llvm_text import Lanes
 from .nests.lowering import ELEMENTS, Application, Site, lower
+from .nests.nest import Const, Instruction, Load, Pointwise
 from .views import Buffer, View
 
 __all__ = ["Layout", "Work"]
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One value of the epilogue. `inputs` are places of earlier ones; place 0 is the sum."""
-
-    kind: str  # "sum", "load", "number" or "apply"
-    dtype: DType
-    inputs: tuple[int, ...] = ()
-    node: Node | None = None
-    extra: int = 0
-    value: bool | int | float = 0
-
-    @property
-    def key(self) -> object:
-        attrs: tuple[object, ...] = ()
-        name = ""
-        if self.node is not None:
-            name = self.node.op.name
-            attrs = tuple((k, attr_key(v)) for k, v in self.node.attrs.items())
-        return (self.kind, self.dtype.name, self.inputs, name, attrs, self.extra,
-                attr_key(self.value))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,8 +54,10 @@ class Layout:
         return "unit" if stride == view.buffer.dtype.itemsize else "strided"
 
 
-class Work:
+class Work(Code):
     """The pointwise members of a cluster around a sum.
+
+    Its instructions read the sum through access 0, and extra k through access k + 1.
 
     Attributes
     ----------
@@ -83,31 +65,36 @@ class Work:
         What it reads (views that broadcast to the result, and numbers), and how.
     results
         Places of the values that are stored, one a store of the cluster.
+    outputs
+        The LLVM types of what is stored.
     """
 
     def __init__(self, cluster: Cluster, layout: Layout) -> None:
+        super().__init__()
         product = cluster.node
         assert product is not None
         self.layout = layout
-        self.operations = [_Operation("sum", product.type.dtype)]
         self.extras: list[View | Number] = []
         self.kinds: list[Extra] = []
-        self.value: dict[Node, int] = {product: 0}
-        self.known: dict[int, int] = {}
+        dtype = product.type.dtype
+        total = self.add(Load(in_registers(dtype), 0))
+        value: dict[Node, int] = {product: self.rounded(total, dtype)}
         order = cluster.graph.index
         for node in sorted(cluster.axes, key=order.__getitem__):
             if node is not product:
                 inputs = [
-                    self.value[n] if n in cluster.axes else self.read(cluster.sources[n], n, node)
+                    value[n] if n in cluster.axes else self.read(cluster.sources[n], n, node)
                     for n in node.inputs
                 ]
-                self.value[node] = self.apply(node, inputs)
-        self.results = tuple([self.value[n] for n in cluster.stores])
+                value[node] = self.applied(node, inputs)
+        stored = {n: n.type.dtype for n in cluster.stores}
+        self.results = tuple([self.to_memory(value[n], d) for n, d in stored.items()])
+        self.outputs = tuple([ELEMENTS[in_memory(d)] for d in stored.values()])
 
     @property
     def key(self) -> object:
         """What the code depends on, elements apart."""
-        return tuple([o.key for o in self.operations]), self.results
+        return tuple(map(_key, self.code)), self.results
 
     @property
     def plain(self) -> bool:
@@ -125,63 +112,61 @@ class Work:
         """Write the work on the sums `value`; see `gemm`."""
         site = Site(lanes.fn, lanes.width)
         values: list[str] = []
-        for operation in self.operations:
-            if operation.kind == "sum":
-                values.append(value)
-            elif operation.kind == "load":
-                values.append(load(operation.extra))
-            elif operation.kind == "number":
-                values.append(site.lanes(operation.dtype).const(operation.value))
+        for i in self.code:
+            if isinstance(i, Load):
+                values.append(load(i.access - 1) if i.access else value)
+            elif isinstance(i, Const):
+                values.append(site.lanes(i.dtype).const(i.value))
             else:
-                assert operation.node is not None
-                node = operation.node
-                types = [self.operations[i].dtype for i in operation.inputs]
-                application = Application(
-                    [values[i] for i in operation.inputs], types, node.type.dtype, node.attrs
-                )
-                values.append(lower(site, node.op.name, application))
+                assert isinstance(i, Pointwise)
+                types = [self.code[o].dtype for o in i.inputs]
+                operands = [values[o] for o in i.inputs]
+                values.append(lower(site, i.op, Application(operands, types, i.dtype, i.attrs)))
         return [values[place] for place in self.results]
-
-    def add(self, operation: _Operation) -> int:
-        self.operations.append(operation)
-        return len(self.operations) - 1
-
-    def apply(self, node: Node, inputs: Sequence[int]) -> int:
-        return self.add(_Operation("apply", node.type.dtype, tuple(inputs), node))
 
     def read(self, source: Source, operand: Node | None = None, user: Node | None = None) -> int:
         """The value of something that the epilogue does not compute."""
-        key = id(source)
-        if key in self.known:
-            return self.known[key]
+        if id(source) in self.known:
+            return self.known[id(source)]
         if isinstance(source, Number):
-            assert not isinstance(source.value, complex)
             if is_literal(source.value):
-                place = self.add(_Operation("number", source.dtype, value=source.value))
+                place = self.number(source.value, source.dtype, True)
             else:
-                place = self.load(source, "constant", source.dtype)
+                place = self.load(source, "constant", in_registers(source.dtype))
         elif isinstance(source, Scalar):
-            place = self.apply(source.node, [self.read(o) for o in source.operands])
+            place = self.applied(source.node, [self.read(o) for o in source.operands])
         else:
             assert isinstance(source, View)
-            view = source
+            view, dtype = source, source.buffer.dtype
             if operand is not None and user is not None:
                 fill = right_aligned(operand, user).start
                 view = View(view.buffer, (1,) * fill + view.shape, (0,) * fill + view.strides,
                             view.offset)  # fmt: skip
-            place = self.load(view, self.layout.columns(view), view.buffer.dtype)
-        self.known[key] = place
+            bits = self.load(view, self.layout.columns(view), in_memory(dtype))
+            place = self.from_memory(bits, dtype)
+        self.known[id(source)] = place
         return place
 
     def load(self, extra: View | Number, columns: str, dtype: DType) -> int:
         self.extras.append(extra)
         self.kinds.append(Extra(ELEMENTS[dtype], columns))
-        return self.add(_Operation("load", dtype, extra=len(self.extras) - 1))
+        return self.add(Load(dtype, len(self.extras)))
+
+
+def _key(i: Instruction) -> object:
+    content: object
+    if isinstance(i, Pointwise):
+        content = (i.op, i.inputs, tuple([(k, attr_key(v)) for k, v in i.attrs.items()]))
+    else:
+        assert isinstance(i, (Load, Const))
+        content = i.access if isinstance(i, Load) else attr_key(i.value)
+    return type(i).__name__, i.dtype.name, content
 
 
 def _bits(number: Number) -> int:
-    if number.dtype.kind == "f":
-        raw = number.dtype.numpy.type(number.value).tobytes().ljust(8, b"\0")
+    dtype = in_registers(number.dtype)
+    if dtype.kind == "f":
+        raw = dtype.numpy.type(number.value).tobytes().ljust(8, b"\0")
         return int(struct.unpack("<q", raw)[0])
     assert not isinstance(number.value, complex)
     whole = int(number.value) & (2**64 - 1)

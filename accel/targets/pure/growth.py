@@ -16,7 +16,6 @@ from .clusters import (
     Axes,
     Cluster,
     Ramp,
-    Scalar,
     dims_of,
     leaves,
     match,
@@ -24,9 +23,7 @@ from .clusters import (
     settled,
     varies,
 )
-from .nests.site import HALVES
 from .stores import Stores
-from .views import View
 
 __all__ = ["Growth"]
 
@@ -35,16 +32,6 @@ LARGEST_KERNEL = 300.0
 #: Reductions that need nothing of each other and yet share a kernel: more streams and totals
 #: than these crowd the first-level cache.
 MOST_SHARED = 4
-
-
-def _reads_halves(source: object) -> bool:
-    """Whether scalar work has halves in it, which only loop nests compute."""
-    if not isinstance(source, Scalar):
-        return False
-    leaves = [v.buffer.dtype if isinstance(v, View) else v.dtype for v in source.operands]
-    return source.dtype in HALVES or any(d in HALVES for d in leaves) or any(
-        map(_reads_halves, source.operands)
-    )
 
 
 class Growth(Stores):
@@ -129,12 +116,9 @@ class Growth(Stores):
         """Whether `node` is pointwise work on a matmul or conv cluster's product, same shape."""
         product = cluster.node
         assert product is not None
-        sources = [self.known[n] for n in node.inputs]
-        ramps = any(isinstance(source, Ramp) for source in sources)
-        halves = any(n.type.dtype in HALVES for n in (node, *node.inputs))
+        ramps = any(isinstance(self.known[n], Ramp) for n in node.inputs)
         return (
             node.op.pointwise and node.op.name != "check_index" and not ramps
-            and not halves and not any(map(_reads_halves, sources))
             and node.type.shape == product.type.shape and axes == cluster.axes[product]
             and len(extents) == len(cluster.extents)
         )  # fmt: skip

@@ -7,13 +7,15 @@ one. The four operations and the square root so come out as if rounded once: 24 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...ir import dtypes
 from ...ir.builder import Builder
 from ...ir.dtypes import DType
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.rewrite import rebuild
-from .nests.nest import Instruction, Pointwise
+from .nests.nest import Const, Instruction, Pointwise
 from .nests.site import HALVES
 
 __all__ = ["CHOICES", "Code", "in_float32", "in_memory", "in_registers"]
@@ -61,7 +63,8 @@ def in_float32(graph: Graph) -> Graph:
 
 
 class Code:
-    """The instructions of a nest being written; equal loads, numbers and conversions once."""
+    """The instructions of a nest, or of a product's epilogue, being written; equal loads, numbers
+    and conversions once."""
 
     def __init__(self) -> None:
         self.code: list[Instruction] = []
@@ -76,6 +79,20 @@ class Code:
         if key not in self.known:
             self.known[key] = self.add(instruction)
         return self.known[key]
+
+    def number(self, value: bool | int | float | complex, dtype: DType, literal: bool) -> int:
+        assert not isinstance(value, complex)
+        key = ("number", dtype, type(value), str(value), literal)
+        return self.once(key, Const(in_registers(dtype), value, literal))
+
+    def applied(self, node: Node, operands: Sequence[int], number: int = 0) -> int:
+        """The value of a pointwise node; `number` is what a failing check reports."""
+        name, dtype = node.op.name, node.type.dtype
+        if name == "cast":
+            return self.converted(operands[0], node.inputs[0].type.dtype, dtype)
+        made = Pointwise(in_registers(dtype), name, tuple(operands), node.attrs, number)
+        value = self.add(made)
+        return value if name in CHOICES else self.rounded(value, dtype)
 
     # -- halves -----------------------------------------------------------------------------
     def from_memory(self, bits: int, dtype: DType) -> int:

@@ -18,7 +18,6 @@ from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned
 from .halves import CHOICES, Code, in_memory, in_registers
 from .nests.nest import (
     Access,
-    Const,
     Gather,
     Iota,
     Load,
@@ -116,11 +115,6 @@ class _Writer(Code):
         bits = self.once(made, Load(made.dtype, place))
         return self.from_memory(bits, view.buffer.dtype)
 
-    def number(self, value: bool | int | float | complex, dtype: DType, literal: bool) -> int:
-        assert not isinstance(value, complex)
-        key = ("number", dtype, type(value), str(value), literal)
-        return self.once(key, Const(in_registers(dtype), value, literal))
-
     def read(self, source: Source, axes: Sequence[int | None], shift: bool = False) -> int:
         """The value of something that this cluster does not compute."""
         if isinstance(source, View):
@@ -155,12 +149,7 @@ class _Writer(Code):
         if node.op.name == "check_index":
             number = len(self.checks)
             self.checks.append(node)
-        name, dtype = node.op.name, node.type.dtype
-        if name == "cast":
-            return self.converted(operands[0], node.inputs[0].type.dtype, dtype)
-        made = Pointwise(in_registers(dtype), name, tuple(operands), node.attrs, number)
-        value = self.add(made)
-        return value if name in CHOICES else self.rounded(value, dtype)
+        return self.applied(node, operands, number)
 
     def store(self, view: View, axes: Sequence[int | None], value: int) -> None:
         dtype = view.buffer.dtype

@@ -60,8 +60,8 @@ class Product:
 
     def multiply_text(self, name: str) -> str:
         """The LLVM module of the multiply kernel."""
-        plain = self.work.plain and not self.spec.half
-        return gemm.emit_multiply(self.spec, None if plain else self.work.write, name)
+        work = None if self.work.plain else self.work.write
+        return gemm.emit_multiply(self.spec, work, name)
 
 
 def _operand(view: View, batch: int, size: int, place: tuple[int, int]) -> Matrix:
@@ -87,9 +87,8 @@ def product(cluster: Cluster, machine: Machine) -> Product:
         b = _column(b) if len(b.shape) == 1 else b
     work = Work(cluster, layout)
     half = HALVES.get(node.type.dtype, "")
-    outputs = tuple([HALVES.get(n.type.dtype) or ELEMENTS[n.type.dtype] for n in cluster.stores])
     element = "float" if half else ELEMENTS[node.type.dtype]
-    spec = MatmulSpec(element, machine, outputs, tuple(work.kinds), half)
+    spec = MatmulSpec(element, machine, work.outputs, tuple(work.kinds), half)
     targets = tuple(cluster.stores.values())
     return Product(spec, (spec, work.key), layout, k, a, b, targets, work)
 

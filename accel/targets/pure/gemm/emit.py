@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from ....errors import InternalCompilerError
 from ..machine.llvm_text import Function, Lanes, module_text
-from .half import narrowed
 from .spec import (
     KERNEL_PARAMS,
     Arguments,
@@ -101,8 +100,6 @@ class Finish:
             zip(self.spec.outputs, self.outputs, results, strict=True)
         ):
             target = lanes.like(element)
-            if element in ("half", "bfloat"):
-                result, target = narrowed(result, element, lanes), lanes.like("i16")
             if element == "i1":
                 result, target = lanes.like("i8").convert("zext", result, target), lanes.like("i8")
             if self.scattered:
