@@ -282,3 +282,188 @@ def test_grad_of_a_compiled_loss_with_accumulated_gradients():
     accumulate(Tensor([4.0]))
     assert w.grad.tolist() == [9]
     assert accumulate.cache_info().misses == 2
+
+
+# -- forward mode, Jacobians and Hessians --------------------------------------------------------
+def test_a_derivative_along_a_direction_is_one_kernel():
+    def chain(x):
+        for op in ("sin", "exp", "tanh", "square", "sigmoid", "sqrt", "log1p", "cos", "atan"):
+            x = record(op, x)
+        return x * 2
+
+    push = accel.compile(lambda x, t: accel.jvp(chain, [x], [t])[1])
+    x, t = np.linspace(0.1, 1, 50), np.ones(50)
+    placed = push.graph(x, t, stage="placed")
+    assert placed.count("region") == 1
+    assert placed.count("sin", "exp", "tanh", "sigmoid", "sqrt", "log1p") == 7  # cos's slope: sin
+    slope = (chain(Tensor(x + 1e-6)).numpy() - chain(Tensor(x - 1e-6)).numpy()) / 2e-6
+    np.testing.assert_allclose(push(x, t).numpy(), slope, rtol=1e-7)
+
+
+def test_forward_mode_records_no_pullback():
+    graph = accel.compile(lambda x, t: accel.jvp(lambda x: x @ x @ x, [x], [t])).graph(
+        np.eye(3), np.eye(3), stage="optimized"
+    )
+    assert graph.count("matmul") == 6  # of value and derivative, which shares them
+    assert graph.count("permute") == 0
+
+
+def test_jvp_of_trees_with_aux_and_what_does_not_move():
+    def f(pair, y):
+        product = pair["a"] * pair["b"]
+        return (product, y.sum(), accel.argmax(y)), {"aux": product + 1}
+
+    a, b, y = Tensor([1.0, 2.0]), Tensor([3.0, 4.0]), Tensor([5.0, 6.0])
+    value, slope, aux = accel.jvp(
+        f, [{"a": a, "b": b}, y], [{"a": b, "b": a}, accel.zeros(2)], has_aux=True
+    )
+    assert value[0].tolist() == [3, 8] and slope[0].tolist() == [10, 20]
+    assert slope[1].item() == 0 and slope[2].item() == 0 and slope[2].dtype == accel.int64
+    assert aux["aux"].tolist() == [4, 9]
+    assert not value[0].requires_grad and not slope[0].requires_grad
+    value, pullback, aux = accel.vjp(lambda x: (x * x, "more"), a, has_aux=True)
+    assert aux == "more" and pullback(a)[0].tolist() == [2, 8]
+
+
+def test_jvp_errors():
+    x = Tensor([1.0, 2.0])
+    square = lambda x: x * x  # noqa: E731
+    with pytest.raises(ShapeError, match="tangent of shape"):
+        accel.jvp(square, [x], [Tensor([1.0])])
+    with pytest.raises(GradientError, match="structure"):
+        accel.jvp(square, [x], [(x, x)])
+    with pytest.raises(GradientError, match="2 tangents for 1"):
+        accel.jvp(square, [x], [x, x])
+    with pytest.raises(GradientError, match="argument 0, a tensor of int64"):
+        accel.jvp(square, [Tensor([1])], [x])
+    with pytest.raises(ArgumentError, match="lists"):
+        accel.jvp(square, x, x)
+    with pytest.raises(GradientError, match="pair"):
+        accel.jvp(square, [x], [x], has_aux=True)
+    with pytest.raises(GradientError, match="structure"):
+        accel.vjp(square, x)[1]((x, x))
+
+
+def test_modes_nest_in_each_other():
+    def f(x):
+        return (accel.sin(x) * x).sum()
+
+    x, v = Tensor(np.linspace(0.1, 1, 5)), Tensor(np.arange(5.0))
+    wanted = accel.hessian(f)(x).numpy() @ v.numpy()
+    forward_over_reverse = accel.jvp(accel.grad(f), [x], [v])[1]
+    reverse_over_forward = accel.grad(lambda x: accel.jvp(f, [x], [v])[1])(x)
+    twice = accel.jvp(lambda x: accel.jvp(f, [x], [v])[1], [x], [v])[1]
+    for found in (forward_over_reverse, reverse_over_forward):
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+    np.testing.assert_allclose(twice.item(), v.numpy() @ wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", ["jacrev", "jacfwd", "jacobian"])
+def test_jacobians_of_trees(name, compiled):
+    def f(a, b):
+        return {"p": a[:, None] * b["c"], "s": b["d"] ** 2}
+
+    a, c, d = Tensor([1.0, 2.0, 3.0]), Tensor([4.0, 5.0]), Tensor(6.0)
+    transformed = getattr(accel, name)(f, argnums=(0, 1))
+    found = (accel.compile(transformed) if compiled else transformed)(a, {"c": c, "d": d})
+    by_a, by_b = found["p"]
+    np.testing.assert_array_equal(by_a.numpy(), np.einsum("ik,j->ijk", np.eye(3), c.numpy()))
+    np.testing.assert_array_equal(by_b["c"].numpy(), np.einsum("i,jk->ijk", a.numpy(), np.eye(2)))
+    assert by_b["d"].shape == (3, 2) and not by_b["d"].numpy().any()
+    assert found["s"][0].tolist() == [0, 0, 0] and found["s"][1]["d"].item() == 12
+    assert not by_a.requires_grad
+
+
+def test_jacobians_of_nothing_and_with_aux():
+    slope, aux = accel.jacrev(lambda x: (x[:0], "more"), has_aux=True)(Tensor([1.0, 2.0]))
+    assert slope.shape == (0, 2) and aux == "more"
+    assert accel.jacfwd(lambda x: x.sum() + accel.ones(3))(accel.zeros(0)).shape == (3, 0)
+
+
+def test_hessians():
+    def f(x, y):
+        return (x**3 * y).sum() + x[0] * y[1] ** 2
+
+    x, y = Tensor([1.0, 2.0]), Tensor([3.0, 4.0])
+    np.testing.assert_allclose(accel.hessian(f)(x, y).numpy(), [[18, 0], [0, 48]])
+    blocks = accel.hessian(f, argnums=(0, 1))(x, y)
+    np.testing.assert_allclose(blocks[1][1].numpy(), [[0, 0], [0, 2]])
+    np.testing.assert_allclose(blocks[0][1].numpy(), blocks[1][0].numpy().T)
+
+
+def test_jacobians_of_complex_numbers():
+    z = Tensor(np.array([1 + 2j, 3 - 1j]))
+    slope = accel.jacobian(lambda z: z.abs() ** 2)(z)
+    np.testing.assert_allclose(slope.numpy(), np.diag(2 * z.numpy()))
+    with pytest.raises(GradientError, match="complex128"):
+        accel.jacrev(lambda z: z * z)(z)
+    with pytest.raises(GradientError, match="jvp"):
+        accel.jacfwd(lambda z: z.abs())(z)
+
+
+# -- the tensors' side ---------------------------------------------------------------------------
+def test_autograd_grad():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    unused = Tensor([1.0], requires_grad=True)
+    y = x * x
+    z = (y * x).sum()
+    by_x, by_y = accel.autograd.grad(z, [x, y])  # through y as well
+    assert by_x.tolist() == [3, 12] and by_y.tolist() == [1, 2]
+    assert x.grad is None and not by_x.requires_grad
+    (first,) = accel.autograd.grad(z, x, create_graph=True)
+    assert accel.autograd.grad(first, x, grad_outputs=Tensor([1.0, 1.0]))[0].tolist() == [6, 12]
+    assert accel.autograd.grad([z, y], [x], [None, Tensor([1.0, 0.0])])[0].tolist() == [5, 12]
+    assert accel.autograd.grad(z, [x, unused], allow_unused=True)[1] is None
+    assert accel.autograd.grad(z, unused, materialize_grads=True)[0].tolist() == [0]
+    with pytest.raises(GradientError, match="input 1"):
+        accel.autograd.grad(z, [x, unused])
+    with pytest.raises(GradientError, match="input 0"):
+        accel.autograd.grad(z, Tensor([1.0]))
+    with pytest.raises(GradientError, match="requires_grad_"):
+        accel.autograd.grad(Tensor(1.0), x)
+    with pytest.raises(GradientError, match="2 grad_outputs for 1"):
+        accel.autograd.grad(z, x, [None, None])
+    with pytest.raises(NotAnArrayError, match=r"accel\.grad"):
+        accel.autograd.grad(lambda x: x, x)
+
+
+def test_backward_into_some_leaves_and_with_a_graph():
+    x, y = (Tensor([v], requires_grad=True) for v in (2.0, 3.0))
+    (x * y).sum().backward(inputs=[x])
+    assert x.grad.tolist() == [3] and y.grad is None
+    with pytest.raises(GradientError, match=r"autograd\.grad"):
+        x.sum().backward(inputs=x * 1)
+    x.grad = None
+    (x**3).sum().backward(create_graph=True)
+    assert accel.autograd.grad(x.grad.sum(), x)[0].tolist() == [12]
+
+
+def test_grad_modes_under_their_other_names():
+    x = Tensor([1.0], requires_grad=True)
+    with accel.inference_mode():
+        assert not (x * 2).requires_grad and not accel.is_grad_enabled()
+        with accel.inference_mode(False):
+            assert not accel.is_grad_enabled()  # it changes nothing
+
+    @accel.inference_mode
+    def silent(x):
+        return x * 2
+
+    @accel.set_grad_enabled(False)
+    def quiet(x):
+        return x * 2
+
+    assert not silent(x).requires_grad and not quiet(x).requires_grad
+    with accel.set_grad_enabled(False):
+        assert not (x * 2).requires_grad
+        with accel.set_grad_enabled(True):
+            assert (x * 2).requires_grad
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+    try:
+        accel.set_grad_enabled(False)
+        assert not (x * 2).requires_grad
+    finally:
+        accel.set_grad_enabled(True)
+    assert accel.is_grad_enabled()

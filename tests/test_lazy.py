@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import accel
 from accel import Tensor
 from accel.errors import IndexOutOfRangeError, ShapeError
-from accel.frontend import autograd, evaluation, recipes
+from accel.frontend import derivatives, evaluation, recipes
 from accel.frontend.recording import record
 from accel.ir.op import get_op
 from accel.runtime.compiler import clear_cache
@@ -238,9 +238,9 @@ def test_backward_of_work_that_repeats() -> None:
 
 def test_work_that_repeats_is_differentiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    differentiate = autograd.differentiate
+    differentiate = derivatives.differentiate
     monkeypatch.setattr(
-        autograd, "differentiate", lambda *args: calls.append(1) or differentiate(*args)
+        derivatives, "differentiate", lambda *args: calls.append(1) or differentiate(*args)
     )
     x = Tensor([3.0, -1.0], requires_grad=True)
 

@@ -24,6 +24,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
 
 #: Where the names of a group live when not in `accel` itself, by what the page says before them.
 HOMES = {
+    "in `accel.autograd`": accel.autograd,
     "in `accel.linalg`": accel.linalg, "in `accel.fft`": accel.fft,
     "in `accel.nn.functional`": functional, "in `accel.testing`": accel.testing,
     "in `accel.cuda`": accel.cuda, "on a Stream": accel.cuda.Stream, "on a Tensor": accel.Tensor,
@@ -180,6 +181,8 @@ CALLS: dict[str, str] = {
     "grad": "accel.grad(lambda v: (v * v).sum())(x)",
     "value_and_grad": "accel.value_and_grad(lambda v: (v * v).sum())(x)",
     "vjp": "accel.vjp(accel.sin, x)[1](y)[0]", "jvp": "accel.jvp(accel.sin, (x,), (y,))[1]",
+    **each("accel.NAME(lambda v: accel.sin(v[0]) * v[1])(x)", "jacobian jacrev jacfwd"),
+    "hessian": "accel.hessian(lambda v: (v[0] * v[1] * v[2]).sum())(x)",
     "checkpoint": "accel.checkpoint(accel.sin, x)", "stop_gradient": "accel.stop_gradient(x) * x",
     **each("x.NAME() * 2", "detach cpu clone requires_grad_"), "to": "x.to('cpu', accel.float64)",
     "astype": "accel.astype(x, accel.float64)",
@@ -195,7 +198,8 @@ OTHER = set("""
     explain_recompiles set_mode get_mode mode set_threshold get_threshold thresholds use_preset
     calibrate stats reset_stats print_stats enable_logging torch_available torch_version
     cuda_available info set_num_threads get_num_threads eval block_until_ready numpy item tolist
-    no_grad enable_grad assert_targets_agree graphs arrays parse to_networkx to_dot to_html
+    no_grad enable_grad set_grad_enabled is_grad_enabled inference_mode
+    assert_targets_agree graphs arrays parse to_networkx to_dot to_html
     shape ndim numel size dtype device requires_grad backward is_leaf cuda is_cuda to_stream
     Stream synchronize query free memory_allocated max_memory_allocated empty_cache
     reset_peak_memory bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16

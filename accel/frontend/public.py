@@ -5,8 +5,11 @@ package adds them to the same names.
 """
 
 from . import operators as _operators
-from .autograd import (
-    enable_grad, grad, jvp, no_grad, stop_gradient, value_and_grad, vjp,
+from .grad_modes import (
+    enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled,
+)  # fmt: skip
+from .transforms import (
+    grad, hessian, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp,
 )  # fmt: skip
 from .checkpoint import checkpoint
 from .compile import compile
@@ -36,7 +39,7 @@ from .random import *
 from .dtype_functions import *
 from .devices import Device as device
 from .namespace import e, inf, nan, newaxis, pi
-from . import fft, linalg, methods as _methods  # gives Tensor its methods
+from . import autograd, fft, linalg, methods as _methods  # gives Tensor its methods
 from ..ir import parse
 from ..ir.dtypes import (
     bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..errors import ArgumentError, DeviceError
 
-__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "current", "override", "overriding",
-           "set_default"]  # fmt: skip
+__all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "change", "current", "override",
+           "overriding", "set_default"]  # fmt: skip
 
 MODES = ("pure", "torch", "auto")
 
@@ -107,6 +107,15 @@ def override(**changes: Any) -> Iterator[State]:
         yield state
     finally:
         _override.reset(token)
+
+
+def change(**changes: Any) -> None:
+    """Change settings until the `with` block that this is in ends; outside, the process's."""
+    inner = _override.get()
+    if inner is None:
+        _process[0] = replace(_process[0], **changes)
+    else:
+        _override.set(replace(inner, **changes))
 
 
 def set_default(**changes: Any) -> None:
