@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from ..ir import dtypes
 from ..ir.axes import one_axis
 from ..ir.types import broadcast_shapes
@@ -18,8 +18,8 @@ from .tensor import Tensor
 
 __all__ = [
     "argwhere", "flatnonzero", "gather", "index_add", "index_copy", "index_fill", "index_put",
-    "index_select", "masked_scatter", "masked_select", "nonzero", "scatter", "scatter_add",
-    "select_scatter", "slice_scatter", "take", "take_along_axis", "take_along_dim",
+    "index_select", "masked_scatter", "masked_select", "nonzero", "select_scatter",
+    "slice_scatter", "take", "take_along_axis", "take_along_dim",
 ]  # fmt: skip
 
 
@@ -48,13 +48,14 @@ def take(x: Any, indices: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Ten
     [30, 10]
     """
     along = axis_of("take", dim, axis)
-    x, indices = as_tensor(x), _integers(indices)
+    x, indices = as_tensor(x), integers(indices)
     if along is None:
         x, along = record("reshape", x, shape=(x.size,)), 0
     return record("take", x, indices, axis=along)
 
 
-def _integers(indices: Any) -> Tensor:
+def integers(indices: Any) -> Tensor:
+    """An index as a tensor; lists too, empty ones as int64."""
     if isinstance(indices, (list, tuple)):
         return Tensor(np.asarray(indices, None if len(indices) else np.int64))
     return as_tensor(indices)
@@ -76,7 +77,7 @@ def take_along_axis(x: Any, indices: Any, /, axis: Any = -1) -> Tensor:
     >>> accel.take_along_axis(x, accel.asarray([[1], [0]]), axis=1).tolist()
     [[20], [30]]
     """
-    x, indices = as_tensor(x), _integers(indices)
+    x, indices = as_tensor(x), integers(indices)
     if axis is None:
         x, axis = record("reshape", x, shape=(x.size,)), 0
     return record("take_along_axis", x, indices, axis=axis)
@@ -94,69 +95,23 @@ def gather(x: Any, dim: int, index: Any) -> Tensor:
     >>> accel.gather(x, 1, accel.asarray([[1], [0]])).tolist()
     [[20], [30]]
     """
-    return record("gather", x, _integers(index), axis=dim)
+    return record("gather", x, integers(index), axis=dim)
 
 
 @public
 def index_select(x: Any, dim: int, index: Any) -> Tensor:
     """Slices of `x` at the places of a 1-d index along `dim`."""
-    index = _integers(index)
+    index = integers(index)
     if index.ndim > 1:
         raise ShapeError(f"index_select: an index of shape {list(index.shape)}",
                          remedy="flatten it, or use take")  # fmt: skip
     return record("take", x, record("reshape", index, shape=(index.size,)), axis=dim)
 
 
-def _values_like(x: Tensor, value: Any, shape: tuple[int, ...]) -> Tensor:
+def values_like(x: Tensor, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """`value` in the dtype of `x`; a number spread over a shape."""
     value = stored(value, x.dtype, "scatter")
     return value if value.ndim else record("broadcast_to", value, shape=shape)
-
-
-def _prefix(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The leading part of `value` that an index of `shape` reads, as in torch."""
-    if value.ndim != len(shape) or value.shape == shape:
-        return value
-    zeros, ones = (0,) * len(shape), (1,) * len(shape)
-    if any(n > m for n, m in zip(shape, value.shape, strict=True)):
-        return value  # the op's own message says what misfits
-    return record("slice", value, start=zeros, stop=shape, step=ones)
-
-
-@public
-def scatter(x: Any, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Tensor:
-    """`x` with the elements of `src` put at the index's places along `dim`.
-
-    Parameters
-    ----------
-    x
-        A Tensor or an array.
-    dim
-        The axis.
-    index
-        Integers, of as many dimensions as x.
-    src
-        A number, or values of the index's shape or greater.
-    reduce
-        None to put, "add" to add.
-
-    Examples
-    --------
-    >>> import accel
-    >>> x = accel.zeros((3,))
-    >>> accel.scatter(x, 0, accel.asarray([2]), 5.0).tolist()
-    [0.0, 0.0, 5.0]
-    """
-    if reduce not in (None, "add", "sum"):
-        raise ArgumentError(f"scatter: reduce={reduce!r}", remedy="use None or 'add'")
-    x, index = as_tensor(x), _integers(index)
-    src = _prefix(_values_like(x, src, index.shape), index.shape)
-    return record("scatter" if reduce is None else "scatter_add", x, index, src, axis=dim)
-
-
-@public
-def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """`x` with the elements of `src` added at the index's places along `dim`, in order."""
-    return scatter(x, dim, index, src, reduce="add")
 
 
 @public
@@ -171,10 +126,10 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> T
     """
     x = as_tensor(x)
     source = record("mul", source, alpha) if alpha != 1 else source
-    index = _integers(index)
+    index = integers(index)
     axis = one_axis(dim, x.ndim, "index_add")
     shape = x.shape[:axis] + index.shape + x.shape[axis + 1 :]
-    return record("index_add", x, index, _values_like(x, source, shape), axis=axis)
+    return record("index_add", x, index, values_like(x, source, shape), axis=axis)
 
 
 @public
@@ -189,12 +144,12 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     [2.0, 0.0]
     """
     x = as_tensor(x)
-    places = [_integers(i) for i in indices]
+    places = [integers(i) for i in indices]
     if len(places) == 1 and places[0].dtype is dtypes.bool_:
         places = list(true_places(places[0]))
     common = broadcast_shapes([i.shape for i in places], "index_put")
     shape = common + x.shape[len(places) :]
-    value = spread(_values_like(x, values, shape), shape)
+    value = spread(values_like(x, values, shape), shape)
     return record("index_put", x, value, *places, accumulate=accumulate)
 
 
@@ -220,7 +175,7 @@ def index_copy(x: Any, dim: int, index: Any, source: Any) -> Tensor:
     >>> accel.index_copy(accel.zeros((3,)), 0, accel.asarray([2]), accel.ones((1,))).tolist()
     [0.0, 0.0, 1.0]
     """
-    return _replaced(x, _along(x, dim, _integers(index), "index_copy"), source)
+    return _replaced(x, _along(x, dim, integers(index), "index_copy"), source)
 
 
 @public
@@ -233,7 +188,7 @@ def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
     >>> accel.index_fill(accel.zeros((3,)), 0, accel.asarray([0, 2]), 7.0).tolist()
     [7.0, 0.0, 7.0]
     """
-    return _replaced(x, _along(x, dim, _integers(index), "index_fill"), value)
+    return _replaced(x, _along(x, dim, integers(index), "index_fill"), value)
 
 
 @public
@@ -366,4 +321,10 @@ def masked_select(x: Any, mask: Any, /) -> Tensor:
     return get_item(wide[0], wide[1])
 
 
-take_along_dim = take_along_axis
+@public
+def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
+    """`take_along_axis` in torch's words: without a dim both are flattened."""
+    if dim is not None:
+        return take_along_axis(x, indices, axis=dim)
+    flat = record("reshape", integers(indices), shape=-1)
+    return take_along_axis(record("reshape", x, shape=-1), flat, axis=0)

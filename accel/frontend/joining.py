@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import functools
+import itertools
 import operator
 from typing import Any
 
-from ..errors import ArgumentError, NotAnArrayError
+from ..errors import ArgumentError, NotAnArrayError, ShapeError
 from ..ir.axes import one_axis
 from .arguments import UNSET, axis_of, extents, public
 from .recording import as_tensor, record
@@ -14,9 +16,10 @@ from .shapes import cut_axis, ravel
 from .tensor import Tensor
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "cat", "chunk", "column_stack", "concat", "concatenate",
-    "diagonal", "dstack", "hstack", "narrow", "select", "slice", "split", "stack", "unbind",
-    "unstack", "vstack",
+    "atleast_1d", "atleast_2d", "atleast_3d", "cat", "chunk", "column_stack", "concat",
+    "concatenate", "diagonal", "dsplit", "dstack", "hsplit", "hstack", "narrow", "row_stack",
+    "select", "slice", "split", "split_with_sizes", "stack", "tensor_split", "unbind", "unstack",
+    "vsplit", "vstack",
 ]  # fmt: skip
 
 
@@ -66,18 +69,38 @@ def stack(tensors: Any, /, dim: Any = UNSET, *, axis: Any = UNSET) -> Tensor:
     return record("stack", *_listed("stack", tensors), axis=axis_of("stack", dim, axis, 0))
 
 
-@public
-def atleast_1d(x: Any, /) -> Tensor:
-    """`x` with one dimension or more."""
+def _each(function: Any) -> Any:
+    """`function` of one tensor, or of each of several, given apart or as a sequence."""
+
+    @functools.wraps(function)
+    def apply(*tensors: Any) -> Any:
+        if len(tensors) == 1 and not isinstance(tensors[0], (tuple, list)):
+            return function(tensors[0])
+        listed = tensors[0] if len(tensors) == 1 else tensors
+        return tuple([function(x) for x in listed])
+
+    return public(apply)
+
+
+@_each
+def atleast_1d(x: Any, /) -> Any:
+    """`x` with one dimension or more; of several tensors a tuple."""
     x = as_tensor(x)
     return x if x.ndim else record("reshape", x, shape=(1,))
 
 
-@public
-def atleast_2d(x: Any, /) -> Tensor:
+@_each
+def atleast_2d(x: Any, /) -> Any:
     """`x` with two dimensions or more; a vector becomes a row."""
     x = atleast_1d(x)
     return x if x.ndim > 1 else record("expand_dims", x, axis=0)
+
+
+@_each
+def atleast_3d(x: Any, /) -> Any:
+    """`x` with three dimensions or more; a matrix gets a last axis of extent 1."""
+    x = atleast_2d(x)
+    return x if x.ndim > 2 else record("expand_dims", x, axis=-1)
 
 
 @public
@@ -201,6 +224,62 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public
+def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Pieces of the sizes listed, as `split`."""
+    return split(x, tuple(split_sizes), dim)
+
+
+@public
+def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """So many pieces of nearly equal size along an axis, or those between the places listed.
+
+    Examples
+    --------
+    >>> import accel
+    >>> [p.tolist() for p in accel.tensor_split(accel.asarray([1, 2, 3]), 2)]
+    [[1, 2], [3]]
+    """
+    x = as_tensor(x)
+    along = one_axis(dim, x.ndim, "tensor_split")
+    size = x.shape[along]
+    given = indices_or_sections
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(given, (tuple, list)):
+        ends = [builtins.slice(None, operator.index(i)).indices(size)[1] for i in given]
+        marks = [0, *ends, size]
+    else:
+        count = operator.index(given)
+        if count <= 0:
+            raise ArgumentError(f"tensor_split: {count} pieces", remedy="ask for one or more")
+        part, longer = divmod(size, count)
+        marks = [i * part + min(i, longer) for i in range(count + 1)]
+    pairs = itertools.pairwise(marks)
+    return tuple([cut_axis(x, along, first, max(first, last)) for first, last in pairs])
+
+
+def _split_along(name: str, axis: int, least: int) -> Any:
+    def split_axis(x: Any, indices_or_sections: Any) -> tuple[Tensor, ...]:
+        x, parts = as_tensor(x), indices_or_sections
+        if x.ndim < least:
+            raise ShapeError(f"{name} of shape {list(x.shape)}",
+                             remedy=f"give {least} dimensions or more")  # fmt: skip
+        over = 0 if x.ndim == 1 else axis
+        if isinstance(parts, int) and (parts <= 0 or x.shape[over] % parts):
+            raise ArgumentError(f"{name}: {parts} pieces of an extent of {x.shape[over]}",
+                                remedy="ask for a number that divides it")  # fmt: skip
+        return tensor_split(x, parts, over)
+
+    split_axis.__name__ = split_axis.__qualname__ = name
+    split_axis.__doc__ = f"Equal pieces along axis {axis}, or those between the places listed."
+    return public(split_axis)
+
+
+hsplit = _split_along("hsplit", 1, 1)
+vsplit = _split_along("vsplit", 0, 2)
+dsplit = _split_along("dsplit", 2, 3)
+
+
+@public
 def unbind(x: Any, /, dim: int = 0, *, axis: Any = UNSET) -> tuple[Tensor, ...]:
     """Every place of an axis, without the axis.
 
@@ -245,3 +324,4 @@ def diagonal(
 
 concat = concatenate = cat
 unstack = unbind
+row_stack = vstack

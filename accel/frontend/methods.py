@@ -13,9 +13,12 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ir import dtypes
 from . import (
+    combining,
     complex_numbers,
+    composed,
     creation,
     decompositions,
+    diagonals,
     dtype_functions,
     functions,
     gathering,
@@ -29,6 +32,7 @@ from . import (
     quantiles,
     random,
     reductions,
+    scattering,
     sets,
     shapes,
     torch_methods,
@@ -61,7 +65,15 @@ METHODS: dict[ModuleType, str] = {
         broadcast_to clone contiguous expand flatten flip fliplr flipud moveaxis movedim permute
         ravel repeat_interleave reshape roll rot90 swapaxes swapdims t tile transpose tril
         triu unflatten unsqueeze view view_as""",
-    joining: "chunk diagonal narrow select split unbind",
+    joining: """
+        chunk diagonal dsplit hsplit narrow select split split_with_sizes tensor_split unbind
+        vsplit""",
+    composed: """
+        clamp_max clamp_min digamma erfinv float_power frac gcd isneginf isposinf lcm ldexp lgamma
+        logaddexp2 mvlgamma""",
+    combining: "corrcoef cov dist renorm",
+    diagonals: "diag diag_embed diagflat diagonal_scatter",
+    scattering: "index_reduce put scatter scatter_add scatter_reduce",
     linear_algebra: """
         addbmm addmm addmv addr baddbmm bmm cross dot inner kron matmul matrix_power mm mv outer
         tensordot trace vdot vecdot""",
@@ -74,7 +86,7 @@ METHODS: dict[ModuleType, str] = {
     histograms: "bincount histc histogram",
     gathering: """
         argwhere gather index_add index_copy index_fill index_put index_select masked_scatter
-        masked_select nonzero scatter scatter_add select_scatter slice_scatter take
+        masked_select nonzero select_scatter slice_scatter take
         take_along_dim""",
     complex_numbers: "adjoint angle isreal sgn",
     dtype_functions: "astype is_complex is_floating_point",
@@ -88,8 +100,13 @@ INPLACE = """
     floor floor_divide fmod ge gt hypot index_add
     index_copy index_fill index_put masked_scatter le lerp log log10 log1p log2
     logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg negative pow
-    reciprocal relu remainder round rsqrt scatter scatter_add sigmoid sign sin sinh sqrt square
-    sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod baddbmm addmm addbmm addmv addr
+    reciprocal relu remainder round rsqrt scatter scatter_add scatter_reduce sigmoid sign
+    sin sinh sqrt square sub subtract tan tanh tril triu trunc nan_to_num cumsum cumprod
+    baddbmm addmm addbmm addmv addr
+    absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh bitwise_left_shift
+    bitwise_right_shift clamp_max clamp_min deg2rad digamma erfinv fix float_power frac gcd greater
+    greater_equal heaviside index_reduce lcm ldexp less less_equal lgamma logit mvlgamma nextafter
+    not_equal put rad2deg renorm sgn sinc true_divide xlogy
 """
 
 #: torch's conversions and what they convert to.

@@ -17,11 +17,14 @@ from .evaluation import get_record_limit, set_record_limit
 from .lazy import eval
 from .tensor import Tensor
 from .functions import *
+from .composed import *
 from .complex_numbers import *
 from .reductions import *
 from .norms import *
 from .shapes import *
 from .joining import *
+from .diagonals import *
+from .combining import *
 from .linear_algebra import *
 from .einsum import einsum
 from .decompositions import (
@@ -29,6 +32,7 @@ from .decompositions import (
     slogdet,
 )  # fmt: skip
 from .gathering import *
+from .scattering import *
 from .ordering import *
 from .quantiles import *
 from .nan_reductions import *

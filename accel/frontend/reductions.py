@@ -313,14 +313,14 @@ var = _moment("var", "variance")
 std = _moment("std", "standard deviation")
 
 
-def std_mean(x: Any, /, dim: Any = UNSET, **options: Any) -> tuple[Tensor, Tensor]:
+def std_mean(x: Any, /, dim: Any = UNSET, *more: Any, **options: Any) -> tuple[Tensor, Tensor]:
     """`std` and `mean` over the same axes."""
-    return std(x, dim, **options), _mean_beside(x, dim, options)
+    return std(x, dim, *more, **options), _mean_beside(x, dim, options)
 
 
-def var_mean(x: Any, /, dim: Any = UNSET, **options: Any) -> tuple[Tensor, Tensor]:
+def var_mean(x: Any, /, dim: Any = UNSET, *more: Any, **options: Any) -> tuple[Tensor, Tensor]:
     """`var` and `mean` over the same axes."""
-    return var(x, dim, **options), _mean_beside(x, dim, options)
+    return var(x, dim, *more, **options), _mean_beside(x, dim, options)
 
 
 def _mean_beside(x: Any, dim: Any, options: dict[str, Any]) -> Tensor:
@@ -437,9 +437,10 @@ def nansum(x: Any, dim: Any = UNSET, keepdim: bool = False, *, axis: Any = UNSET
 
 @public
 def nanmean(x: Any, dim: Any = UNSET, keepdim: bool = False, *, axis: Any = UNSET,
-            keepdims: bool = False) -> Tensor:  # fmt: skip
+            keepdims: bool = False, dtype: Any = None) -> Tensor:  # fmt: skip
     """The mean over axes of the elements that are not NaN."""
     over, keep = axes_of("nanmean", dim, axis), keepdim or keepdims
+    x = as_tensor(x) if dtype is None else record("cast", x, dtype=dtype)
     missing = record("isnan", x)
     total = record("sum", record("where", missing, 0, x), axis=over, keepdims=keep)
     count = record("sum", record("logical_not", missing), axis=over, keepdims=keep)

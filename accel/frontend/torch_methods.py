@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import GradientError, ShapeError
+import numpy as np
+
+from ..errors import ArgumentError, GradientError, ShapeError
+from ..ir.axes import one_axis
 from ..ir.types import contiguous_strides
-from . import creation, functions, norms, shapes
+from . import creation, shapes
 from .arguments import public
 from .recording import as_tensor, record
 from .tensor import Tensor
@@ -88,46 +91,6 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 
 
 @public
-def clamp_min(self: Tensor, min: Any) -> Tensor:
-    """The elements, not below `min`."""
-    return functions.clip(self, min=min)
-
-
-@public
-def clamp_max(self: Tensor, max: Any) -> Tensor:
-    """The elements, not above `max`."""
-    return functions.clip(self, max=max)
-
-
-@public
-def frac(self: Tensor) -> Tensor:
-    """What is behind the point, with the sign."""
-    return record("sub", self, record("trunc", self))
-
-
-@public
-def float_power(self: Tensor, exponent: Any) -> Tensor:
-    """The power, computed in float64 (complex128)."""
-    wide = "complex128" if self.dtype.kind == "c" else "float64"
-    return record("pow", record("cast", self, dtype=wide), exponent)
-
-
-@public
-def dist(self: Tensor, other: Any, p: float = 2) -> Tensor:
-    """The p-norm of the difference."""
-    return norms.norm(shapes.ravel(record("sub", self, other)), p)
-
-
-@public
-def index_fill(self: Tensor, dim: int, index: Any, value: Any) -> Tensor:
-    """The elements with `value` at the places `index` of an axis."""
-    result = shapes.clone(self)
-    key = (slice(None),) * (dim % max(self.ndim, 1)) + (as_tensor(index),)
-    result[key] = value
-    return result
-
-
-@public
 def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A Tensor of `size`, by default of this one's dtype and on its device."""
     return creation.empty(*size, dtype=dtype or self.dtype, device=device or self.device)
@@ -137,6 +100,26 @@ def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Any = None) -
 def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A Tensor of `data`, by default of this one's dtype and on its device."""
     return creation.tensor(data, dtype or self.dtype, device=device or self.device)
+
+
+@public
+def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` places along a dimension, `step` apart, as a new last axis.
+
+    Raises
+    ------
+    ArgumentError
+        For a window that is longer than the extent, or a step below 1.
+    """
+    axis = one_axis(dimension, self.ndim, "unfold")
+    extent = self.shape[axis]
+    if not 0 <= size <= extent or step < 1:
+        raise ArgumentError(f"unfold: windows of {size}, {step} apart, of an extent of {extent}",
+                            remedy="give windows within the extent, 1 or more apart")  # fmt: skip
+    starts = np.arange(0, extent - size + 1, step)
+    places = Tensor(starts[:, None] + np.arange(size))
+    windows = record("take", self, places, axis=axis)
+    return record("moveaxis", windows, source=axis + 1, destination=-1)
 
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
@@ -164,9 +147,8 @@ METHODS: dict[str, Any] = {
     "stride": stride, "is_contiguous": is_contiguous, "get_device": get_device,
     "is_signed": is_signed, "is_same_size": is_same_size, "is_nonzero": is_nonzero,
     "__contains__": contains, "reshape_as": reshape_as, "expand_as": expand_as,
-    "sum_to_size": sum_to_size, "clamp_min": clamp_min, "clamp_max": clamp_max, "frac": frac,
-    "float_power": float_power, "dist": dist, "index_fill": index_fill, "new_empty": new_empty,
-    "new_tensor": new_tensor, "type": type_,
+    "sum_to_size": sum_to_size, "new_empty": new_empty,
+    "new_tensor": new_tensor, "unfold": unfold, "type": type_,
     "ndimension": lambda self: self.ndim, "nelement": lambda self: self.size,
     "unsqueeze_": _rebinding(shapes.unsqueeze, "unsqueeze_"),
     "squeeze_": _rebinding(lambda self, dim=None: self.squeeze(dim), "squeeze_"),

@@ -36,6 +36,7 @@ from ..frontend.functions import (
 )
 from ..frontend.norms import log_softmax, softmax
 from ..frontend.recording import as_tensor, record
+from ..frontend.shapes import pad
 from ..frontend.tensor import Tensor
 from .functions import class_losses as _class_losses
 from .functions import convolution as _convolution
@@ -55,7 +56,7 @@ from .functions.pooling import *
 __all__ = [
     "celu", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "gelu", "glu",
     "hardsigmoid", "hardswish", "hardtanh", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "logsigmoid", "mish", "one_hot", "prelu", "relu", "relu6", "rms_norm",
+    "logsigmoid", "mish", "one_hot", "pad", "prelu", "relu", "relu6", "rms_norm",
     "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
     "tanh", "tanhshrink",
 ]  # fmt: skip

@@ -24,7 +24,9 @@ from . import (
     random,
     reduce,
     scan,
+    scatter_reduce,
     solving,
+    special,
     structure,
     unary,
 )
@@ -33,5 +35,5 @@ __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
     "contraction", "convolution", "creation", "decomposition", "fourier", "gather", "indexing",
     "logic", "loss", "moments", "movement", "normalization", "ordering", "pooling", "random",
-    "reduce", "scan", "solving", "structure", "unary",
+    "reduce", "scan", "scatter_reduce", "solving", "special", "structure", "unary",
 ]  # fmt: skip

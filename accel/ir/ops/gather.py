@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__: list[str] = []
+__all__ = ["grid_of", "scatter_type"]
 
 F32, F64, I32, I64, BF16 = (
     dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.bfloat16,
@@ -50,7 +50,8 @@ def _gather_type(x: TensorType, index: TensorType, *, axis: int) -> TensorType:
     return x.with_shape(index.shape)
 
 
-def _places(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+def grid_of(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+    """NumPy's index of the elements at the places of `index` along the axis."""
     grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     grid[axis] = index
     return tuple(grid)
@@ -60,12 +61,12 @@ def _gather_unchecked_reference(x: np.ndarray, index: np.ndarray, *, axis: int) 
     assert_within(index, x.shape[axis])
     if not index.size:
         return np.empty(index.shape, x.dtype)
-    return x[_places(index, axis)]
+    return x[grid_of(index, axis)]
 
 
 def _gather_reference(x: np.ndarray, index: np.ndarray, *, axis: int) -> np.ndarray:
-    places = checked(index, x.shape[axis], "gather", wrap=False)
-    return _gather_unchecked_reference(x, places, axis=axis)
+    index = checked(index, x.shape[axis], "gather", wrap=False)
+    return _gather_unchecked_reference(x, index, axis=axis)
 
 
 def _gather_gradient(b: Builder, g: Node, node: Node) -> tuple[Node, None]:
@@ -163,7 +164,7 @@ register(Op(
 ))  # fmt: skip
 
 
-def _scatter_type(x: TensorType, index: TensorType, v: TensorType, *, axis: int) -> TensorType:
+def scatter_type(x: TensorType, index: TensorType, v: TensorType, *, axis: int) -> TensorType:
     _check_prefix("scatter", x, index, axis)
     check_values("scatter", x, v, index.shape)
     return x.with_shape(x.shape)
@@ -175,9 +176,9 @@ def _scatter_unchecked_reference(add: bool) -> Callable[..., np.ndarray]:
         result = x.copy()
         with np.errstate(all="ignore"):
             if index.size and add:
-                np.add.at(result, _places(index, axis), v)
+                np.add.at(result, grid_of(index, axis), v)
             elif index.size:  # NumPy assigns in the order of memory, the op in row-major order
-                result[_places(np.array(index, order="C"), axis)] = np.array(v, order="C")
+                result[grid_of(np.array(index, order="C"), axis)] = np.array(v, order="C")
         return result
 
     return reference
@@ -241,13 +242,13 @@ def _register_scatter(name: str, add: bool, gradient: Any, doc: str) -> None:
     error = scattered_error if add else None
     register(Op(
         name=f"{name}_unchecked", form="indexed", arity=(3, 3), prepare=axis_prepare(name),
-        infer=_scatter_type, reference=_scatter_unchecked_reference(add), gradient=gradient,
+        infer=scatter_type, reference=_scatter_unchecked_reference(add), gradient=gradient,
         error=error, samples=_scatter_samples, error_samples=_scatter_errors,
         doc=f"`{name}` at indices that are known to be in range.", **common,
     ))  # fmt: skip
     register(Op(
         name=name, form="composite", arity=(3, 3), prepare=axis_prepare(name),
-        infer=_scatter_type, reference=_scatter_reference(name, add), error=error,
+        infer=scatter_type, reference=_scatter_reference(name, add), error=error,
         expand=_scatter_expand(name), samples=_scatter_samples, doc=doc, **common,
         error_samples=lambda: [*_scatter_errors(), ErrorSample(
             (TensorType(F32, (3,)), np.array([3]), TensorType(F32, (1,))), {"axis": 0},

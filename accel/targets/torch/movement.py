@@ -187,6 +187,14 @@ def _add_at(context: Context, node: Node) -> Kernel:
     return lambda x, index, values: function(x, axis, index.to(torch.int64), values)
 
 
+@lowers("scatter_reduce_unchecked")
+def _scatter_reduce(context: Context, node: Node) -> Kernel:
+    torch, axis, reduce = context.torch, node.attrs["axis"], node.attrs["reduce"]
+    return lambda x, index, values: torch.scatter_reduce(
+        x, axis, index.to(torch.int64), values, reduce
+    )
+
+
 @lowers("scatter_unchecked")
 def _scatter(context: Context, node: Node) -> Kernel:
     torch, axis = context.torch, node.attrs["axis"]
