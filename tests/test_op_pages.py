@@ -24,7 +24,9 @@ def check(op: Op, target: str) -> None:
         assert (entry.by == "reference") == bool(entry.reason)
         if entry.by == "reference" and target == "pure":
             reasons = {o.why_unsupported for o in OPS} - {""}  # of the op or its expansion
-            assert entry.reason in reasons or entry.reason.endswith("has no native kernels")
+            foreign = entry.reason.endswith("has no native kernels")
+            half = entry.dtype.bits == 16 and op.name in ("nextafter", "cumargmax", "cumargmin")
+            assert entry.reason in reasons or foreign or half
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)

@@ -238,7 +238,8 @@ def test_only_the_longest_unsigned_integers_need_the_reference() -> None:
     for op in OPS:
         for what, graph, _ in retyped(op):
             program = torch_target.compile_run(graph)
-            if program.reference_ops and "uint" not in what and op.category != "host":
+            named = all(all_ops()[n].why_unsupported for n in program.reference_ops)
+            if "uint" not in what and not named and op.name != "sign":  # of complex infinities
                 raise AssertionError(f"{what}: {program.reference_ops} run on NumPy")
 
 
@@ -424,7 +425,10 @@ def test_every_op_is_lowered_or_expands() -> None:
     context = Context(torch_target.require(), lookup.find_device(None))
     for op in OPS:
         if op.expand is None and op.category != "host":  # LAPACK's, on the CPU
-            kernels = [find_kernel(context, graph.outputs[0]) for _, graph, _ in cases(op)]
+            found = [graph.outputs[0] for _, graph, _ in cases(op)]
+            if op.why_unsupported or op.name == "sign":  # no order, and NaN for infinities
+                found = [n for n in found if n.inputs[0].type.dtype.kind != "c"] or found
+            kernels = [find_kernel(context, node) for node in found]
             assert all(k is not None for k in kernels), op.name
 
 
@@ -441,7 +445,8 @@ def test_every_op_keeps_to_its_device() -> None:
             moved: list[int] = []
             program = Program(context, whole, lambda _, nbytes, moved=moved: moved.append(nbytes))
             if names & needs_values or program.reference_ops:
-                assert set(program.reference_ops) <= {"matmul"}, f"{op.name} {sample}"
+                known = {o.name for o in OPS if o.why_unsupported} | {"matmul", "sign"}
+                assert set(program.reference_ops) <= known, f"{op.name} {sample}"
                 continue
             [result] = program(arrays)
             type_ = graph.outputs[0].type
