@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import gc
 import itertools
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -20,7 +23,10 @@ import accel
 from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemoryError
 from accel.runtime import compiler
 from accel.targets.pure import buffers
+from accel.targets.pure import memory as process_memory
 from accel.targets.pure.machine import limits, memory
+from accel.targets.pure.native.blocks import BlockPool
+from accel.targets.pure.native.blocks_text import POOL
 from accel.targets.pure.nests.nest import LINE
 from accel.targets.pure.views import Buffer
 
@@ -33,8 +39,20 @@ def address(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def taken(pool: memory.BufferPool, nbytes: int) -> np.ndarray:
-    return pool.empty((nbytes,), BYTE, nbytes)
+Pool = memory.BufferPool | BlockPool
+
+emitted = pytest.mark.skipif(not BlockPool.available(), reason="no pool in emitted code here")
+
+
+def taken(pool: Pool, nbytes: int) -> np.ndarray:
+    return pool.allocator((nbytes,), BYTE, nbytes)()
+
+
+@pytest.fixture(params=[memory.BufferPool, BlockPool])
+def kind(request: pytest.FixtureRequest) -> type[Pool]:
+    if request.param is BlockPool and not BlockPool.available():
+        pytest.skip("no pool in emitted code here")
+    return request.param
 
 
 def in_fresh_process(code: str, **environment: str) -> str:
@@ -47,25 +65,26 @@ def in_fresh_process(code: str, **environment: str) -> str:
 
 
 # -- the pool -----------------------------------------------------------------------------
-def test_a_block_is_used_again_when_its_array_is_gone() -> None:
-    pool = memory.BufferPool(64 * MIB)
+def test_a_block_is_used_again_when_its_array_is_gone(kind: type[Pool]) -> None:
+    pool = kind(64 * MIB)
     first = taken(pool, 3 * MIB)
     assert first.flags.c_contiguous and first.flags.writeable and address(first) % 64 == 0
     at = address(first)
     del first
     assert pool.used_bytes == 0 and pool.free_bytes >= 3 * MIB
-    again = pool.empty((3, MIB // 4), FLOAT, 3 * MIB)
+    again = pool.allocator((3, MIB // 4), FLOAT, 3 * MIB)()
     assert address(again) == at and again.shape == (3, MIB // 4) and again.dtype == FLOAT
     assert pool.free_bytes == 0 and pool.used_bytes == 3 * MIB
 
 
 @pytest.mark.parametrize("keep", [
     lambda a: a[10:20], lambda a: a.reshape(2, -1).T, memoryview, lambda a: a.view(np.int8),
-    lambda a: np.frombuffer(a, np.uint8)[5:], np.from_dlpack, lambda a: np.asarray(a.base),
+    lambda a: np.frombuffer(a, np.uint8)[5:], np.from_dlpack,
+    lambda a: a if a.base is None else np.asarray(a.base),
     lambda a: iter(a), lambda a: np.broadcast_to(a[:1], (4, 4)),
 ])  # fmt: skip
-def test_a_block_stays_with_whatever_still_refers_to_it(keep: object) -> None:
-    pool = memory.BufferPool(64 * MIB)
+def test_a_block_stays_with_whatever_still_refers_to_it(keep: object, kind: type[Pool]) -> None:
+    pool = kind(64 * MIB)
     array = taken(pool, 2 * MIB)
     at = address(array)
     held = keep(array)  # type: ignore[operator]
@@ -78,6 +97,97 @@ def test_a_block_stays_with_whatever_still_refers_to_it(keep: object) -> None:
     gc.collect()
     assert pool.used_bytes == 2 * MIB and pool.free_bytes >= 2 * MIB
     assert address(taken(pool, 2 * MIB)) == at
+
+
+@emitted
+@pytest.mark.parametrize("shape", [(), (1,), (20_000,), (1, 20_000), (20_000, 1), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "complex128", "bool"])
+def test_arrays_of_emitted_code_are_as_numpy_makes_them(shape: tuple[int, ...], dtype: str) -> None:
+    pool, usual = BlockPool(MIB), np.empty(shape, dtype)
+    array = pool.allocator(shape, usual.dtype, usual.nbytes)()
+    assert type(array) is np.ndarray and array.base is None and address(array) % 64 == 0
+    assert array.flags.num == usual.flags.num and array.dtype is usual.dtype
+    assert (array.shape, array.strides) == (usual.shape, usual.strides)
+    array[...] = 1
+    again = pickle.loads(pickle.dumps(array))
+    assert (again == array).all() and (copy.deepcopy(array) == array).all()
+    assert pool.used_bytes == usual.nbytes
+    del array
+    assert pool.used_bytes == 0
+
+
+@emitted
+def test_arrays_of_emitted_code_change_their_size_and_state() -> None:
+    pool = BlockPool(8 * MIB)
+    array = pool.allocator((40_000,), FLOAT, 160_000)()
+    array[:] = range(40_000)
+    for length in (90_000, 300_000, 50_000, 7):
+        array.resize(length, refcheck=False)
+        known = min(length, 40_000)
+        assert (array[:known] == range(known)).all() and not array[40_000:].any()
+        assert pool.used_bytes == 4 * length and address(array) % 64 == 0
+    assert pool.free_bytes == memory.rounded(160_000)
+    array.__setstate__(np.arange(5.0).__reduce__()[2])
+    assert array.tolist() == [0, 1, 2, 3, 4] and pool.used_bytes == 0
+    del array
+    assert pool.used_bytes == 0
+
+
+@emitted
+def test_blocks_begin_at_different_places_within_a_page() -> None:
+    pool = BlockPool(0)
+    for nbytes in (memory.POOLED, 5 * MIB):
+        held = [taken(pool, nbytes) for _ in range(16)]
+        assert len({address(a) % 4096 for a in held}) == 16
+        for number, array in enumerate(held):
+            array[:] = number
+        assert all((array == number).all() for number, array in enumerate(held))
+
+
+def test_where_calls_are_not_native_arrays_lie_in_blocks_all_the_same() -> None:
+    assert in_fresh_process("""
+import accel, numpy as np
+from accel.targets.pure import memory
+kept = [accel.compile(lambda x: x + 1)(np.ones(30_000, np.float32)) for _ in range(2)]
+address = kept[0].numpy().__array_interface__["data"][0]
+print(type(memory.pool()).__name__, accel.memory_allocated(), address % 64)
+""", ACCEL_NATIVE_CALLS="0") == "BufferPool 240000 0"  # fmt: skip
+
+
+def test_results_of_any_size_come_without_new_pages() -> None:
+    faults = in_fresh_process("""
+import resource, accel, numpy as np
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+f, most = accel.compile(lambda x: x * 2 + 1), 0
+for length in (20_000, 40_000, 70_000, 150_000, 250_000, 400_000):
+    for heap in range(2):
+        x = np.ones(length, np.float32)
+        for _ in range(3): f(x)
+        before = faults()
+        for _ in range(50): f(x)
+        most = max(most, faults() - before)
+        spare = np.ones(3_000_000); del spare
+print(most)
+""")
+    assert int(faults) < 50
+
+
+def test_what_lies_free_is_bounded_whatever_the_sizes() -> None:
+    grown, free = map(int, in_fresh_process("""
+import accel, numpy as np
+from accel.targets.pure import memory
+def resident():
+    with open("/proc/self/statm") as file: return int(file.read().split()[1]) * 4096
+before = resident()
+for turn in range(2):
+    for size in range(1 << 16, 5 << 20, 40_000):
+        arrays = [memory.allocator((size,), np.dtype(np.uint8))() for _ in range(3)]
+        for array in arrays: array[:] = 1
+        arrays.clear()
+        before = before if size > 1 << 18 or turn else resident()
+print(resident() - before, memory.pool().free_bytes)
+""", ACCEL_BUFFER_POOL="8M").split())  # fmt: skip
+    assert free <= 8 * MIB and grown < 12 * MIB
 
 
 def test_views_of_the_owner_of_a_block_keep_it_and_give_it_back_once() -> None:
@@ -95,8 +205,8 @@ def test_views_of_the_owner_of_a_block_keep_it_and_give_it_back_once() -> None:
     assert pool.used_bytes == 0 and pool.free_bytes == MIB
 
 
-def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
-    pool = memory.BufferPool(10 * MIB)
+def test_what_is_kept_is_bounded_and_the_oldest_goes_first(kind: type[Pool]) -> None:
+    pool = kind(10 * MIB)
     arrays = [taken(pool, size * MIB) for size in (4, 3, 2)]
     while arrays:
         arrays.pop(0)
@@ -104,7 +214,11 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
     assert pool.free_bytes == 9 * MIB
     held = taken(pool, 5 * MIB)
     del held
-    assert pool.free_bytes == 10 * MIB and list(pool._free) == [3 * MIB, 2 * MIB, 5 * MIB]
+    assert pool.free_bytes == 10 * MIB
+    arrays = [taken(pool, size * MIB) for size in (3, 2, 5)]
+    assert pool.free_bytes == 0
+    while arrays:
+        arrays.pop(0)
     held = taken(pool, 40 * MIB)
     del held
     assert pool.free_bytes == 10 * MIB
@@ -112,8 +226,8 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
     assert pool.free_bytes == 0
 
 
-def test_a_pool_of_nothing_keeps_nothing() -> None:
-    pool = memory.BufferPool(0)
+def test_a_pool_of_nothing_keeps_nothing(kind: type[Pool]) -> None:
+    pool = kind(0)
     held = taken(pool, 2 * MIB)
     held[:] = 1
     del held
@@ -121,8 +235,9 @@ def test_a_pool_of_nothing_keeps_nothing() -> None:
 
 
 def test_blocks_are_rounded_up_by_an_eighth_at_most() -> None:
-    for nbytes in (MIB, MIB + 1, 3 * MIB - 1, 5_000_001, 2**27 + 1, 10**9 + 7):
-        assert nbytes <= memory._rounded(nbytes) <= nbytes * 9 // 8 + 1
+    for nbytes in (1 << 16, 100_000, MIB, MIB + 1, 3 * MIB - 1, 5_000_001, 2**27 + 1, 10**9 + 7):
+        room = memory.rounded(nbytes)
+        assert nbytes <= room <= nbytes * 9 // 8 + 1 and memory.rounded(room) == room
 
 
 def test_memory_runs_out_only_after_free_blocks_went_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +263,38 @@ def test_memory_runs_out_only_after_free_blocks_went_back(monkeypatch: pytest.Mo
     assert pool.used_bytes == 0
 
 
-def _work(pool: memory.BufferPool, seed: int, errors: list[str]) -> None:
+def _scarce_system(pool: BlockPool, most: float) -> Callable[..., int]:
+    """What stands for mmap where the system gives memory only while little lies free."""
+    parameters = ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long
+    real = ctypes.PYFUNCTYPE(ctypes.c_void_p, *parameters)(("mmap", ctypes.CDLL(None)))
+
+    def scarce(place: int, length: int, *options: int) -> int:
+        return -1 if pool.free_bytes > most else real(place, length, *options)
+
+    function = type(real)(scarce)
+    pool._words[POOL.index("mmap")] = ctypes.cast(function, ctypes.c_void_p).value
+    return function
+
+
+@emitted
+def test_memory_of_emitted_code_runs_out_only_after_free_blocks_went_back() -> None:
+    pool = BlockPool(64 * MIB)
+    held = taken(pool, 8 * MIB)
+    del held
+    mapped = _scarce_system(pool, 0)
+    held = taken(pool, 20 * MIB)
+    assert pool.free_bytes == 0 and pool.used_bytes == 20 * MIB
+    mapped = _scarce_system(pool, -1)
+    with pytest.raises(MemoryError, match="no memory for an array of 3,145,728 bytes"):
+        taken(pool, 3 * MIB)
+    assert pool.used_bytes == 20 * MIB and mapped
+    held[-1] = 7
+    with pytest.raises(MemoryError):
+        held.resize(21 * MIB, refcheck=False)
+    assert held.nbytes == 20 * MIB and held[-1] == 7
+
+
+def _work(pool: Pool, seed: int, errors: list[str]) -> None:
     """Random lifetimes; every array holds its own mark, which nobody else may write."""
     rng = random.Random(seed)
     alive: list[tuple[np.ndarray, int]] = []
@@ -162,15 +308,15 @@ def _work(pool: memory.BufferPool, seed: int, errors: list[str]) -> None:
             continue
         nbytes = rng.choice([MIB, MIB + 8, 3 * MIB // 2, 2 * MIB])
         mark = seed * 1000 + turn
-        array = pool.empty((nbytes // 8,), np.dtype(np.int64), nbytes)
+        array = pool.allocator((nbytes // 8,), np.dtype(np.int64), nbytes)()
         array[:] = mark
         alive.append((array, mark))
         if len(alive) > 8:
             alive.pop(0)
 
 
-def test_no_two_arrays_alive_overlap_under_many_threads() -> None:
-    pool = memory.BufferPool(12 * MIB)
+def test_no_two_arrays_alive_overlap_under_many_threads(kind: type[Pool]) -> None:
+    pool = kind(12 * MIB)
     errors: list[str] = []
     threads = [threading.Thread(target=_work, args=(pool, seed, errors)) for seed in range(1, 7)]
     for thread in threads:
@@ -180,7 +326,10 @@ def test_no_two_arrays_alive_overlap_under_many_threads() -> None:
     assert not errors and not any(thread.is_alive() for thread in threads)
     gc.collect()
     assert pool.used_bytes == 0 and pool.free_bytes <= 12 * MIB
-    assert pool.free_bytes == sum(size * len(blocks) for size, blocks in pool._free.items())
+    if isinstance(pool, memory.BufferPool):
+        assert pool.free_bytes == sum(size * len(blocks) for size, blocks in pool._free.items())
+    pool.clear()
+    assert pool.free_bytes == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -246,7 +395,7 @@ def test_the_peak_counts_what_was_alive_at_once() -> None:
     accel.reset_peak_memory()
     assert accel.max_memory_allocated() == before
     accel.empty_cache()
-    assert memory.pool().free_bytes == 0
+    assert process_memory.pool().free_bytes == 0
 
 
 def test_large_intermediates_go_back_when_the_call_ends() -> None:
@@ -411,7 +560,7 @@ def test_large_results_are_the_same_whether_they_pass_by_the_caches(
 
     before = accel.get_num_threads()
     try:
-        plain, streamed = run(2**62), run(memory.POOLED)
+        plain, streamed = run(2**62), run(MIB)
     finally:
         accel.set_num_threads(before)
     assert plain[0] == streamed[0]
@@ -442,7 +591,7 @@ def test_the_environment_bounds_the_pool() -> None:
 import accel, numpy as np
 try:
     accel.compile(lambda x: x + 1)(np.ones(1_000_000, np.float32))
-    from accel.targets.pure.machine import memory
+    from accel.targets.pure import memory
     print(memory.pool().free_bytes)
 except ValueError as error: print(error)
 """

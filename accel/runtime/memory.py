@@ -19,7 +19,7 @@ def memory_allocated(device: str | None = None) -> int:
     """Bytes of the arrays alive on `device`.
 
     On the CPU those that lie in the pool of large arrays are counted: results and
-    intermediates of 1 MiB or more, as long as a Tensor, an array or a view of them is held.
+    intermediates of 64 KiB or more, as long as a Tensor, an array or a view of them is held.
     On a CUDA device the number is torch's.
 
     Parameters
@@ -87,7 +87,7 @@ def aligned_copy(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _pool() -> Any:
-    from ..targets.pure.machine import memory
+    from ..targets.pure import memory
 
     return memory.pool()
 

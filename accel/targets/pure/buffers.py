@@ -13,7 +13,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from .machine.memory import ALIGNMENT, POOLED
+from .machine.memory import ALIGNMENT
 from .steps import ConvolutionStep, LoopStep, Step
 from .views import Buffer
 
@@ -22,6 +22,8 @@ __all__ = ["STREAMED", "MemoryPlan", "stream_results"]
 #: Bytes from which on a result passes by the caches, as a last-level cache would not hold it
 #: until it is read. Arrays of that size begin on a line: see `memory`.
 STREAMED = 32 << 20
+#: The same for what is written in bursts beside more than that.
+_STREAMED_BURSTS = 1 << 20
 
 
 class _Room:
@@ -158,4 +160,4 @@ def stream_results(steps: Sequence[Step]) -> None:
             continue
         touched = sum(b.nbytes for b in {*step.reads, *step.writes})
         bursts = step.sweeps > 1 and touched >= STREAMED
-        step.stream({b for b in fresh if b.nbytes >= (POOLED if bursts else STREAMED)})
+        step.stream({b for b in fresh if b.nbytes >= (_STREAMED_BURSTS if bursts else STREAMED)})

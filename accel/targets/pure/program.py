@@ -7,7 +7,6 @@ process, or is built (`build.py`), which only then is imported.
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,9 @@ from ..parts import Watch
 from ..reference import run_graph
 from . import programs
 from .machine.jit import KERNELS
-from .machine.memory import POOLED, aligned, allocator
+from .machine.memory import POOLED
 from .machine.threads import GATE, divided
+from .memory import aligned, allocator
 from .native.api import available
 from .native.entry import Job, call, pointer
 from .native.run import NativeRun
@@ -98,6 +98,7 @@ class PureRun:
             programs.keep(run, self._layouts, program)
         self._kept: list[Any] = [kernels]  # their code stays mapped as long as this run lives
         self.arena_bytes = program.arena_bytes
+        self._new_arena = aligned(program.arena_bytes)
         self._constants = program.constants
         self._work = 0
         self._segments = [
@@ -181,7 +182,7 @@ class PureRun:
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = aligned(self.arena_bytes)
+            arena = self._new_arena()
         table += outputs
         table.append(arena)
         table += self._constants
@@ -229,7 +230,6 @@ class PureRun:
         """What native calls need; None where a call is more than one stretch of kernels."""
         if len(self._segments) != 1 or not isinstance(self._segments[0], Job) or not available():
             return None
-        new_arena = functools.partial(aligned, self.arena_bytes)
         types = [n.type for n in self._graph.outputs]
         pooled = self.arena_bytes >= POOLED
         return NativeRun(
@@ -237,7 +237,7 @@ class PureRun:
             [(n.type.shape, n.type.dtype.numpy) for n in self._graph.inputs],
             [(t.shape, t.dtype.numpy, new if t.nbytes >= POOLED else None)
              for t, new in zip(types, self._outputs, strict=True)],
-            self._constants, None if pooled else new_arena(), new_arena,
+            self._constants, None if pooled else self._new_arena(), self._new_arena,
             self._work >= _UNLOCKED, self._kept, np.array([pooled], np.int64),
         )  # fmt: skip
 

@@ -7,12 +7,13 @@ are in huge pages where the system has them, begin at addresses that do not comp
 same places of a cache, and are rounded up by an eighth at most.
 
 What the pool keeps is bounded; what was not used for longest goes back to the system first.
+
+This is the pool where emitted code has none: see `native/blocks.py`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import mmap
 import os
 import threading
@@ -22,21 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from .limits import available_memory, byte_setting
+__all__ = ["ALIGNMENT", "HUGE", "PLACE", "PLACES", "POOLED", "BufferPool", "rounded"]
 
-__all__ = ["ALIGNMENT", "POOLED", "BufferPool", "aligned", "allocator", "empty", "pool"]
-
-#: Bytes from which on an array takes its memory from the pool. Less comes cheaper from NumPy.
-POOLED = 1 << 20
+#: Bytes from which on an array takes its memory from a pool. Less comes cheaper from NumPy.
+POOLED = 1 << 16
 #: Bytes of which the address of a pooled array is a multiple: a cache line.
 ALIGNMENT = 64
 
-_BYTE = np.dtype(np.uint8)
-_HUGE = 2 << 20
-_MOST_KEPT = 1 << 30
+#: Bytes of a huge page.
+HUGE = 2 << 20
 #: Blocks begin at so many different places within a huge page, one after the other, because
 #: caches (and the look-up of earlier stores) go by the low bits of an address.
-_PLACES, _PLACE = 16, 4096 + 4 * ALIGNMENT
+PLACES, PLACE = 16, 4096 + 4 * ALIGNMENT
+_BYTE = np.dtype(np.uint8)
 _PRIVATE: dict[str, int] = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 )
@@ -120,6 +119,12 @@ class BufferPool:
             self._free_bytes = 0
         del dropped  # not under the lock: the system takes its time
 
+    def allocator(
+        self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int
+    ) -> Callable[[], np.ndarray]:
+        """What makes arrays as `empty` does."""
+        return functools.partial(self.empty, shape, dtype, nbytes)
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> np.ndarray:
         """An uninitialised C-contiguous array of `nbytes` bytes, aligned to `ALIGNMENT`.
 
@@ -128,7 +133,7 @@ class BufferPool:
         MemoryError
             When the system has no memory left, even after all free blocks went back to it.
         """
-        size = _rounded(nbytes)
+        size = rounded(nbytes)
         with self._lock:
             blocks = self._free.get(size)
             block = blocks.pop() if blocks else None
@@ -148,9 +153,9 @@ class BufferPool:
         return np.ndarray(shape, dtype, lease)
 
     def _new_block(self, size: int) -> _Block:
-        place = self._blocks % _PLACES
+        place = self._blocks % PLACES
         self._blocks += 1
-        length = size + _HUGE + _PLACES * _PLACE
+        length = size + HUGE + PLACES * PLACE
         try:
             block = _Block(-1, length, **_PRIVATE)
         except (OSError, OverflowError):
@@ -160,11 +165,11 @@ class BufferPool:
             except (OSError, OverflowError):
                 raise MemoryError(f"no memory for an array of {size:,} bytes") from None
         address = np.frombuffer(block, _BYTE, 1).__array_interface__["data"][0]
-        first = -address % _HUGE
-        block.pool, block.room, block.start = self, size, first + place * _PLACE
-        if hasattr(mmap, "MADV_HUGEPAGE") and size >= _HUGE:
+        first = -address % HUGE
+        block.pool, block.room, block.start = self, size, first + place * PLACE
+        if hasattr(mmap, "MADV_HUGEPAGE") and size >= HUGE:
             try:
-                block.madvise(mmap.MADV_HUGEPAGE, first, size + place * _PLACE)
+                block.madvise(mmap.MADV_HUGEPAGE, first, size + place * PLACE)
             except OSError:  # this kernel has no huge pages
                 pass
         return block
@@ -189,37 +194,7 @@ class BufferPool:
         del dropped
 
 
-def _rounded(nbytes: int) -> int:
-    """The size of the block for an array: in steps of an eighth, of 64 KiB at least."""
-    step = 1 << max(16, nbytes.bit_length() - 4)
-    return -(-nbytes // step) * step
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised C-contiguous array; one of `POOLED` bytes or more from the pool."""
-    return allocator(shape, dtype)()
-
-
-def allocator(shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:
-    """What makes arrays as `empty` does, of one shape and dtype."""
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < POOLED:
-        return functools.partial(np.empty, shape, dtype)
-    return functools.partial(pool().empty, shape, dtype, nbytes)
-
-
-def aligned(nbytes: int) -> np.ndarray:
-    """Uninitialised bytes at a multiple of `ALIGNMENT`, small ones too."""
-    if nbytes >= POOLED:
-        return pool().empty((nbytes,), _BYTE, nbytes)
-    raw = np.empty(nbytes + ALIGNMENT, _BYTE)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[start : start + nbytes]
-
-
-@functools.cache
-def pool() -> BufferPool:
-    """The pool of the process: it keeps ``ACCEL_BUFFER_POOL`` bytes at most, by default an
-    eighth of the memory, but no more than 1 GiB."""
-    limit = byte_setting("ACCEL_BUFFER_POOL")
-    return BufferPool(min(_MOST_KEPT, available_memory() // 8) if limit is None else limit)
+def rounded(nbytes: int) -> int:
+    """The size of the block for an array: eight sizes to an octave, `POOLED` at least."""
+    step = 1 << max(13, nbytes.bit_length() - 4)
+    return max(-(-nbytes // step) * step, POOLED)

@@ -143,11 +143,11 @@ def _control() -> np.ndarray:
     """The control block, which lives as long as the process."""
     block = np.zeros(len(CONTROL), np.int64)
     block[0] = default_threads()
-    _keep_for_ever(block)
+    keep_for_ever(block)
     return block
 
 
-def _keep_for_ever(thing: object) -> None:
+def keep_for_ever(thing: object) -> None:
     """Never free `thing`: threads of the pool use it until the process has ended."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
@@ -165,7 +165,7 @@ class _NativePool:
 
     def __init__(self) -> None:
         code = compile_described("pool", _pool_text)
-        _keep_for_ever(code)
+        keep_for_ever(code)
         self.address = code.address("accel_parallel")
         libc = ctypes.CDLL(None)
         values: dict[str, int] = {"page": _wiped_page(), "futex": _futex_number()}
@@ -185,9 +185,9 @@ def _function(libc: ctypes.CDLL, name: str) -> int:
 def _wiped_page() -> int:
     """A page of zeros that is zeros again in every forked child."""
     memory = mmap.mmap(-1, _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _keep_for_ever(memory)
+    keep_for_ever(memory)
     view = (ctypes.c_char * _PAGE).from_buffer(memory)
-    _keep_for_ever(view)
+    keep_for_ever(view)
     try:
         memory.madvise(_MADV_WIPEONFORK)
     except OSError:  # kernels before 4.14: children of os.fork at least are served
@@ -207,7 +207,7 @@ class _PythonPool:
         self._executor: ThreadPoolExecutor | None = None
         self._owner: tuple[int, int] | None = None
         self._entry = _KERNEL(self._run)
-        _keep_for_ever(self._entry)
+        keep_for_ever(self._entry)
         self.address = int(ctypes.cast(self._entry, ctypes.c_void_p).value or 0)
 
     def _run(self, bases: int, split: int, begin: int, end: int) -> int:

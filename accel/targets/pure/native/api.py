@@ -23,14 +23,15 @@ import numpy as np
 from .entry import pointer
 
 __all__ = ["ARRAY", "CELL", "FLOAT", "FUNCTIONS", "HEADER", "LIST", "OBJECTS", "TUPLE", "Block",
-           "available", "builtin", "interface"]  # fmt: skip
+           "available", "builtin", "handled", "interface"]  # fmt: skip
 
 #: Bytes of an object's header: reference count and type.
 HEADER = 16
 
 #: Byte offsets of the fields of an array object.
 ARRAY = {"data": HEADER, "ndim": HEADER + 8, "dims": HEADER + 16, "strides": HEADER + 24,
-         "dtype": HEADER + 40, "flags": HEADER + 48, "weakrefs": HEADER + 56}  # fmt: skip
+         "dtype": HEADER + 40, "flags": HEADER + 48, "weakrefs": HEADER + 56,
+         "handler": HEADER + 72}  # fmt: skip
 
 #: Fields of other objects.
 CELL = {"content": HEADER}
@@ -72,8 +73,9 @@ FUNCTIONS = {
     "Py_IncRef": ("void", "ptr"),
 }  # fmt: skip
 
-#: Place of PyArray_NewFromDescr in NumPy's table of functions, which is part of its ABI.
-_NEW_FROM_DESCR = 94
+#: Places of PyArray_NewFromDescr and PyDataMem_GetHandler in NumPy's table of functions, which is
+#: part of its ABI.
+_NEW_FROM_DESCR, _GET_HANDLER = 94, 305
 _METH_FASTCALL = 0x0080
 
 
@@ -109,6 +111,16 @@ def available() -> bool:
     if ctypes.sizeof(ctypes.c_void_p) != 8 or object.__basicsize__ != HEADER:
         return False
     return _arrays_lie_as_known() and _others_lie_as_known() and interface().size > 0
+
+
+@functools.cache
+def handled() -> bool:
+    """Whether arrays say where we know it which memory handler (NEP 49) gives back their data."""
+    if not available() or np.ndarray.__basicsize__ < ARRAY["handler"] + 8:
+        return False
+    current = ctypes.PYFUNCTYPE(ctypes.py_object)(_numpy_table()[_GET_HANDLER])()
+    found = (_read(ctypes.c_ssize_t, id(a) + ARRAY["handler"]) for a in (np.empty(5), np.empty(0)))
+    return all(word == id(current) for word in found)
 
 
 def _read(kind: Any, address: int) -> Any:
