@@ -9,7 +9,7 @@ import pytest
 
 import accel
 from accel import nn
-from accel.errors import NotAnArrayError
+from accel.errors import GradientError, NotAnArrayError
 
 
 def block(h, w):
@@ -148,3 +148,64 @@ def test_on_torch():
     with accel.mode("torch"):
         for a, b in zip(compiled(x, ws, True), wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_checkpoints_in_each_other():
+    def inner(x):
+        return accel.sin(x) * x
+
+    def outer(x):
+        return accel.checkpoint(inner, accel.exp(accel.checkpoint(inner, x)))
+
+    x = accel.asarray([0.5, 1.5])
+    plain = lambda x: inner(accel.exp(inner(x))).sum()  # noqa: E731
+    nested = lambda x: accel.checkpoint(outer, x).sum()  # noqa: E731
+    for derive in (accel.grad, accel.hessian, lambda f: accel.compile(accel.grad(f))):
+        np.testing.assert_allclose(derive(nested)(x).numpy(), derive(plain)(x).numpy(), rtol=1e-6)
+
+
+def test_forward_mode():
+    w = weights(1)[0]
+    x = accel.asarray(np.linspace(-1, 1, 640, dtype=np.float32).reshape(10, 64))
+    wanted, slope = accel.jvp(lambda x: block(x, w), [x], [x])
+    value, found = accel.jvp(lambda x: accel.checkpoint(block, x, w), [x], [x])
+    np.testing.assert_array_equal(value.numpy(), wanted.numpy())
+    np.testing.assert_array_equal(found.numpy(), slope.numpy())
+
+
+def test_complex_numbers():
+    def f(z):
+        return accel.exp(z) * z.conj()
+
+    z = accel.asarray(np.array([0.5 + 1j, -1 + 0.25j]))
+    plain = accel.grad(lambda z: (f(z).abs() ** 2).sum())(z)
+    again = accel.grad(lambda z: (accel.checkpoint(f, z).abs() ** 2).sum())(z)
+    np.testing.assert_allclose(again.numpy(), plain.numpy(), rtol=1e-14)
+
+
+def test_what_stops_inside():
+    def f(x):
+        return x * accel.stop_gradient(x), accel.stop_gradient(x)
+
+    x = accel.asarray([3.0]).requires_grad_()
+    product, stopped = accel.checkpoint(f, x)
+    assert product.requires_grad and not stopped.requires_grad
+    product.sum().backward()
+    assert x.grad.tolist() == [3.0]
+    with pytest.raises(GradientError, match="requires_grad"):
+        accel.checkpoint(accel.stop_gradient, x).sum().backward()
+
+
+@pytest.mark.torch
+def test_in_auto_mode():
+    x, ws = accel.ones((64, 64)), weights(2)
+    wanted = compiled(x, ws, False)
+    threshold = accel.get_threshold("matmul")
+    try:
+        accel.set_threshold("matmul", 1000)  # products go to torch, the rest stays here
+        with accel.mode("auto"):
+            for found in (compiled(x, ws, True), lazy(x, ws, True, False)):
+                for a, b in zip(found, wanted, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    finally:
+        accel.set_threshold("matmul", threshold)

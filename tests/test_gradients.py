@@ -8,13 +8,14 @@ dL = Re <g, dz>, as torch has it: numbers are differentiated as pairs of real on
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
+import accel
 from accel.errors import GradientError, LinAlgError
 from accel.ir import Builder, Graph, Node, Op, TensorType, all_ops, dtypes, verify
 from accel.ir.ops.matrices import adjoint
@@ -266,3 +267,51 @@ def test_derivatives_agree_on_the_torch_target(op: Op) -> None:
     graph, arrays = derivatives_of_samples(op)
     found = check_graph(graph, arrays, ["torch"])
     assert found.outputs == len(graph.outputs)
+
+
+# -- where slopes jump or are infinite: torch's choices, and no NaN where there is a number ------
+NAN, INF = np.nan, np.inf
+KINKS: dict[str, tuple[Callable[[Any], Any], list[float], list[float]]] = {
+    "sqrt": (accel.sqrt, [0, 1], [INF, 0.5]),
+    "sqrt inside where": (
+        lambda x: accel.where(x > 0, accel.sqrt(accel.where(x > 0, x, 1)), 0), [0, 4, -1],
+        [0, 0.25, 0]),
+    "abs": (accel.abs, [0, 2, -2], [0, 1, -1]),
+    "the norm of zeros": (accel.linalg.vector_norm, [0, 0], [0, 0]),
+    "the norms of rows": (
+        lambda x: accel.linalg.vector_norm(x.reshape(2, 2), axis=1), [0, 0, 3, 4],
+        [0, 0, 0.6, 0.8]),
+    "the 3-norm of zeros": (lambda x: accel.linalg.vector_norm(x, 3), [0, 0], [0, 0]),
+    "the inf-norm": (lambda x: accel.linalg.vector_norm(x, INF), [1, -1, 0], [0.5, -0.5, 0]),
+    "var of equal numbers": (accel.var, [1, 1, 1], [0, 0, 0]),
+    "prod with a zero": (accel.prod, [0, 2, 3], [6, 0, 0]),
+    "prod with two zeros": (accel.prod, [0, 0, 3], [0, 0, 0]),
+    "cumprod with zeros": (lambda x: accel.cumprod(x, 0), [2, 0, 3, 0, 5], [1, 8, 0, 0, 0]),
+    "max of equal numbers": (lambda x: accel.amax(x, axis=0), [2, 2, 1], [0.5, 0.5, 0]),
+    "min of equal numbers": (lambda x: accel.amin(x, axis=0), [2, 1, 1], [0, 0.5, 0.5]),
+    "maximum of equal numbers": (lambda x: accel.maximum(x, 1.0), [2, 1, 0], [1, 0.5, 0]),
+    "clamp at its bounds": (lambda x: accel.clamp(x, 0, 1), [-1, 0, 0.5, 1, 2], [0, 1, 1, 1, 0]),
+    "relu at 0": (accel.relu, [-1, 0, 1], [0, 0, 1]),
+    "x**0": (lambda x: x**0, [0, 1], [0, 0]),
+    "x**1 and 0": (lambda x: x**1, [0, 1], [1, 1]),
+    "0 to the power": (lambda x: 0.0**x, [0, 1], [0, 0]),
+    "logsumexp with -inf": (lambda x: accel.logsumexp(x, 0), [-INF, 1, 1], [0, 0.5, 0.5]),
+    "softmax with -inf": (lambda x: accel.softmax(x, 0)[1], [-INF, 1, 1], [0, 0.25, -0.25]),
+    "sinc at 0": (accel.sinc, [0, 1], [0, -1]),
+    "sums without NaN": (accel.nansum, [2, NAN, 1], [1, 0, 1]),
+    "softplus far out": (accel.nn.functional.softplus, [100, -1000], [1, 0]),
+    "silu far out": (accel.nn.functional.silu, [100, -1000], [1, 0]),
+    "sort of equal numbers": (lambda x: accel.sort(x) * np.arange(1.0, 4.0), [2, 2, 1], [2, 3, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks(name: str) -> None:
+    function, numbers, wanted = KINKS[name]
+    x = accel.asarray(np.array(numbers, np.float64))
+    for both in (accel.grad, lambda f: accel.compile(accel.grad(f))):
+        np.testing.assert_allclose(both(lambda x: function(x).sum())(x).numpy(), wanted, rtol=1e-12)
+    again = accel.grad(lambda x: accel.grad(lambda x: function(x).sum())(x).sum())(x).numpy()
+    assert not np.isnan(again).any() or INF in wanted
+    moved = accel.jvp(lambda x: function(x).sum(), [x], [accel.ones_like(x)])[1]
+    np.testing.assert_allclose(moved.item(), sum(wanted), rtol=1e-12)
