@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-
 import numpy as np
 
 from ..ir import dtypes
@@ -41,6 +39,8 @@ def html_of(tensor: Tensor, array: np.ndarray) -> str:
     where = "" if tensor.device == "cpu" else f", {tensor.device}"
     heading = f"<b>{type(tensor).__name__}</b> {shape}, {tensor.dtype}{where}"
     if array.ndim not in (1, 2) or not array.size:
+        import html  # a large table, which no program needs that shows nothing
+
         return f"<div>{heading}<pre>{html.escape(text_of(tensor, array))}</pre></div>"
     rows = np.atleast_2d(_printable(array))
     down, across = (_shown(n) for n in rows.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,15 @@ __all__ = ["warn_of_draws"]
 
 
 def _states() -> dict[str, object]:
-    """The states of the global generators, comparable."""
-    numpy: Any = np.random.get_state(legacy=False)
-    inner = [v.tobytes() if isinstance(v, np.ndarray) else v for v in numpy["state"].values()]
-    return {"numpy.random": (inner, numpy.get("has_gauss")), "random": random.getstate()}
+    """The states of the global generators that somebody imported, comparable."""
+    found: dict[str, object] = {}
+    if "numpy.random" in sys.modules:
+        numpy: Any = np.random.get_state(legacy=False)
+        inner = [v.tobytes() if isinstance(v, np.ndarray) else v for v in numpy["state"].values()]
+        found["numpy.random"] = inner, numpy.get("has_gauss")
+    if "random" in sys.modules:
+        found["random"] = sys.modules["random"].getstate()
+    return found
 
 
 @contextmanager
@@ -31,7 +36,10 @@ def warn_of_draws(function: str) -> Iterator[None]:
     """
     before = _states()
     yield
-    drawn = [name for name, state in _states().items() if state != before[name]]
+    after = _states()
+    drawn = [name for name, state in after.items() if state != before.get(name, state)]
+    if "numpy.random" in after and "numpy.random" not in before:
+        drawn.append("numpy.random")  # NumPy imports it with its first use
     if drawn:
         line = user_location()
         warnings.warn_explicit(

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .drawing import to_dot, to_html
 from .node import Node, attr_key
 from .printing import to_text
 
@@ -172,6 +171,8 @@ class Graph:
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language; regions are clusters."""
+        from .drawing import to_dot
+
         return to_dot(self)
 
     def to_html(self) -> str:
@@ -184,4 +185,6 @@ class Graph:
         >>> page.startswith("<!DOCTYPE html>") and "sin(%x)" in page
         True
         """
+        from .drawing import to_html
+
         return to_html(self)
