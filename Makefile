@@ -25,8 +25,8 @@ lint: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-fuzz: .venv/installed  ## 10,000 random graphs on every target
-	$(PY) -m accel.testing.fuzz --graphs 10000
+fuzz: .venv/installed  ## 20,000 random graphs on every target
+	$(PY) -m accel.testing.fuzz --graphs 20000
 
 bench: .venv/installed .venv-peers/installed  ## accel beside the libraries its users come from
 	$(PY) -m benchmarks

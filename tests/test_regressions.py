@@ -68,6 +68,26 @@ CASES = {
         }""",
         [np.ones((3, 4), np.float32), np.ones((0, 4), np.float32), np.ones((0, 2), np.float32)],
     ),
+    # NumPy takes the square root where one exponent of 0.5 serves for all.
+    "powers of minus infinity": (
+        """graph(%x: f64[3], %y: f64[3]) {
+          %0 = constant(value=0.5, dtype=f64, weak=false) : f64[]
+          %1 = pow(%x, %0) : f64[3]
+          %2 = pow(%x, %y) : f64[3]
+          return %1, %2
+        }""",
+        [np.array([-np.inf, np.inf, 4.0]), np.array([0.5, 0.5, 0.5])],
+    ),
+    # NumPy's modulus differs with the operand's strides.
+    "modulus of complex numbers": (
+        """graph(%x: c128[3,2]) {
+          %0 = abs(%x) : f64[3,2]
+          return %0
+        }""",
+        [np.array([[-0.72678419 - 1.19284218j, 2.12550349 + 1.12613622j],
+                   [2.02966358 - 0.44603734j, -1.10333405 + 2.35690014j],
+                   [0.1371683 - 0.8327328j, 0.22062498 - 1.51622615j]])[::-1]],
+    ),
 }  # fmt: skip
 
 

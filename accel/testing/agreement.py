@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import AccelError, ArgumentError
+from ..ir.evaluate import evaluate
 from ..ir.graph import Graph
 from ..runtime import state as runtime_state
 from ..runtime.compiler import compile_graph
+from ..runtime.settings import get_num_threads, set_num_threads
 from .comparison import Expected, compare
 from .tolerance import expected
 
 __all__ = ["Agreement", "Disagreement", "TARGETS", "assert_targets_agree", "available_targets",
            "check_graph"]  # fmt: skip
 
-#: What can be compared with the reference's bounds; `torch` where it is installed.
-TARGETS = ("reference", "pure", "torch")
+#: What can be compared with the reference's bounds; `torch` where it is installed. `auto` gives
+#: torch what is not tiny, so that both compute parts of a graph.
+TARGETS = ("reference", "pure", "torch", "auto")
+_AUTO = dict.fromkeys(runtime_state.DEFAULT_THRESHOLDS, 64)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def available_targets() -> tuple[str, ...]:
     """The targets of this installation: `torch` only where it can be imported."""
     from ..targets import torch as torch_target
 
-    return TARGETS if torch_target.available() else TARGETS[:-1]
+    return TARGETS[:3] if torch_target.available() else TARGETS[:2]
 
 
 def _targets(wanted: Iterable[str] | None) -> tuple[str, ...]:
@@ -80,6 +85,8 @@ def check_graph(
     arrays: Sequence[np.ndarray],
     targets: Iterable[str] | None = None,
     disabled_passes: Iterable[str] = (),
+    threads: int = 1,
+    lazily: bool = False,
 ) -> Agreement:
     """Compile `graph` for each target, run it on `arrays` and compare with the reference.
 
@@ -95,6 +102,10 @@ def check_graph(
         Names from `TARGETS`; those of this installation by default.
     disabled_passes
         Passes to switch off: results must not depend on them.
+    threads
+        Where it is not 1, the pure target must give the same bits on so many.
+    lazily
+        Whether the ops are also recorded one by one, as a user's calls are, and evaluated.
 
     Returns
     -------
@@ -115,13 +126,21 @@ def check_graph(
     """
     chosen = _targets(targets)
     wanted = _wanted(graph, arrays)
-    lenient = _wanted(graph, arrays, True) if "torch" in chosen else wanted
+    lenient = _wanted(graph, arrays, True) if {"torch", "auto"} & set(chosen) else wanted
     copies = [np.array(a) for a in arrays]
     for target in chosen:
-        bounds = lenient if target == "torch" else wanted
-        found = _run(graph, arrays, target, frozenset(disabled_passes), bounds)
-        if isinstance(bounds, list):
-            _compare(found, bounds, target, graph)
+        bounds = lenient if target in ("torch", "auto") else wanted
+        settings = _settings(target, frozenset(disabled_passes))
+        runs = {target: partial(_compiled, graph, arrays, settings)}
+        if lazily:
+            runs[f"{target} (lazily)"] = partial(_recorded_again, graph, arrays, settings)
+        found = []
+        for name, run in runs.items():
+            found.append(_run(run, name, graph, bounds))
+            if isinstance(bounds, list):
+                _compare(found[-1], bounds, name, graph)
+        if target == "pure" and threads > 1 and isinstance(bounds, list):
+            _check_threads(found[0], threads, runs[target], graph)
         for place, (before, after) in enumerate(zip(copies, arrays, strict=True)):
             if before.tobytes() != np.ascontiguousarray(after).tobytes():
                 raise Disagreement(target, f"argument {place} was changed", graph)
@@ -138,20 +157,75 @@ def _wanted(
         return error
 
 
+def _settings(target: str, disabled: frozenset[str]) -> dict[str, Any]:
+    thresholds = _AUTO if target == "auto" else runtime_state.current().thresholds
+    return {"mode": target, "tracer": None, "verify": True, "fallback": "error",
+            "thresholds": thresholds, "disabled_passes": disabled}  # fmt: skip
+
+
 def _run(
-    graph: Graph, arrays: Sequence[np.ndarray], target: str, disabled: frozenset[str], wanted: Any
+    run: Callable[[], list[np.ndarray]], name: str, graph: Graph, wanted: Any
 ) -> list[np.ndarray]:
-    state = replace(runtime_state.current(), mode=target, tracer=None, verify=True,
-                    fallback="error", disabled_passes=disabled)  # fmt: skip
+    """What `run` gives; nothing where it raises what it must."""
     try:
-        found = compile_graph(graph, state)([np.asarray(a) for a in arrays])
+        found = run()
     except AccelError as error:
         if type(error) is type(wanted):
             return []
-        raise Disagreement(target, f"raises {error!r}", graph) from error
+        raise Disagreement(name, f"raises {error!r}", graph) from error
     if isinstance(wanted, AccelError):
-        raise Disagreement(target, f"does not raise {wanted!r}", graph)
-    return [_host(a) for a in found]
+        raise Disagreement(name, f"does not raise {wanted!r}", graph)
+    return found
+
+
+def _compiled(
+    graph: Graph, arrays: Sequence[np.ndarray], settings: dict[str, Any]
+) -> list[np.ndarray]:
+    executable = compile_graph(graph, replace(runtime_state.current(), **settings))
+    return [_host(a) for a in executable([np.asarray(a) for a in arrays])]
+
+
+def _recorded_again(
+    graph: Graph, arrays: Sequence[np.ndarray], settings: dict[str, Any]
+) -> list[np.ndarray]:
+    """The outputs, each op recorded as a user's call is, on the arrays where they lie."""
+    from ..frontend.creation import asarray
+    from ..frontend.lazy import eval
+    from ..frontend.recording import record
+
+    def leaf(array: np.ndarray) -> Any:
+        return asarray(array, copy=None if not array.flags.aligned else False)
+
+    with runtime_state.override(**settings):
+        known: dict[Any, Any] = {
+            n: leaf(np.asarray(a)) for n, a in zip(graph.inputs, arrays, strict=True)
+        }
+        for node in graph.nodes[len(graph.inputs) :]:
+            if node.type.weak and node.op.name == "constant":
+                known[node] = node.attrs["value"]
+            elif node.op.name == "constant":
+                known[node] = leaf(evaluate(node.op, (), node.attrs, node.type))
+            else:
+                operands = [known[i] for i in node.inputs]
+                known[node] = record(node.op.name, *operands, **node.attrs)
+        results = [known[n] for n in graph.outputs]
+        eval(*results)
+        return [np.asarray(r.numpy()) for r in results]
+
+
+def _check_threads(
+    found: Sequence[np.ndarray], threads: int, run: Callable[[], list[np.ndarray]], graph: Graph
+) -> None:
+    """The same bits on another number of threads."""
+    before = get_num_threads()
+    set_num_threads(threads)
+    try:
+        again = run()
+    finally:
+        set_num_threads(before)
+    for place, (one, other) in enumerate(zip(found, again, strict=True)):
+        if one.tobytes() != other.tobytes():
+            raise Disagreement("pure", f"output {place}, other bits on {threads} threads", graph)
 
 
 def _host(buffer: Any) -> np.ndarray:
@@ -168,7 +242,7 @@ def _compare(
     if len(found) != len(wanted):
         raise Disagreement(target, f"{len(found)} results for {len(wanted)} outputs", graph)
     for place, (array, expectation) in enumerate(zip(found, wanted, strict=True)):
-        mismatch = compare(array, expectation, zero_signs=not target.startswith("torch"))
+        mismatch = compare(array, expectation, zero_signs=not target.startswith(("torch", "auto")))
         if mismatch is not None:
             raise Disagreement(target, f"output {place}, {mismatch}", graph)
 

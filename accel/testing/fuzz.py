@@ -1,14 +1,17 @@
 """Random graphs on every target: ``python -m accel.testing.fuzz --graphs 10000 --seed 0``.
 
-Each graph also draws one pass to switch off. Batches run in worker processes, so that a crash
-of the code generator is caught and blamed on its graph. Graph `i` of a seed is always the
-same, and the first failure is shrunk to a few nodes, printed, and saved to be replayed.
+Each graph also draws a pass to switch off, a number of threads, and whether it is recorded op by
+op as well; some are gradients of what was drawn, and some batches run with a lower level of the
+processor's instructions. Batches run in worker processes, so that a crash of the code generator is
+caught and blamed on its graph. Graph `i` of a seed is always the same, and the first failure is
+shrunk to a few nodes, printed, and saved to be replayed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,8 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ArgumentError
+from ..ir.op import all_ops
 from ..ir.parsing import parse
-from .agreement import Disagreement, available_targets, check_graph
+from ..targets.pure.machine.host import machine_for_level
+from .agreement import Agreement, Disagreement, available_targets, check_graph
 from .generate import Case, draw_case
 from .shrink import shrink
 
@@ -30,6 +36,10 @@ __all__ = ["Totals", "fuzz", "load_case", "main", "save_case"]
 
 #: Graphs a worker process runs before it is replaced, which bounds its memory.
 BATCH = 500
+#: The x86 levels of one batch after another; the machine's own where it is "".
+LEVELS = ("", "", "", "avx2", "", "", "sse2", "")
+#: The greatest part of all elements that may be excluded.
+MOST_EXCLUDED = 0.25
 
 
 @dataclass
@@ -66,10 +76,16 @@ def case_of(seed: int, number: int, max_nodes: int) -> Case:
     return draw_case(np.random.default_rng([seed, number]), max_nodes)
 
 
+def _check(case: Case, targets: Sequence[str]) -> Agreement:
+    return check_graph(
+        case.graph, case.arrays, targets, case.disabled, case.threads, case.lazily
+    )
+
+
 def failure_of(case: Case, targets: Sequence[str]) -> str | None:
     """What is wrong with `case`; None where the targets agree."""
     try:
-        check_graph(case.graph, case.arrays, targets, case.disabled)
+        _check(case, targets)
     except Disagreement as error:
         return f"{error.target}: {error.reason}"
     except Exception as error:  # whatever the compiler raises is a finding
@@ -77,11 +93,17 @@ def failure_of(case: Case, targets: Sequence[str]) -> str | None:
     return None
 
 
-def _row(case: Case, number: int, targets: Sequence[str]) -> dict[str, object]:
-    row: dict[str, object] = {"graph": number, "elements": 0, "excluded": 0, "failure": None}
+def _row(options: argparse.Namespace, number: int, targets: Sequence[str]) -> dict[str, object]:
+    row: dict[str, object] = {"graph": number, "elements": 0, "excluded": 0, "failure": None,
+                              "ops": {}}  # fmt: skip
+    try:
+        case = case_of(options.seed, number, options.max_nodes)
+    except Exception as error:  # a type rule or a gradient rule is wrong
+        row["failure"] = f"cannot be drawn: {type(error).__name__}: {error}"
+        return row
     row["ops"] = Counter(n.op.name for n in case.graph.nodes if n.op.form != "structure")
     try:
-        agreement = check_graph(case.graph, case.arrays, targets, case.disabled)
+        agreement = _check(case, targets)
         row["elements"], row["excluded"] = agreement.elements, agreement.excluded
     except Exception:
         row["failure"] = failure_of(case, targets) or "fails at the first run, not at the second"
@@ -93,19 +115,20 @@ def save_case(case: Case, path: Path) -> None:
     """Write a case to one file, to be replayed."""
     arrays = {f"a{i}": np.ascontiguousarray(a).view(np.uint8) if a.ndim else
               np.frombuffer(a.tobytes(), np.uint8) for i, a in enumerate(case.arrays)}  # fmt: skip
-    np.savez(path, graph=str(case.graph), disabled=",".join(case.disabled), **arrays)  # type: ignore[arg-type]
+    how = [*case.disabled, str(case.threads), "lazily" if case.lazily else ""]
+    np.savez(path, graph=str(case.graph), how=",".join(how), **arrays)  # type: ignore[arg-type]
 
 
 def load_case(path: Path) -> Case:
     """Read what `save_case` wrote."""
     with np.load(path) as data:
         graph = parse(str(data["graph"]))
-        disabled = frozenset(filter(None, str(data["disabled"]).split(",")))
+        *disabled, threads, lazily = str(data["how"]).split(",")
         arrays = tuple(
             np.frombuffer(data[f"a{i}"].tobytes(), n.type.dtype.numpy).reshape(n.type.shape)
             for i, n in enumerate(graph.inputs)
         )
-    return Case(graph, arrays, disabled)
+    return Case(graph, arrays, frozenset(disabled), int(threads), lazily == "lazily")
 
 
 # -- workers ------------------------------------------------------------------------------
@@ -114,9 +137,18 @@ def _work(options: argparse.Namespace) -> int:
     targets = options.targets.split(",")
     for number in range(options.first, options.first + options.graphs):
         print(json.dumps({"begin": number}), flush=True)
-        case = case_of(options.seed, number, options.max_nodes)
-        print(json.dumps(_row(case, number, targets)), flush=True)
+        print(json.dumps(_row(options, number, targets)), flush=True)
     return 0
+
+
+def level_of(number: int) -> str:
+    """The x86 level that graph `number` runs with."""
+    level = LEVELS[number // BATCH % len(LEVELS)]
+    try:
+        machine_for_level(level)
+    except ArgumentError:  # which this processor does not have
+        return ""
+    return level
 
 
 def _command(*arguments: object) -> list[str]:
@@ -127,11 +159,12 @@ def _rows(seed: int, graphs: int, targets: Sequence[str], max_nodes: int) -> Ite
     """The rows of all graphs, in order; a crash gives a row too, and work goes on behind it."""
     number = 0
     while number < graphs:
-        count = min(BATCH, graphs - number)
+        count = min(BATCH - number % BATCH, graphs - number)
+        level = os.environ.get("ACCEL_CPU_FEATURES") or level_of(number)
         worker = subprocess.Popen(
             _command("--worker", "--seed", seed, "--first", number, "--graphs", count,
                      "--targets", ",".join(targets), "--max-nodes", max_nodes),
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "ACCEL_CPU_FEATURES": level},
         )  # fmt: skip
         try:
             if worker.stdout is None:
@@ -154,6 +187,11 @@ def _rows(seed: int, graphs: int, targets: Sequence[str], max_nodes: int) -> Ite
             number = begun + 1
 
 
+def default_targets() -> tuple[str, ...]:
+    """All targets of this installation that differ from the reference."""
+    return ("pure", "torch", "auto") if "torch" in available_targets() else ("pure",)
+
+
 def fuzz(
     graphs: int = 10_000,
     seed: int = 0,
@@ -169,7 +207,7 @@ def fuzz(
     graphs, seed
         How many; graph `i` of a seed is always the same.
     targets
-        By default ``pure`` and, where it is installed, ``torch``.
+        By default ``pure`` and, where torch is installed, ``torch`` and ``auto``.
     max_nodes
         About how many operations a graph has at most.
     most_failures
@@ -182,7 +220,7 @@ def fuzz(
     """
     from tqdm import tqdm
 
-    chosen = tuple(targets or (t for t in available_targets() if t != "reference"))
+    chosen = tuple(targets or default_targets())
     totals = Totals()
     with tqdm(total=graphs, unit=" graphs", disable=not progress, file=sys.stderr) as bar:
         for row in _rows(seed, graphs, chosen, max_nodes):
@@ -205,9 +243,15 @@ def _survives(case: Case, targets: Sequence[str]) -> bool:
 
 
 def _report_failure(options: argparse.Namespace, number: int, reason: str) -> None:
+    print(f"\ngraph {number} of seed {options.seed} fails: {reason}")
+    level = level_of(number)
+    if level:
+        print(f"it ran with ACCEL_CPU_FEATURES={level}")
+    if reason.startswith("cannot be drawn"):
+        return
     case = case_of(options.seed, number, options.max_nodes)
     chosen = options.targets.split(",")
-    targets = [t for t in chosen if reason.startswith(f"{t}:")] or chosen
+    targets = [t for t in chosen if reason.startswith(t)] or chosen
     crashed = reason.startswith("the process died")
 
     def fails(candidate: Case) -> bool:
@@ -218,7 +262,6 @@ def _report_failure(options: argparse.Namespace, number: int, reason: str) -> No
     small = shrink(case, fails)
     path = Path(f"fuzz-{options.seed}-{number}.npz")
     save_case(small, path)
-    print(f"\ngraph {number} of seed {options.seed} fails: {reason}")
     without = f", {', '.join(small.disabled)} switched off" if small.disabled else ""
     print(f"shrunk from {len(case.graph)} to {len(small.graph)} nodes{without}")
     if not crashed:
@@ -234,6 +277,11 @@ def _report(totals: Totals, seconds: float, targets: str) -> None:
           f"({totals.graphs / max(seconds, 1e-9):.1f} a second)")  # fmt: skip
     print(f"{totals.elements:,} elements compared, {100 * totals.share:.1f}% of them excluded")
     print("ops: " + ", ".join(f"{name} {count}" for name, count in totals.ops.most_common()))
+    missing = [n for n, op in all_ops().items() if op.samples and not totals.ops[n]]
+    if missing:
+        print("never drawn: " + ", ".join(missing))
+    if totals.share > MOST_EXCLUDED:
+        print(f"too much is excluded: more than {100 * MOST_EXCLUDED:.0f}%")
     count = len(totals.failures)
     print(f"{count} failure{'s' * (count != 1)}" if count else "all targets agree")
 
@@ -258,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.targets is None:
-        options.targets = ",".join(t for t in available_targets() if t != "reference")
+        options.targets = ",".join(default_targets())
     warnings.simplefilter("ignore")
     if options.worker:
         return _work(options)
@@ -270,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _report(totals, time.perf_counter() - begin, options.targets)
     for number, reason in totals.failures:
         _report_failure(options, number, reason)
-    return 1 if totals.failures else 0
+    return 1 if totals.failures or totals.share > MOST_EXCLUDED else 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Op, Sample, all_ops
 from ..ir.types import Shape, TensorType
+from ..passes.differentiate import gradient_graph
 from .arrays import draw_array
 
 __all__ = ["Case", "Choose", "draw_case", "draw_graph", "drawable_ops"]
@@ -30,12 +31,23 @@ __all__ = ["Case", "Choose", "draw_case", "draw_graph", "drawable_ops"]
 Choose = Callable[[int], int]
 
 EXTENTS = (1, 2, 3, 0, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 130)
-#: Values with more elements are not made.
+#: Values with more elements are not made; but in one graph of a hundred, whose kernels threads
+#: share and reductions cut into chunks.
 LARGEST = 4096
-_COMMON = (dtypes.float32,) * 10 + (dtypes.float64,) * 4
+_LARGE: tuple[Shape, ...] = ((70_001,), (257, 263), (3, 41, 521), (1030, 64), (2, 65_537))
+#: Gradients with more nodes are left out.
+MOST_NODES = 150
+_COMMON = (
+    (dtypes.float32,) * 10 + (dtypes.float64,) * 4
+    + (dtypes.float16, dtypes.bfloat16, dtypes.complex64, dtypes.complex128, dtypes.int64)
+)  # fmt: skip
 _OTHER = (dtypes.int32, dtypes.int64, dtypes.bool_) * 2 + dtypes.ALL
 #: How often each way of finding operands is taken.
-_KINDS = ("pointwise",) * 9 + ("unary",) * 6 + ("sample",) * 4 + ("contraction",)
+_KINDS = ("pointwise",) * 9 + ("unary",) * 6 + ("listed",) * 5 + ("sample",) * 2 + ("contraction",)
+#: What a sample's float32 becomes.
+_INEXACT = (dtypes.float32,) * 9 + (dtypes.float64,) * 2 + (
+    dtypes.float16, dtypes.bfloat16, dtypes.complex64, dtypes.complex128,
+)  # fmt: skip
 #: Python numbers that stand as operands.
 _NUMBERS: tuple[Any, ...] = (
     1, 2, 0, -1, 3, 0.5, 1.0, -2.5, 0.0, -0.0, True, float("inf"), float("nan"), 1e-3,
@@ -44,16 +56,30 @@ _NUMBERS: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """A graph, arrays for its inputs, and a pass to switch off (or none)."""
+    """A graph, arrays for its inputs, and how to run it.
+
+    Attributes
+    ----------
+    disabled
+        A pass to switch off, or none.
+    threads
+        On so many threads the pure target gives the same bits.
+    lazily
+        Whether it is also recorded op by op, and evaluated.
+    """
 
     graph: Graph
     arrays: tuple[np.ndarray, ...]
     disabled: frozenset[str] = frozenset()
+    threads: int = 1
+    lazily: bool = False
 
 
 def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list[Op]]:
     """The ops that graphs are drawn from, by how operands are found for them."""
-    kinds: dict[str, list[Op]] = {"pointwise": [], "unary": [], "contraction": [], "sample": []}
+    kinds: dict[str, list[Op]] = {
+        "pointwise": [], "unary": [], "contraction": [], "listed": [], "sample": []
+    }  # fmt: skip
     for op in all_ops().values():
         if op.samples is None or not only(op):
             continue
@@ -65,6 +91,8 @@ def drawable_ops(only: Callable[[Op], bool] = lambda op: True) -> dict[str, list
         elif op.arity[0] == 1 and (op.arity == (1, 1) or op.name in ("cat", "stack")):
             if op.category != "host" and not _reads_indices(op):
                 kinds["unary"].append(op)
+    found = {op for name in ("pointwise", "unary", "contraction") for op in kinds[name]}
+    kinds["listed"] = [op for op in kinds["sample"] if op not in found]
     return kinds
 
 
@@ -99,21 +127,56 @@ def draw_graph(
     return _Drawing(choose, drawable_ops(only), dtype).run(1 + choose(max_nodes))
 
 
+#: How often graphs are differentiated.
+_ORDERS = (0,) * 14 + (1,) * 3 + (2,) * 2
+
+#: Draws an array for an input: all but its layout and numbers is the input's type.
+Fill = Callable[[TensorType, bool], np.ndarray]
+
+
 def draw_case(rng: np.random.Generator, max_nodes: int = 12) -> Case:
-    """A random graph with arrays and a pass to switch off."""
+    """A random graph, its gradient or that one's, with arrays and a way to run it."""
+    return draw_any_case(
+        lambda n: int(rng.integers(n)),
+        lambda type_, special: draw_array(rng, type_.dtype, type_.shape, special),
+        max_nodes,
+    )
+
+
+def draw_any_case(choose: Choose, fill: Fill, max_nodes: int) -> Case:
+    """What `draw_case` draws, of any source of choices and arrays."""
     from ..passes.pipeline import OPTIONAL
 
-    graph = draw_graph(lambda n: int(rng.integers(n)), max_nodes)
-    special = bool(rng.random() < 0.4)
-    arrays = [draw_array(rng, n.type.dtype, n.type.shape, special) for n in graph.inputs]
-    disabled = ("", *OPTIONAL)[int(rng.integers(len(OPTIONAL) + 1))]
-    return Case(graph, tuple(arrays), frozenset({disabled} - {""}))
+    drawing = _Drawing(choose, drawable_ops(), None, fixed=True)
+    graph = drawing.run(1 + choose(max_nodes))
+    for _ in range(_ORDERS[choose(len(_ORDERS))]):
+        graph = _gradient(graph, choose)
+    special = choose(10) > 5
+    arrays = []
+    for node in graph.inputs:
+        laid_down = drawing.given.get(node.attrs["name"])
+        arrays.append(fill(node.type, special) if laid_down is None else laid_down)
+    disabled = ("", *OPTIONAL)[choose(len(OPTIONAL) + 1)]
+    threads, lazily = (1, 1, 2, 3)[choose(4)], choose(4) == 3
+    return Case(graph, tuple(arrays), frozenset({disabled} - {""}), threads, lazily)
+
+
+def _gradient(graph: Graph, choose: Choose) -> Graph:
+    """The gradient of one output by all inputs; `graph` itself where there is none."""
+    roots = [i for i, n in enumerate(graph.outputs) if n.type.dtype.is_inexact]
+    wrt = [i for i, n in enumerate(graph.inputs) if n.type.dtype.is_inexact]
+    if not roots or not wrt:
+        return graph
+    found = gradient_graph(graph, wrt, roots[choose(len(roots))])
+    return graph if len(found) > MOST_NODES else found
 
 
 class _Drawing:
     """One graph in the making."""
 
-    def __init__(self, choose: Choose, ops: dict[str, list[Op]], dtype: DType | None) -> None:
+    def __init__(
+        self, choose: Choose, ops: dict[str, list[Op]], dtype: DType | None, fixed: bool = False
+    ) -> None:
         self.choose = choose
         self.b = Builder()
         self.inputs: list[Node] = []
@@ -123,7 +186,11 @@ class _Drawing:
         self.named = 0
         self.mixed = dtype is None
         self.dtype = dtype or self.pick(_COMMON)
-        self.root = self.shape()
+        self.large = fixed and self.chance(1)
+        self.largest = 150_000 if self.large else LARGEST
+        self.root = self.pick(_LARGE) if self.large else self.shape()
+        self.fixed = fixed
+        self.given: dict[str, np.ndarray] = {}  # what `fixed` inputs hold, by their names
 
     # -- choices --------------------------------------------------------------------------
     def pick(self, options: Sequence[Any]) -> Any:
@@ -161,6 +228,7 @@ class _Drawing:
 
     # -- the graph ------------------------------------------------------------------------
     def run(self, steps: int) -> Graph:
+        steps = min(steps, 4) if self.large else steps
         for _ in range(1 + self.choose(2)):
             self.new_input(self.new_dtype(), self.related(self.root))
         made = tries = 0
@@ -187,7 +255,7 @@ class _Drawing:
             node = getattr(self, f"_{kind}")(op)
         except AccelError:
             node = None
-        if node is None or node.type.size > LARGEST or node.type.weak:
+        if node is None or node.type.size > self.largest or node.type.weak:
             del self.inputs[before[0] :], self.values[before[1] :]
             return False
         self.values.append(node)
@@ -230,31 +298,61 @@ class _Drawing:
             return self.b.apply(op, x, self.pick(fitting))
         lead = x.type.shape[:-2] if self.chance(30) else ()
         columns = (self.pick(EXTENTS),) if lead or self.chance(80) else ()
+        if inner > LARGEST:
+            columns = columns[:0]
         return self.b.apply(op, x, self.new_input(x.type.dtype, (*lead, inner, *columns)))
 
     def _sample(self, op: Op) -> Node | None:
         """One of the op's own samples, on values at hand where they fit."""
         samples = list(op.samples()) if op.samples else []
         sample: Sample = self.pick(samples)
-        operands = [self.operand(o, sample) for o in sample.operands]
+        dtype = self.pick(_INEXACT) if self.mixed else self.dtype
+        operands = [self.operand(o, sample, dtype) for o in sample.operands]
         return self.b.apply(op, *operands, **sample.attrs)
 
-    def operand(self, wanted: Any, sample: Sample) -> Any:
+    _listed = _sample
+
+    def operand(self, wanted: Any, sample: Sample, dtype: DType) -> Any:
+        """What a sample asks for, its float32 as `dtype`."""
+        if isinstance(wanted, (np.ndarray, np.generic)):
+            return self.laid_down(np.asarray(wanted), dtype)
         if not isinstance(wanted, TensorType):
-            if isinstance(wanted, (np.ndarray, np.generic)):
-                return self.b.constant(np.asarray(wanted), dtypes.to_dtype(wanted.dtype))
             return wanted
-        limited = wanted.dtype.kind in "iu" and (sample.low is not None or sample.high is not None)
-        if not self.mixed and wanted.dtype.kind == "f":
-            wanted = wanted.with_dtype(self.dtype)
-        same = [v for v in self.values if v.type == wanted]
-        x = self.pick(same) if same and self.chance(80) else self.new_input(
-            wanted.dtype, wanted.shape)  # fmt: skip
-        if not limited:
+        if wanted.dtype is dtypes.float32 or (not self.mixed and wanted.dtype.kind == "f"):
+            wanted = wanted.with_dtype(dtype)
+        x = self.suited(wanted)
+        if wanted.dtype.kind not in "iu" or (sample.low is None and sample.high is None):
             return x
+        if self.fixed and self.chance(2):
+            return x  # it may lie out of range, and an error is due
         low = -3 if sample.low is None else int(np.ceil(sample.low))
         high = 3 if sample.high is None else int(np.floor(sample.high))
         return self.b.clamp(x, max(low, 0) if wanted.dtype.kind == "u" else low, high)
+
+    def laid_down(self, array: np.ndarray, dtype: DType) -> Node:
+        """An array that a sample fixes, such as a regular matrix: a constant or an input."""
+        if array.dtype == np.float32:
+            with np.errstate(over="ignore"):
+                array = array.astype(dtype.numpy)
+        known = dtypes.to_dtype(array.dtype)
+        if not self.fixed or self.chance(20):
+            return self.b.constant(array, known)
+        node = self.new_input(known, array.shape)
+        self.given[node.attrs["name"]] = array
+        return node
+
+    def suited(self, wanted: TensorType) -> Node:
+        """A value of a type: one that has it, one made to have it, or a new input."""
+        same = [v for v in self.values if v.type == wanted]
+        if same and self.chance(80):
+            return self.pick(same)
+        x = self.value()
+        widens = x.type.dtype.kind in ("b", wanted.dtype.kind)
+        if not (widens and 0 < wanted.size <= x.type.size and self.chance(50)):
+            return self.new_input(wanted.dtype, wanted.shape)
+        x = self.b.reshape(x, shape=(x.type.size,))
+        x = self.b.slice(x, start=(0,), stop=(wanted.size,), step=(1,))
+        return self.b.cast(self.b.reshape(x, shape=wanted.shape), wanted.dtype)
 
     def attrs(self, op: Op, operands: Sequence[Any]) -> Mapping[str, Any]:
         """Attributes that suit the operands; else those of one of the op's samples."""

@@ -49,6 +49,8 @@ def _candidates(case: Case) -> Iterator[Case]:
     graph = case.graph
     if case.disabled:
         yield replace(case, disabled=frozenset())
+    if case.lazily or case.threads > 1:
+        yield replace(case, lazily=False, threads=1)
     if len(graph.outputs) > 1:
         for node in graph.outputs:
             yield _trimmed(case, [node])

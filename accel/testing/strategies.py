@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import dtypes
 from ..ir.types import Shape
 from .arrays import LAYOUTS, draw_array
-from .generate import EXTENTS, Case, draw_graph
+from .generate import EXTENTS, Case, draw_any_case, draw_graph
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -95,23 +95,21 @@ def graphs(max_nodes: int = 12) -> SearchStrategy[Graph]:
 
 
 def cases(max_nodes: int = 12) -> SearchStrategy[Case]:
-    """Graphs as `graphs` gives, with arrays for their inputs and a pass to switch off.
+    """Graphs as `graphs` gives, some of them gradients, with arrays and a way to run them.
 
     Raises
     ------
     ImportError
         When hypothesis is not installed.
     """
-    from ..passes.pipeline import OPTIONAL
-
     st = _strategies()
 
     @st.composite
     def drawn(draw: DrawFn) -> Case:
-        graph = draw(graphs(max_nodes))
-        special = draw(st.booleans())
-        inputs = [draw(arrays(n.type.dtype, n.type.shape, special)) for n in graph.inputs]
-        disabled = draw(st.sampled_from(("", *OPTIONAL)))
-        return Case(graph, tuple(inputs), frozenset({disabled} - {""}))
+        return draw_any_case(
+            lambda n: draw(st.integers(0, n - 1)),
+            lambda type_, special: draw(arrays(type_.dtype, type_.shape, special)),
+            max_nodes,
+        )
 
     return drawn()

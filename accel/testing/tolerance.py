@@ -145,8 +145,15 @@ def _is_exact(node: Node, rounds: bool) -> bool:
         return True
     if op.exact and not op.ulp:
         return True
-    correctly_rounded = not op.ulp and op.pointwise and op.error is None and dtype.kind != "c"
-    return correctly_rounded and not rounds and op.name not in _EITHER_ZERO
+    if op.ulp or op.error is not None or not op.pointwise or _meets_complex(node):
+        return False
+    return not rounds and op.name not in _EITHER_ZERO  # what is left is correctly rounded
+
+
+def _meets_complex(node: Node) -> bool:
+    """Whether complex numbers take part, whose arithmetic takes several roundings: NumPy's own
+    moduli differ by the operand's layout."""
+    return "c" in (node.type.dtype.kind, *(i.type.dtype.kind for i in node.inputs))
 
 
 def _bound(
@@ -171,14 +178,15 @@ def _rounded(
     node: Node, operands: list[Known], value: np.ndarray, moved: np.ndarray, mode: _Mode
 ) -> np.ndarray:
     """`moved` and the op's own rounding; excluded where that may overflow."""
-    dtype, exact = value.dtype, all(o.exact for o in operands)
-    if dtype.kind in "biu" or not (node.op.ulp or mode.rounds or dtype.kind == "c" or not exact):
+    dtype, exact, complex_ = value.dtype, all(o.exact for o in operands), _meets_complex(node)
+    if dtype.kind in "biu" or not (node.op.ulp or mode.rounds or complex_ or not exact):
         return moved
     if node.op.exact and not node.op.ulp:  # a choice among operands rounds nothing
         return moved
     ulp: Any = node.op.ulp + 1.0
-    if dtype.kind == "c":  # the parts round apart, and intermediates may overflow
+    if complex_:  # the parts round apart
         ulp = max(4.0, 2 * ulp)
+    if dtype.kind == "c":  # intermediates may overflow
         if node.op.name == "pow":  # libraries take exp(y · log(x))
             base, power = (widened(o.value) for o in operands)
             ulp = ulp * (1 + magnitude(power * np.log(base.astype(np.complex128))))

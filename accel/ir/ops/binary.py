@@ -54,8 +54,19 @@ declare(
 )  # fmt: skip
 
 
+def _float_power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """IEEE's pow. NumPy takes square roots where all exponents are one and the same 0.5, and
+    differs for -infinity and -0."""
+    found, half = np.power(x, y), y == 0.5
+    if not half.any():
+        return found
+    return np.where(half, np.where(np.isinf(x), np.inf, np.abs(found)), found)
+
+
 def _pow_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    if x.dtype.kind not in "iu":
+    if x.dtype.kind == "f":
+        return _float_power(x, y)
+    if x.dtype.kind == "c":
         return np.power(x, y)
     whole = np.power(x, np.maximum(y, 0))
     sign = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & 1), 0)) if x.dtype.kind == "i" else 0

@@ -91,7 +91,7 @@ def scattered_error(values: Any, errors: Any, out: np.ndarray, attrs: Any) -> np
     """Of sums whose number of terms data decides: at most all values fall on one place."""
     n = np.size(values[1])
     carried = np.max(errors[0], initial=0.0) + np.sum(errors[2])
-    size = np.max(np.abs(values[0]), initial=0.0) + np.sum(np.abs(np.asarray(values[2], float)))
+    size = np.max(np.abs(values[0]), initial=0.0) + np.sum(np.abs(values[2]))
     bound = carried + (n + 1) * unit_roundoff(out.dtype) * size
     return np.full(out.shape, np.inf if np.isnan(bound) else bound)
 
