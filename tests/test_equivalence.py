@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 import accel
 from accel.errors import ArgumentError
-from accel.ir import Builder, Graph, Op, TensorType, dtypes, parse
+from accel.ir import Builder, DType, Graph, Op, TensorType, dtypes, parse
 from accel.passes.differentiate import gradient_graph
 from accel.passes.pipeline import OPTIONAL
 from accel.targets.reference import run_graph
@@ -33,6 +33,7 @@ from accel.testing import (
     graphs,
 )  # fmt: skip
 from accel.testing import fuzz as fuzzing
+from accel.testing.differences import gradient_error
 from accel.testing.fuzz import failure_of, fuzz, load_case, save_case
 from accel.testing.generate import draw_case, draw_graph
 from accel.testing.shrink import shrink
@@ -377,43 +378,25 @@ def is_smooth(op: Op) -> bool:
     return has and not op.discontinuous and op.name not in wild
 
 
-def smooth_case(number: int, only: Any = is_smooth) -> tuple[Graph, list[np.ndarray]]:
+def smooth_case(
+    number: int, only: Any = is_smooth, dtype: DType = F64
+) -> tuple[Graph, list[np.ndarray]]:
     rng = np.random.default_rng([7, number])
-    graph = draw_graph(lambda n: int(rng.integers(n)), 6, only, F64)
-    out = [n for n in graph.outputs if n.type.dtype is F64] or None
-    if out is None:
-        return smooth_case(number + 1000, only)
+    graph = draw_graph(lambda n: int(rng.integers(n)), 6, only, dtype)
+    out = [n for n in graph.outputs if n.type.dtype in (F64, dtype)]
+    if not out:
+        return smooth_case(number + 1000, only, dtype)
     graph = Graph.of(graph.inputs, out[:1], graph.nodes)
-    data = [
-        rng.uniform(0.2, 1.5, n.type.shape).astype(n.type.dtype.numpy)
-        if n.type.dtype.kind == "f" else rng.integers(0, 2, n.type.shape).astype(n.type.dtype.numpy)
-        for n in graph.inputs
-    ]  # fmt: skip
-    return graph, data
 
+    def drawn(t: TensorType) -> np.ndarray:
+        if not t.dtype.is_inexact:
+            return rng.integers(0, 2, t.shape).astype(t.dtype.numpy)
+        values = rng.uniform(0.2, 1.5, t.shape)
+        if t.dtype.kind == "c":
+            values = values + 1j * rng.uniform(-1.0, 1.0, t.shape)
+        return np.asarray(values).astype(t.dtype.numpy)
 
-def directional(graph: Graph, data: list[np.ndarray], along: list[Any], h: float) -> float:
-    def total(sign: float) -> float:
-        moved = [d if v is None else d + sign * h * v for d, v in zip(data, along, strict=True)]
-        return float(run_graph(graph, moved)[0].sum())
-
-    return (total(1) - total(-1)) / (2 * h)
-
-
-def gradient_error(graph: Graph, data: list[np.ndarray], rng: Any) -> float | None:
-    """How far the gradient along a random direction is from differences; None where these
-    do not settle (a kink, a domain's end), or where something on the way has no value."""
-    every = Graph.of(graph.inputs, graph.nodes, graph.nodes)
-    if any(np.isnan(v).any() for v in run_graph(every, data) if v.dtype.kind == "f"):
-        return None
-    along = [rng.uniform(-1, 1, d.shape) if d.dtype == np.float64 else None for d in data]
-    places = [i for i, v in enumerate(along) if v is not None]
-    coarse, fine = (directional(graph, data, along, h) for h in (2e-5, 1e-5))
-    if not np.isfinite(fine) or abs(coarse - fine) > 1e-6 * (1 + abs(fine)):
-        return None
-    slopes = run_graph(gradient_graph(graph, places), data)
-    found = sum(float((s * along[i]).sum()) for i, s in zip(places, slopes, strict=True))
-    return abs(found - fine) / (1 + abs(fine))
+    return graph, [drawn(n.type) for n in graph.inputs]
 
 
 def test_gradients_of_random_graphs_are_those_of_differences() -> None:
@@ -426,6 +409,21 @@ def test_gradients_of_random_graphs_are_those_of_differences() -> None:
             assert error < 1e-5, graph
             errors.append(error)
     assert len(errors) > 90
+
+
+def test_gradients_of_complex_graphs_are_those_of_differences() -> None:
+    """Conjugates and norms: what real numbers cannot tell apart."""
+    rng = np.random.default_rng(0)
+    errors, ops = [], set()
+    for number in range(150):
+        graph, data = smooth_case(number, is_smooth, dtypes.complex128)
+        error = gradient_error(graph, data, rng)
+        if error is not None:
+            assert error < 1e-5, graph
+            errors.append(error)
+            ops |= {n.op.name for n in graph.nodes}
+    assert len(errors) > 75
+    assert ops >= {"mul", "matmul", "conj", "real", "abs"}
 
 
 def test_native_gradients_are_those_of_the_reference() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AccelError
+from ..errors import AccelError, GradientError
 from ..ir import dtypes
 from ..ir.builder import Builder
 from ..ir.dtypes import DType
@@ -167,7 +167,12 @@ def _gradient(graph: Graph, choose: Choose) -> Graph:
     wrt = [i for i, n in enumerate(graph.inputs) if n.type.dtype.is_inexact]
     if not roots or not wrt:
         return graph
-    found = gradient_graph(graph, wrt, roots[choose(len(roots))])
+    try:
+        found = gradient_graph(graph, wrt, roots[choose(len(roots))])
+    except GradientError as error:
+        if error.remedy is None:  # a rule that is wrong
+            raise
+        return graph  # one that says what it is not for
     return graph if len(found) > MOST_NODES else found
 
 
