@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..ir import dtypes
-from .tensor import Tensor
 
 __all__ = ["html_of", "text_of"]
 
@@ -14,7 +15,7 @@ _TEXT, _ROWS = 1000, 12
 _PLAIN = (dtypes.float32, dtypes.int64, dtypes.bool_)
 
 
-def text_of(tensor: Tensor, array: np.ndarray) -> str:
+def text_of(tensor: Any, array: np.ndarray) -> str:
     """The text of a Tensor whose value is `array`."""
     name = type(tensor).__name__ + "("
     text = np.array2string(_printable(array), separator=", ", prefix=name, threshold=_TEXT)
@@ -33,7 +34,7 @@ def _printable(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == dtypes.bfloat16.numpy else array
 
 
-def html_of(tensor: Tensor, array: np.ndarray) -> str:
+def html_of(tensor: Any, array: np.ndarray) -> str:
     """A heading and, of one or two dimensions, a table; else the text."""
     shape = " × ".join(map(str, array.shape)) or "a number"
     where = "" if tensor.device == "cpu" else f", {tensor.device}"

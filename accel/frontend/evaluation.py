@@ -28,6 +28,11 @@ __all__ = ["PLANS", "evaluate", "evaluate_one", "executable_of", "get_record_lim
 #: The executables of lazy code.
 PLANS: BoundedCache[Plan] = BoundedCache(512, Plan.drop)
 
+#: Told when trees of a recipe are evaluated again and again: gives emitted code that evaluates such
+#: Values, and the words that it needs of the recipe. `native_recording` enters itself; it knows
+#: Tensors, which stand above this module.
+TAKE_OVER: list[Callable[[Recipe, Shortcut], tuple[Any, Any]]] = []
+
 #: Forms whose results are kept where a gradient may need them: all but cheap elementwise work.
 _HEAVY = ("contraction", "reduce", "composite", "indexed", "random", "opaque")
 
@@ -98,11 +103,9 @@ def _leave_to_native(recipe: Recipe, shortcut: Shortcut) -> None:
     _repeated += 1
     if _repeated < _PATIENCE:
         return
-    from .native_recording import evaluator, tree_words  # late: it knows Tensors
-
-    native = evaluator()
-    recipe.native = native is not None and tree_words(recipe, shortcut)
-    _evaluate_natively = native or _evaluate_natively
+    for take_over in TAKE_OVER:
+        native, recipe.native = take_over(recipe, shortcut)
+        _evaluate_natively = native or _evaluate_natively
 
 
 def _evaluate(

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..runtime import state as runtime_state
 from ..runtime.statistics import STATISTICS, Snapshot
+from .evaluation import TAKE_OVER
 from .native_objects import keep_for_ever, number_slot, slot_offset
 from .native_world import address
 from .operators import operators
@@ -141,3 +142,12 @@ def _slots() -> Any:
             return None
         found.append(known)
     return Slots(*found)
+
+
+def _take_over_tree(recipe: Recipe, shortcut: Shortcut) -> tuple[Evaluator | None, Any]:
+    """See `TAKE_OVER`."""
+    native = evaluator()
+    return native, native is not None and tree_words(recipe, shortcut)
+
+
+TAKE_OVER.append(_take_over_tree)

@@ -5,6 +5,7 @@ package adds them to the same names.
 """
 
 from . import operators as _operators
+from . import native_recording as _native_recording  # takes over once code repeats itself
 from .grad_modes import (
     enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
