@@ -13,10 +13,11 @@ import pytest
 
 import accel.ir.ops
 from accel.errors import ArgumentError
-from accel.ir import dtypes
+from accel.ir import Builder, dtypes
 from accel.ir.evaluate import evaluate
 from accel.ir.op import all_ops, get_op, resolve
 from accel.ir.types import TensorType
+from accel.targets.pure.halves import Code, in_memory
 from accel.targets.pure.machine import jit
 from accel.targets.pure.nests.emit import (
     emit_nest,
@@ -40,7 +41,7 @@ from accel.targets.pure.nests.nest import (
     Store,
     operands_of,
 )
-from accel.targets.pure.nests.site import ELEMENTS
+from accel.targets.pure.nests.site import ELEMENTS, HALVES
 
 assert accel.ir.ops  # fills the registry
 F32, F64, I32, I64, BOOL = (
@@ -926,6 +927,14 @@ def applications():
                 for o in sample.operands
             ]  # fmt: skip
             yield name, np.broadcast_arrays(*operands), dict(sample.attrs)
+            if any(o.dtype == np.float32 for o in operands):
+                attrs = dict(sample.attrs)
+                for half in HALVES:
+                    with np.errstate(over="ignore"):
+                        narrow = [o.astype(half.numpy) if o.dtype == np.float32 else o
+                                  for o in operands]  # fmt: skip
+                    own = attrs | {"dtype": half} if attrs.get("dtype") is F32 else attrs
+                    yield name, np.broadcast_arrays(*narrow), own
     whole = [d for d in ELEMENTS if d.kind in "iu"]
     names = ("floor_divide", "remainder", "fmod", "pow", "bitwise_left_shift", "add", "mul", "sub",
              "bitwise_right_shift", "maximum", "fmin", "lt", "ge")  # fmt: skip
@@ -933,15 +942,15 @@ def applications():
         yield name, integer_pairs(dtype), {}
     edges = [np.nan, np.inf, -np.inf, -0.0, 0.5, -0.9, 1.5, -1.5, 254.7, 300.0, 3e9, -3e9, 1e19,
              -1e19, 2e19, 9.2e18, 5e-324]  # fmt: skip
-    for source, target in itertools.product((F32, F64), ELEMENTS):
+    for source, target in itertools.product((F32, F64, *HALVES), (*ELEMENTS, *HALVES)):
         with np.errstate(all="ignore"):
             yield "cast", [np.array(edges).astype(source.numpy)], {"dtype": target}
-    for source, target in itertools.product(whole, ELEMENTS):
+    for source, target in itertools.product(whole, (*ELEMENTS, *HALVES)):
         yield "cast", [integer_pairs(source)[0]], {"dtype": target}
 
 
 def lowering_cases():
-    """(nest, arrays, wanted) of every application that has native code."""
+    """(op, nest, arrays, wanted) of every application that has native code."""
     for name, operands, attrs in applications():
         op = get_op(name)
         resolved = resolve(op, [TensorType(dtypes.to_dtype(a.dtype), a.shape) for a in operands],
@@ -956,26 +965,30 @@ def lowering_cases():
         type_ = TensorType(target, arrays[0].shape)
         wanted = evaluate(op, arrays, resolved.attrs, type_)
         arrays.append(np.zeros(type_.shape, target.numpy))
-        loads = tuple(Load(d, k) for k, d in enumerate(sources))
-        inputs = tuple(range(len(loads)))
-        code = (*loads, Pointwise(target, name, inputs, resolved.attrs),
-                Store(target, len(loads), len(loads)))  # fmt: skip
-        nest = Nest(type_.shape, (False,), tuple(access(k, a) for k, a in enumerate(arrays)), code)
-        yield nest, arrays, wanted
+        b, code = Builder(), Code()
+        node = b.node(op, tuple(b.input("x", TensorType(d, type_.shape)) for d in sources),
+                      resolved.attrs, type_)  # fmt: skip
+        bits = [code.add(Load(in_memory(d), k)) for k, d in enumerate(sources)]
+        operands = [code.from_memory(v, d) for v, d in zip(bits, sources, strict=True)]
+        value = code.to_memory(code.applied(node, operands), target)
+        code.add(Store(in_memory(target), len(sources), value))
+        accesses = tuple(Access(k, in_memory(d), (1,)) for k, d in enumerate((*sources, target)))
+        yield name, Nest(type_.shape, (False,), accesses, tuple(code.code)), arrays, wanted
 
 
 def test_every_lowering_matches_its_op(machine):
     cases = list(lowering_cases())
     cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
-    cache.ensure([("kernel", emit_nest(nest, "kernel", machine).text) for nest, *_ in cases])
+    cache.ensure([("kernel", emit_nest(nest, "kernel", machine).text) for _, nest, *_ in cases])
     seen = set()
-    for nest, arrays, wanted in cases:
-        applied = next(i for i in nest.instructions if isinstance(i, Pointwise))
-        seen.add(applied.op)
+    for name, nest, arrays, wanted in cases:
+        applied = [i for i in nest.instructions if isinstance(i, Pointwise)]
+        seen.update(i.op for i in applied)
         assert execute(nest, arrays, machine) == 0
-        if wanted.dtype.kind == "f":
+        if dtypes.to_dtype(wanted.dtype).kind == "f":
             *operands, got = arrays
-            good = within(got, wanted, operands, get_op(applied.op), applied.attrs)
+            attrs = next((i.attrs for i in applied if i.op == name), {})
+            good = within(got, wanted, operands, get_op(name), attrs)
             assert good.all(), (str(nest), [a[~good] for a in (*arrays, wanted)])
         else:
             np.testing.assert_array_equal(arrays[-1], wanted, err_msg=str(nest))
@@ -983,8 +996,8 @@ def test_every_lowering_matches_its_op(machine):
 
 
 def test_what_has_no_native_code_says_why():
-    assert not supported("add", [dtypes.float16] * 2, dtypes.float16, {})
-    assert unsupported_reason("add", [dtypes.float16]) == "float16 has no native kernels"
+    assert not supported("add", [dtypes.complex64] * 2, dtypes.complex64, {})
+    assert unsupported_reason("add", [dtypes.complex64]) == "complex64 has no native kernels"
     assert not supported("no_such_op", [F32], F32, {})
     assert unsupported_reason("no_such_op", [F32]) == "no_such_op has no native lowering"
 

@@ -22,6 +22,10 @@ from accel.ir import Builder, Graph, Op, TensorType, all_ops, dtypes
 from accel.ir.op import Sample
 from accel.runtime import state
 from accel.runtime.compiler import compile_graph
+from accel.targets.pure.halves import Code
+from accel.targets.pure.machine import codegen, jit
+from accel.targets.pure.nests.emit import emit_nest
+from accel.targets.pure.nests.nest import Access, Load, Nest, Pointwise, Store
 from accel.testing import check_graph
 
 HALVES = (dtypes.float16, dtypes.bfloat16)
@@ -165,6 +169,27 @@ def test_core_products_round_before_the_work_on_them(half: dtypes.DType) -> None
     assert fused.explain(x, w, row, column).kernel_count == 1
 
 
+@BOTH
+def test_conversions_on_neon(half: dtypes.DType) -> None:
+    """By instructions where there are any, and never by a library."""
+    llvm = pytest.importorskip("llvmlite.binding")
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = jit.Machine("aarch64-unknown-linux-gnu", "cortex-a72", "+neon", 16, True)
+    code = Code()
+    value = code.from_memory(code.add(Load(dtypes.uint16, 0)), half)
+    wide = code.converted(value, half, dtypes.float64)
+    wide = code.converted(code.add(Pointwise(dtypes.float64, "sqrt", (wide,))),
+                          dtypes.float64, half)  # fmt: skip
+    code.add(Store(dtypes.uint16, 1, code.to_memory(wide, half)))
+    accesses = tuple(Access(k, dtypes.uint16, (1,)) for k in range(2))
+    text = emit_nest(Nest((100,), (False,), accesses, tuple(code.code)), "k", machine).text
+    assert not codegen._undefined_symbols(jit.emit_object(text, machine))
+    if half is dtypes.float16:
+        assembly = jit.assembly(text, machine)
+        assert "fcvtl\tv" in assembly and "fcvtn\tv" in assembly
+
+
 def test_levels(run_at_every_level: Callable[[], None]) -> None:
     run_at_every_level()
 
@@ -293,6 +318,67 @@ def network() -> nn.Module:
         nn.Conv2d(8, 8, 3, groups=8), nn.GELU(), nn.AvgPool2d(2), nn.Flatten(),
         nn.Linear(72, 16), nn.LayerNorm(16), nn.Linear(16, 4),
     )  # fmt: skip
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 16), nn.GELU(),
+                         nn.Linear(16, 4))  # fmt: skip
+
+
+def block() -> nn.Module:
+    return nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0)
+
+
+def sequence() -> nn.Module:
+    return nn.Sequential(nn.Embedding(9, 16), nn.Dropout(0.1), nn.Linear(16, 4))
+
+
+@BOTH
+@pytest.mark.parametrize("make, x, kernels", [
+    (perceptron, (8, 12), 3), (network, (4, 3, 16, 16), 17), (block, (20, 2, 16), 12),
+    (sequence, None, 4),
+])  # fmt: skip
+def test_models_need_no_reference(
+    half: dtypes.DType, make: Callable[[], nn.Module], x: tuple[int, ...] | None, kernels: int
+) -> None:
+    model = make().to(half)
+    data = accel.asarray([[1, 2], [3, 8]]) if x is None else accel.randn(*x).astype(half)
+    optimizer = optim.AdamW(model.parameters(), 1e-3)
+
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        loss = accel.mean(model(x) ** 2)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    forward = accel.compile(lambda x: model(x)).explain(data)
+    assert forward.kernel_count == kernels, str(forward)
+    for explained in (forward, accel.compile(step).explain(data)):
+        assert "reference" not in str(explained) and explained.native_calls == 1
+
+
+@BOTH
+@pytest.mark.parametrize("queries, causal", [(3, False), (40, False), (40, True)])
+def test_attention_and_its_gradient(half: dtypes.DType, queries: int, causal: bool) -> None:
+    """Halves are widened, the rest is that of float32, and rounded at the end."""
+    shapes = ((2, queries, 8), (2, 40, 8), (2, 40, 8))
+    halves = [RNG.standard_normal(s).astype(half.numpy) for s in shapes]
+
+    def results(*arrays: np.ndarray) -> list[Any]:
+        q, k, v = (Tensor(a, requires_grad=True) for a in arrays)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        out.sum().backward()
+        return [out.detach(), q.grad, k.grad, v.grad]
+
+    eps = float(ml_dtypes.finfo(half.numpy).eps)
+    for one, other in zip(results(*halves), results(*(a.astype("f4") for a in halves)),
+                          strict=True):  # fmt: skip
+        assert one.dtype is half
+        wanted = other.numpy()
+        error = np.abs(one.numpy().astype("f4") - wanted)
+        # Half a unit of the result, and the result's own rounding inside its gradient.
+        assert (error <= 2 * eps * (np.abs(wanted) + np.abs(wanted).max())).all()
 
 
 @MODES

@@ -32,6 +32,7 @@ CHOICES = frozenset("""
 _WIDENED = frozenset("""
     convolution convolution_input_gradient convolution_weight_gradient cumsum cumprod
     index_add_unchecked scatter_add_unchecked
+    scaled_dot_product_attention scaled_dot_product_attention_gradient
 """.split())  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ....ir.node import Node
 from ....ir.types import Shape
 from ..gemm.spec import Matrix
+from ..halves import in_registers
 from ..machine.jit import Machine
 from ..nests.site import ELEMENTS
 from ..views import Buffer, View
@@ -34,13 +35,13 @@ _EMITTERS: dict[str, Callable[[AttentionSpec, str], str]] = {
 
 
 def native_attention(node: Node) -> bool:
-    """Whether attention kernels compute `node`."""
+    """Whether attention kernels compute `node`, in float32 if it is of halves."""
     if node.op.name not in (_FORWARD, _GRADIENT):
         return False
     query, key, value = _matrices(node)
     batch = [extent for extent in node.type.shape[:-2] if extent != 1]
     return (
-        node.type.dtype in ELEMENTS and len(batch) <= MAX_BATCH
+        in_registers(node.type.dtype) in ELEMENTS and len(batch) <= MAX_BATCH
         and max(query.type.shape[-1], value.type.shape[-1]) <= MAX_WIDTH
         and query.type.shape[-2] >= _FEW_QUERIES and key.type.size > 0 and value.type.size > 0
     )  # fmt: skip

@@ -37,14 +37,12 @@ def narrowed(value: str, kind: str, lanes: Lanes) -> str:
         return to_half(lanes, value)
     words = lanes.like("i32")
     bits = lanes.bits_of(value)
-    shift = 16 if kind == "bfloat" else 13
-    odd = words.binary("and", words.binary("lshr", bits, shift), 1)
+    odd = words.binary("and", words.binary("lshr", bits, 16 if kind == "bfloat" else 13), 1)
     if kind == "bfloat":
         rounded = words.add(words.add(bits, 0x7FFF), odd)
-        found = words.binary("lshr", rounded, 16)
-        quiet = words.binary("or", words.binary("lshr", bits, 16), 0x40)
-        found = words.select(lanes.cmp("uno", value, value), quiet, found)
-        return lanes.like("i16").convert("trunc", found, words)
+        quiet = words.binary("or", bits, 0x400000)
+        found = words.select(lanes.cmp("uno", value, value), quiet, rounded)
+        return lanes.like("i16").convert("trunc", words.binary("lshr", found, 16), words)
     sign = words.binary("and", words.binary("lshr", bits, 16), 0x8000)
     size = words.binary("and", bits, 0x7FFFFFFF)
     normal = words.add(words.add(size, ((15 - 127) << 23) + 0xFFF), odd)

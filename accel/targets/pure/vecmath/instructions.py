@@ -1,5 +1,5 @@
 """Instructions that LLVM has no portable word for: powers of two (AVX-512), small tables, and
-halves (x86).
+halves.
 
 `Function.instructions` says which there are. They work on whole registers, so lanes of several
 are cut and joined again.
@@ -59,18 +59,25 @@ def _by_register(
 # -- halves -------------------------------------------------------------------------------
 def has_halves(lanes: Lanes) -> bool:
     """Whether these lanes ``float`` are converted to float16, and back, by instructions."""
-    return lanes.fn.instructions in ("avx512", "avx2") and lanes.width % 8 == 0
+    fewest = {"avx512": 8, "avx2": 8, "neon": 4}.get(lanes.fn.instructions)
+    return fewest is not None and lanes.width % fewest == 0
 
 
 def to_half(lanes: Lanes, a: str) -> str:
     """Lanes ``float`` as 16-bit lanes, to nearest (`has_halves`). LLVM's own `fptrunc` would be
     taken together with one from ``double`` before it, for which there is no instruction."""
-    part = Lanes(lanes.fn, "float", 8)
+    known, rest = lanes.fn.instructions, []
+    if known == "neon":
+        name, width = "aarch64.neon.vcvtfp2hf", 4
+    elif known == "avx512" and lanes.width % 16 == 0:
+        name, width = "x86.avx512.mask.vcvtps2ph.512", 16
+        rest = [("i32", "0"), ("<16 x i16>", "zeroinitializer"), ("i16", "-1")]
+    else:
+        name, width, rest = "x86.vcvtps2ph.256", 8, [("i32", "0")]
+    part = Lanes(lanes.fn, "float", width)
     bits = part.like("i16")
-    done = [
-        lanes.fn.call(bits.type, "llvm.x86.vcvtps2ph.256", (part.type, cut), ("i32", "0"))
-        for cut in _cut(lanes, a, part)
-    ]
+    cuts = _cut(lanes, a, part)
+    done = [lanes.fn.call(bits.type, "llvm." + name, (part.type, cut), *rest) for cut in cuts]
     return _joined(done, bits)
 
 
