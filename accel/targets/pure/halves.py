@@ -31,7 +31,7 @@ CHOICES = frozenset("""
 #: Kernels that know of no halves, and running or scattered sums, which are rounded once.
 _WIDENED = frozenset("""
     convolution convolution_input_gradient convolution_weight_gradient cumsum cumprod
-    index_add_unchecked scatter_add_unchecked
+    cumargmax cumargmin index_add_unchecked scatter_add_unchecked
     scaled_dot_product_attention scaled_dot_product_attention_gradient
 """.split())  # fmt: skip
 
