@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +12,7 @@ from ..ir.dtypes import DType
 from ..ir.op import Sample
 from ..ir.types import Shape, TensorType
 
-__all__ = ["LAYOUTS", "draw_array", "draw_operands", "special_values"]
+__all__ = ["LAYOUTS", "draw_array", "draw_operands", "laid_out", "special_values"]
 
 #: How the elements lie in memory.
 LAYOUTS = ("contiguous", "reversed", "strided", "transposed", "broadcast", "unaligned")
@@ -77,14 +76,11 @@ def draw_array(
         layout = LAYOUTS[int(rng.integers(len(LAYOUTS)))] if rng.random() < 0.5 else LAYOUTS[0]
     style = rng.random()
 
-    def draw(shape: Shape) -> np.ndarray:
-        values = _ordinary(rng, dtype, shape, style)
-        if special:
-            chosen = rng.choice(special_values(dtype), shape)
-            values = np.where(rng.random(shape) < (0.1 if style < 0.7 else 0.6), chosen, values)
-        return np.asarray(values, dtype.numpy)
-
-    return _laid_out(draw, shape, layout)
+    values = _ordinary(rng, dtype, shape, style)
+    if special:
+        chosen = rng.choice(special_values(dtype), shape)
+        values = np.where(rng.random(shape) < (0.1 if style < 0.7 else 0.6), chosen, values)
+    return laid_out(np.asarray(values, dtype.numpy), layout)
 
 
 def _ordinary(
@@ -105,21 +101,32 @@ def _ordinary(
     return values.astype(dtype.numpy)
 
 
-def _laid_out(
-    make: Callable[[Shape], np.ndarray], shape: Shape, layout: str
-) -> np.ndarray:
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    """A copy of `array`, lying in memory as one of `LAYOUTS` says; broadcast, it is its first
+    row over and over.
+
+    Examples
+    --------
+    >>> laid_out(np.arange(6).reshape(2, 3), "transposed").strides
+    (8, 16)
+    """
+    shape = array.shape
     if layout == "reversed":
-        return make(shape)[tuple(slice(None, None, -1) for _ in shape)]
+        back: Any = (..., *(slice(None, None, -1) for _ in shape))
+        return np.array(array[back], order="C")[back]
     if layout == "strided" and math.prod(2 * n + 1 for n in shape) <= 100_000:
-        return make(tuple(2 * n + 1 for n in shape))[tuple(slice(1, None, 2) for _ in shape)]
+        spaced = np.zeros(tuple(2 * n + 1 for n in shape), array.dtype)
+        odd: Any = (..., *(slice(1, None, 2) for _ in shape))
+        view = spaced[odd]
+        view[...] = array
+        return view
     if layout == "transposed":
-        return make(shape[::-1]).T
+        return np.array(array.T, order="C").T
     if layout == "broadcast" and shape:
-        return np.broadcast_to(make((1, *shape[1:])), shape)
-    array = make(shape)
+        return np.broadcast_to(np.array(array[:1]), shape)
     if layout == "unaligned":
         memory = np.empty(array.nbytes + 1, np.uint8)
         view = memory[1:].view(array.dtype).reshape(shape)
         view[...] = array
         return view
-    return array
+    return np.array(array, order="C")

@@ -40,7 +40,7 @@ _TINY = 5e-324
 _EITHER_ZERO = frozenset({
     "maximum", "minimum", "fmax", "fmin", "amax", "amin", "clamp", "sum", "mean", "prod", "relu",
     "matmul", "hardtanh", "relu6", "cumsum", "hardswish", "leaky_relu", "prelu",
-    "max_pool",
+    "max_pool", "convolution", "convolution_input_gradient", "convolution_weight_gradient",
 })  # fmt: skip
 
 #: Reductions by multiplication, whose partial results may leave the range on the way.

@@ -74,9 +74,10 @@ def _selected(
     classes = b.iota(shape=shape, axis=axis, dtype=I64)
     target = b.cast(target, I64)
     counted = b.ne(target, b.constant(ignore_index, I64))
+    if not shape[axis]:
+        target = b.maximum(target, 1)  # none is legal: 0 stands for those that do not count
     legal = b.where(counted, target, b.constant(0, I64))
-    if shape[axis]:
-        legal = b.check_index(legal, size=shape[axis], wrap=False, what=what)
+    legal = b.check_index(legal, size=max(shape[axis], 1), wrap=False, what=what)
     chosen = b.eq(classes, b.reshape(legal, shape=kept))
     return chosen, counted, b.sum(counted)
 

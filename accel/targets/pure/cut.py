@@ -235,7 +235,12 @@ class Partition(Growth):
         if not supported(node.op.name, types, node.type.dtype, node.attrs):
             return self._reference(node)
         scalar = self._scalar(node)
-        return scalar if scalar is not None else self.placed(node)
+        if scalar is not None:
+            return scalar
+        cluster = self.known[node] = self.placed(node)
+        if node.op.name == "check_index" and not all(n.type.size for n in self.graph.nodes):
+            return self.stored(node)  # the loops of what reads it might be empty
+        return cluster
 
     def _scalar(self, node: Node) -> Scalar | None:
         """`node` as scalar work that every reader repeats, if it is little of it."""
