@@ -6,6 +6,8 @@
     Runs the tests marked ``cuda``.
 ``ACCEL_HYPOTHESIS_PROFILE=fuzz``
     Random, long property tests in place of the short, repeatable ones.
+``SCIPY_ARRAY_API=1``
+    Set here for all: SciPy reads it once, when it is first imported.
 
 Tests that need torch are marked ``torch``; files named ``test_torch_*.py`` carry the mark
 by their name and may import torch at the top.
@@ -25,11 +27,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 BLOCK_TORCH = os.environ.get("ACCEL_TEST_BLOCK_TORCH") == "1"
 CUDA = os.environ.get("ACCEL_TEST_CUDA") == "1"
+
+os.environ["SCIPY_ARRAY_API"] = "1"
 
 # Processes that the run starts, its own workers included, share the directory of the first.
 FIRST_PROCESS = "PYTEST_XDIST_WORKER" not in os.environ
@@ -158,3 +163,36 @@ def run_at_every_level(request: pytest.FixtureRequest) -> Callable[[], None]:
             assert " passed" in result.stdout
 
     return run
+
+
+def _leaves(result: Any) -> list[Any]:
+    """The arrays and numbers in what a library's function returned."""
+    if isinstance(result, dict):
+        return [leaf for key in sorted(result) for leaf in _leaves(result[key])]
+    if isinstance(result, (tuple, list)):
+        return [leaf for part in result for leaf in _leaves(part)]
+    return [] if result is None or isinstance(result, str) else [result]
+
+
+@pytest.fixture
+def agrees_with_numpy() -> Callable[..., None]:
+    """Whether a library's function makes Tensors of Tensors, of the values that it makes of arrays.
+
+    Where an array comes of arrays, a Tensor must come of Tensors; where a NumPy scalar comes, a
+    Tensor without dimensions or a number. A tolerance above 1e-8 says that the library makes
+    arrays of the default dtype, which is float32 here, so that dtypes are not compared either.
+    """
+    import accel
+
+    def check(function: Callable[..., Any], *arrays: Any, tolerance: float = 1e-10) -> None:
+        wanted = _leaves(function(*(np.array(a) for a in arrays)))
+        found = _leaves(function(*(accel.asarray(a) for a in arrays)))
+        assert len(wanted) == len(found) > 0
+        for want, got in zip(wanted, found, strict=True):
+            assert isinstance(got, accel.Tensor) or not isinstance(want, np.ndarray), type(got)
+            got, want = np.asarray(got), np.asarray(want)
+            assert got.dtype.kind == want.dtype.kind
+            assert tolerance > 1e-8 or got.dtype == want.dtype
+            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+    return check

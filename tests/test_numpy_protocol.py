@@ -138,6 +138,8 @@ FUNCTIONS = {
     "repeat": lambda x, y: np.repeat(x, 2, axis=0),
     "pad": lambda x, y: np.pad(x, ((1, 0), (0, 2)), constant_values=3),
     "pad 1": lambda x, y: np.pad(x, 1),
+    "pad sides": lambda x, y: np.pad(x, ((1, 2), (0, 1)), constant_values=((1, 2), (3, 4))),
+    "pad pair": lambda x, y: np.pad(x, 1, constant_values=(1, 2)),
     "diagonal": lambda x, y: np.diagonal(x, 1),
     "trace": lambda x, y: np.trace(x),
     "diag": lambda x, y: np.diag(x[0], -1),

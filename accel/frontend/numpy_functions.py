@@ -420,7 +420,14 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values:
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
     if any(n < 0 for pair in widths for n in pair):
         raise ArgumentError(f"pad: widths {pad_width!r}", remedy="give widths of 0 or more")
-    return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
+    if np.ndim(constant_values) == 0:
+        return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
+    for axis, values in enumerate(np.broadcast_to(constant_values, (x.ndim, 2)).tolist()):
+        for side, value in enumerate(values):  # the later ones fill the corners, as in NumPy
+            one = [(0, 0)] * x.ndim
+            one[axis] = (0, widths[axis][1]) if side else (widths[axis][0], 0)
+            x = shapes.pad(x, one, mode, value)
+    return x
 
 
 @handles("diagonal")
