@@ -145,7 +145,6 @@ SIGNALS: Cases = {
     "resample": (lambda a: signal.resample(a, 40), SIGNAL),
     "resample_poly": (lambda a: signal.resample_poly(a, 3, 2), SIGNAL),
     "savgol": (lambda a: signal.savgol_filter(a, 5, 2), SIGNAL),
-    "welch": (lambda a: signal.welch(a, nperseg=16)[1], SIGNAL),
     "windows": (lambda a: [signal.get_window(name, 9, xp=a.__array_namespace__()) for name in (
         "boxcar", "hann", "hamming", "blackman", "parzen", "flattop", ("kaiser", 3.0))],
         SIGNAL, DEFAULT_FLOATS),
