@@ -11,27 +11,17 @@ from . import joining, linear_algebra, norms
 from .arguments import UNSET, public
 from .decompositions import (
     cholesky,
-    cond,
     det,
     eig,
     eigh,
     eigvals,
     eigvalsh,
-    inv,
-    inverse,
-    lstsq,
     matrix_exp,
-    matrix_rank,
-    pinv,
     qr,
     slogdet,
-    solve,
-    solve_triangular,
     svd,
     svdvals,
-    tensorinv,
-    tensorsolve,
-)
+)  # fmt: skip
 from .linear_algebra import (
     cross,
     kron,
@@ -45,6 +35,18 @@ from .linear_algebra import (
 from .norms import matrix_norm, vector_norm
 from .recording import record
 from .shapes import matrix_transpose
+from .solving import (
+    cond,
+    inv,
+    inverse,
+    lstsq,
+    matrix_rank,
+    pinv,
+    solve,
+    solve_triangular,
+    tensorinv,
+    tensorsolve,
+)  # fmt: skip
 from .tensor import Tensor
 
 __all__ = [

@@ -35,6 +35,7 @@ from . import (
     scattering,
     sets,
     shapes,
+    solving,
     torch_methods,
 )  # fmt: skip
 from .arguments import UNSET, public
@@ -77,9 +78,8 @@ METHODS: dict[ModuleType, str] = {
     linear_algebra: """
         addbmm addmm addmv addr baddbmm bmm cross dot inner kron matmul matrix_power mm mv outer
         tensordot trace vdot vecdot""",
-    decompositions: """
-        cholesky cholesky_inverse cholesky_solve det inverse logdet matrix_exp pinverse
-        slogdet""",
+    decompositions: "cholesky det logdet matrix_exp slogdet",
+    solving: "cholesky_inverse cholesky_solve inverse pinverse",
     ordering: "argsort cummax cummin kthvalue mode msort topk",
     quantiles: "median nanmedian nanquantile quantile",
     sets: "isin unique unique_consecutive",

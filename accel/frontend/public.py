@@ -28,10 +28,8 @@ from .diagonals import *
 from .combining import *
 from .linear_algebra import *
 from .einsum import einsum
-from .decompositions import (
-    cholesky, cholesky_inverse, cholesky_solve, det, inverse, logdet, matrix_exp, pinverse,
-    slogdet,
-)  # fmt: skip
+from .decompositions import cholesky, det, logdet, matrix_exp, slogdet
+from .solving import cholesky_inverse, cholesky_solve, inverse, pinverse
 from .gathering import *
 from .scattering import *
 from .ordering import *
