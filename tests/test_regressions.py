@@ -78,6 +78,26 @@ CASES = {
         }""",
         [np.array([-np.inf, np.inf, 4.0]), np.array([0.5, 0.5, 0.5])],
     ),
+    # Either zero is right for relu, so that the angle is 0 or pi, and the quotient what it may.
+    "division by an angle that may be zero": (
+        """graph(%x: f32[3], %y: f32[3]) {
+          %0 = relu(%x) : f32[3]
+          %1 = atan2(%x, %0) : f32[3]
+          %2 = addcdiv(%y, %x, %1, value=1.0) : f32[3]
+          return %2
+        }""",
+        [f32(-0.0, 2.0, -1.0), f32(1.0, 2.0, 3.0)],
+    ),
+    # torch's has large numbers at poles, and NaN at infinity.
+    "polygamma at poles": (
+        """graph(%x: f32[6]) {
+          %0 = polygamma(%x, n=1) : f32[6]
+          %1 = polygamma(%x, n=2) : f32[6]
+          %2 = polygamma(%x, n=3) : f32[6]
+          return %0, %1, %2
+        }""",
+        [f32(np.inf, -np.inf, 0.0, -0.0, -1.0, -2.5)],
+    ),
     # NumPy's modulus differs with the operand's strides.
     "modulus of complex numbers": (
         """graph(%x: c128[3,2]) {

@@ -194,7 +194,7 @@ class _Drawing:
         self.large = fixed and self.chance(1)
         self.largest = 150_000 if self.large else LARGEST
         self.root = self.pick(_LARGE) if self.large else self.shape()
-        self.fixed = fixed
+        self.fixed = fixed  # whether other ops may come in, and inputs of given values
         self.given: dict[str, np.ndarray] = {}  # what `fixed` inputs hold, by their names
 
     # -- choices --------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class _Drawing:
             return self.pick(same)
         x = self.value()
         widens = x.type.dtype.kind in ("b", wanted.dtype.kind)
-        if not (widens and 0 < wanted.size <= x.type.size and self.chance(50)):
+        if not (self.fixed and widens and 0 < wanted.size <= x.type.size and self.chance(50)):
             return self.new_input(wanted.dtype, wanted.shape)
         x = self.b.reshape(x, shape=(x.type.size,))
         x = self.b.slice(x, start=(0,), stop=(wanted.size,), step=(1,))

@@ -248,7 +248,11 @@ def _by_rule(
             product = product * np.maximum(magnitude(v), 1.0)
         bound = np.where(np.isfinite(product) & (product >= most / 4), np.inf, bound)
     if (node.op.name in _ORDER_FREE or node.op.pointwise) and _is_safe(node, operands, most):
-        return np.where(np.isfinite(value), bound, 0.0)
+        known = ~np.isfinite(value)
+        if node.op.pointwise:  # a quotient's divisor may be 0, or may only seem to be
+            for b in bounds:
+                known = known & ~(np.isinf(bound) & (b > 0))
+        return np.where(known, 0.0, bound)
     return np.where(np.isfinite(value) | (bound == 0), bound, np.inf)
 
 

@@ -6,6 +6,7 @@ integer division traps, `sign` drops NaN, casts of what does not fit are undefin
 
 from __future__ import annotations
 
+import math
 from operator import methodcaller
 from typing import Any
 
@@ -149,8 +150,19 @@ def _special(context: Context, node: Node) -> Kernel | None:
         return None
     if name == "polygamma":
         n = node.attrs["n"]
-        return lambda x: torch.polygamma(n, x.to(torch.float64)).to(narrow)
+        return lambda x: _polygamma(torch, n, x.to(torch.float64)).to(narrow)
     return lambda x: getattr(torch, name)(x.to(torch.float64)).to(narrow)
+
+
+def _polygamma(torch: Any, n: int, x: Any) -> Any:
+    """torch's, which at poles and infinities follows the formulas it computes by."""
+    found = torch.polygamma(n, x)
+    if n == 0:
+        return found
+    pole = (x <= 0) & (x == x.floor())
+    at_pole = math.inf if n % 2 else torch.where(x == 0, -1 / x, math.nan)
+    found = torch.where(pole, at_pole, found)
+    return torch.where(x == math.inf, 0.0 if n % 2 else -0.0, found)
 
 
 # -- powers and whole quotients -----------------------------------------------------------
