@@ -168,7 +168,7 @@ for length in (20_000, 40_000, 70_000, 150_000, 250_000, 400_000):
         most = max(most, faults() - before)
         spare = np.ones(3_000_000); del spare
 print(most)
-""")
+""", MALLOC_MMAP_THRESHOLD_="131072")  # fmt: skip
     assert int(faults) < 50
 
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .machine.limits import available_memory, byte_setting
 from .machine.memory import ALIGNMENT, POOLED, BufferPool
-from .native.blocks import BlockPool
 
-__all__ = ["aligned", "allocator", "pool"]
+if TYPE_CHECKING:
+    from .native.blocks import BlockPool
+
+__all__ = ["aligned", "allocator", "announce", "pool"]
 
 _BYTE = np.dtype(np.uint8)
 _MOST_KEPT = 1 << 30
+
+
+def announce(nbytes: int) -> None:
+    """Say that an array of so many bytes will be asked for: before kernels are compiled, so that
+    idle processors may make the pool's code."""
+    if nbytes >= POOLED:
+        from .native import blocks  # noqa: F401
 
 
 def allocator(shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:
@@ -47,4 +57,6 @@ def pool() -> BlockPool | BufferPool:
     limit = byte_setting("ACCEL_BUFFER_POOL")
     if limit is None:
         limit = min(_MOST_KEPT, available_memory() // 8)
+    from .native.blocks import BlockPool  # few programs need it when they start
+
     return BlockPool(limit) if BlockPool.available() else BufferPool(limit)

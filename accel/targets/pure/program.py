@@ -21,7 +21,7 @@ from . import programs
 from .machine.jit import KERNELS
 from .machine.memory import POOLED
 from .machine.threads import GATE, divided
-from .memory import aligned, allocator
+from .memory import aligned, allocator, announce
 from .native.api import available
 from .native.entry import Job, call, pointer
 from .native.run import NativeRun
@@ -87,7 +87,7 @@ class PureRun:
         self._layouts = strides or (None,) * len(run.inputs)
         self._others: dict[Layouts, PureRun] = {}
         self._inputs = [n.type.dtype.numpy for n in run.inputs]
-        self._outputs = [allocator(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
+        announce(max([n.type.nbytes for n in run.outputs], default=0))
         self._built: Build | None = None
         found = programs.find(run, self._layouts)
         if found is not None:
@@ -99,6 +99,7 @@ class PureRun:
         self._kept: list[Any] = [kernels]  # their code stays mapped as long as this run lives
         self.arena_bytes = program.arena_bytes
         self._new_arena = aligned(program.arena_bytes)
+        self._outputs = [allocator(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
         self._constants = program.constants
         self._work = 0
         self._segments = [
