@@ -91,7 +91,10 @@ class Code:
         name, dtype = node.op.name, node.type.dtype
         if name == "cast":
             return self.converted(operands[0], node.inputs[0].type.dtype, dtype)
-        made = Pointwise(in_registers(dtype), name, tuple(operands), node.attrs, number)
+        attrs = dict(node.attrs)
+        if name == "nextafter" and dtype in HALVES:  # not the neighbour in float32
+            attrs["half"] = dtype
+        made = Pointwise(in_registers(dtype), name, tuple(operands), attrs, number)
         value = self.add(made)
         return value if name in CHOICES else self.rounded(value, dtype)
 

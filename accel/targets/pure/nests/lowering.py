@@ -39,8 +39,6 @@ def supported(
     """Whether the op has native code for these dtypes; else it runs on the reference."""
     del attrs  # no attribute of a pointwise op is beyond its lowering
     found = {*in_dtypes, out_dtype}
-    if op == "nextafter" and found & HALVES.keys():
-        return False  # the neighbour in float32 is another one
     return found <= IN_NESTS and (op in LOWERINGS or op == "check_index")
 
 
@@ -181,9 +179,26 @@ def _vector_math(name: str) -> Lowering:
 for _name in (
     "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "asin", "acos",
     "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "atan2",
-    "hypot", "rsqrt", "nextafter",
+    "hypot", "rsqrt",
 ):  # fmt: skip
     LOWERINGS[_name] = _vector_math(_name)
+
+
+@_lowers("nextafter")
+def _nextafter(site: Site, at: Application) -> str:
+    """Of halves, which `half` names, the neighbour is that of their own bits."""
+    lanes, (x, y) = site.lanes(at.dtype), at.inputs
+    if "half" not in at.attrs:
+        return vecmath.apply("nextafter", lanes, x, y)
+    kind, words = HALVES[at.attrs["half"]], site.lanes(dtypes.uint16)
+    outward = lanes.mask_op("xor", lanes.cmp("olt", x, y), lanes.cmp("olt", x, 0))
+    step = words.select(outward, 1, -1)
+    moved = half.widened(words.add(half.narrowed(x, kind, lanes), step), kind, lanes)
+    smallest = lanes.copysign(half.widened(words.const(1), kind, lanes), y)
+    moved = lanes.select(lanes.cmp("oeq", x, 0), smallest, moved)
+    same = x if kind == "half" else y  # of zeros of both signs, as NumPy and ml_dtypes do
+    moved = lanes.select(lanes.cmp("oeq", x, y), same, moved)
+    return lanes.select(lanes.cmp("uno", x, y), float("nan"), moved)
 
 
 @_lowers("gelu")
