@@ -68,6 +68,8 @@ def test_ufunc_methods() -> None:
     check(lambda x: np.add(x, 1, dtype=np.float64), X)
 
 
+TRAPEZOID = getattr(np, "trapezoid", None) or np.trapz
+
 FUNCTIONS = {
     "sum": lambda x, y: np.sum(x, axis=0, keepdims=True),
     "sum dtype": lambda x, y: np.sum(x, dtype=np.float64),
@@ -93,6 +95,20 @@ FUNCTIONS = {
     "nansum": lambda x, y: np.nansum(x, 1),
     "nanmean": lambda x, y: np.nanmean(x),
     "diff": lambda x, y: np.diff(x, axis=0),
+    "interp": lambda x, y: np.interp(x, [-0.5, 0.1, 0.7], [3.0, -1.0, 2.0]),
+    "interp of Tensors": lambda x, y: np.interp(x, np.sort(y[0]), x[1]),
+    "interp beyond": lambda x, y: np.interp(x, np.sort(y[0]), x[1], left=-7.0, right=9.0),
+    "interp at points": lambda x, y: np.interp(np.sort(y[0]), np.sort(y[0]), x[1], -7.0, 9.0),
+    "interp one": lambda x, y: np.interp(x, y[0, :1], x[0, :1], left=-7.0, right=9.0),
+    "interp infinite": lambda x, y: np.interp(x / (x - x), [0.0, 1.0], [2.0, 3.0]),
+    "trapezoid": lambda x, y: TRAPEZOID(x, axis=0),
+    "trapezoid at": lambda x, y: TRAPEZOID(x, y[0], axis=1),
+    "trapezoid at each": lambda x, y: TRAPEZOID(x, y, axis=0),
+    "trapezoid of one": lambda x, y: TRAPEZOID(x[:1], dx=0.5, axis=0),
+    "apply_along_axis": lambda x, y: np.apply_along_axis(np.sum, 0, x),
+    "apply lines": lambda x, y: np.apply_along_axis(np.cumsum, 0, np.stack([x, y, x + y])),
+    "apply matrices": lambda x, y: np.apply_along_axis(
+        lambda line: np.outer(line, line), 1, np.stack([x, y])),
     "norm": lambda x, y: np.linalg.norm(x),
     "norm axis": lambda x, y: np.linalg.norm(x, axis=1),
     "norm 1": lambda x, y: np.linalg.norm(x, 1),
@@ -249,7 +265,7 @@ UNSUPPORTED = [
     (lambda x: np.poly(x), "numpy.poly"), (lambda x: np.unwrap(x), "unwrap"),
     (lambda x: np.subtract.reduce(x), "numpy.subtract.reduce"),
     (lambda x: np.add.at(x, [0], 1), "numpy.add.at"),
-    (lambda x: np.interp(x, x, x), "numpy.interp"),
+    (lambda x: np.gradient(x), "numpy.gradient"),
     (lambda x: np.hypot.accumulate(x), "numpy.hypot.accumulate"),
 ]  # fmt: skip
 

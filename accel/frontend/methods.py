@@ -399,6 +399,7 @@ OWN: dict[str, Any] = {
     "to_device": to_device, "to_stream": to_stream, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
     "new_zeros": new_zeros, "new_ones": new_ones, "where": where,
+    "conjugate": functions.conj,
     "real": _flag(functions.real, "The real part."),
     "imag": _flag(functions.imag, "The imaginary part; zero of real numbers."),
     "H": _flag(lambda self: functions.conj(shapes.matrix_transpose(self)),

@@ -41,7 +41,8 @@ HANDLERS: dict[Any, Handler] = {
     np.reshape: shapes.reshape, np.ravel: lambda a, order="C": shapes.reshape(a, -1, order=order),
     np.swapaxes: shapes.swapaxes, np.moveaxis: shapes.moveaxis, np.squeeze: lambda a, axis=None:
     shapes.squeeze(a, axis=axis), np.expand_dims: shapes.expand_dims,
-    np.broadcast_arrays: shapes.broadcast_tensors, np.fliplr: shapes.fliplr,
+    np.broadcast_arrays: lambda *args, subok=False: shapes.broadcast_tensors(*_listed(args)),
+    np.fliplr: shapes.fliplr,
     np.flipud: shapes.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
     np.atleast_2d: lambda *a: _each(joining.atleast_2d, a), np.dstack: joining.dstack,
     np.column_stack: joining.column_stack, np.real: functions.real, np.imag: functions.imag,

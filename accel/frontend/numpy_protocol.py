@@ -1,12 +1,14 @@
 """NumPy's own functions on Tensors: recorded, so that a NumPy function compiles as it is.
 
-`UFUNCS` says which op stands for a ufunc; `array_function` finds the function for any other in
-`numpy_functions.HANDLERS`. A function that neither names raises: silently computing the value
-in NumPy would drop it from gradients and compiled graphs. ``np.asarray(t)`` asks for the value.
+`UFUNCS` says which op stands for a ufunc, `SPECIAL` for one of SciPy; `array_function` finds the
+function for any other in `numpy_functions.HANDLERS`. A function that neither names raises: silently
+computing the value in NumPy would drop it from gradients and compiled graphs. ``np.asarray(t)``
+asks for the value.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +84,20 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
 if hasattr(np, "vecdot"):
     UFUNCS[np.vecdot] = linear_algebra.vecdot
 
+#: Ufuncs of `scipy.special` that are accel's by another name or the same.
+SPECIAL: dict[str, Callable[..., Any]] = {
+    name: getattr(functions, name)
+    for name in "erf erfc logit xlogy log1p expm1 exp2".split()
+} | {"expit": functions.sigmoid}  # fmt: skip
+
+
+def _special(ufunc: np.ufunc) -> Callable[..., Any] | None:
+    """What stands for a ufunc of SciPy, whose modules are there if it is one of theirs."""
+    function = SPECIAL.get(ufunc.__name__)
+    theirs = getattr(sys.modules.get("scipy.special._ufuncs"), ufunc.__name__, None)
+    return function if theirs is ufunc else None
+
+
 #: What ``ufunc.reduce`` and ``ufunc.accumulate`` are.
 REDUCTIONS: dict[np.ufunc, Callable[..., Tensor]] = {
     np.add: reductions.sum, np.multiply: reductions.prod, np.maximum: reductions.amax,
@@ -141,7 +157,7 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opti
     if options.get("out") is not None and not any(o is not None for o in options["out"]):
         options.pop("out")
     if method == "__call__":
-        function = UFUNCS.get(ufunc)
+        function = UFUNCS.get(ufunc) or _special(ufunc)
         if function is None:
             raise _unsupported(name)
         dtype = options.pop("dtype", None)
@@ -211,7 +227,7 @@ def array_function(
     UnsupportedFunctionError
         A TypeError that names the function that accel does not record.
     """
-    from .numpy_ordering import HANDLERS  # with those of `numpy_functions`
+    from .numpy_numerics import HANDLERS  # with those of `numpy_functions`, `numpy_ordering`
 
     if not all(issubclass(t, (Tensor, np.ndarray)) for t in types):
         return NotImplemented
