@@ -198,7 +198,7 @@ OTHER = set("""
     explain_recompiles set_mode get_mode mode set_threshold get_threshold thresholds use_preset
     calibrate stats reset_stats print_stats enable_logging torch_available torch_version
     cuda_available info set_num_threads get_num_threads eval block_until_ready numpy item tolist
-    no_grad enable_grad set_grad_enabled is_grad_enabled inference_mode
+    no_grad enable_grad set_grad_enabled is_grad_enabled inference_mode custom_vjp
     assert_targets_agree graphs arrays parse to_networkx to_dot to_html
     shape ndim numel size dtype device requires_grad backward is_leaf cuda is_cuda to_stream
     Stream synchronize query free memory_allocated max_memory_allocated empty_cache

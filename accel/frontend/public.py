@@ -13,6 +13,7 @@ from .transforms import (
     grad, hessian, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp,
 )  # fmt: skip
 from .checkpoint import checkpoint
+from .custom_gradients import custom_vjp
 from .compile import compile
 from .evaluation import get_record_limit, set_record_limit
 from .lazy import eval

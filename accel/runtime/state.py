@@ -34,13 +34,17 @@ DEFAULT_THRESHOLDS: Mapping[str, int | None] = MappingProxyType({
 
 @dataclass(frozen=True)
 class State:
-    """Mode, device, fallback, thresholds, gradient recording, tracer and debugging switches."""
+    """Mode, device, fallback, thresholds, gradient recording, tracer and debugging switches.
+
+    `plain` are functions whose own gradient rules run here: they are called as they are.
+    """
 
     mode: str = "pure"
     device: str | None = None
     fallback: str = "auto"  # or "error"
     thresholds: Mapping[str, int | None] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     grad_enabled: bool = True
+    plain: tuple[Any, ...] = ()
     tracer: Any = None
     disabled_passes: frozenset[str] = frozenset()
     verify: bool = False

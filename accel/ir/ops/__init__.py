@@ -10,6 +10,7 @@ from . import (
     contraction,
     convolution,
     creation,
+    custom,
     decomposition,
     fourier,
     gather,
@@ -33,7 +34,7 @@ from . import (
 
 __all__ = [
     "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
-    "contraction", "convolution", "creation", "decomposition", "fourier", "gather", "indexing",
-    "logic", "loss", "moments", "movement", "normalization", "ordering", "pooling", "random",
-    "reduce", "scan", "scatter_reduce", "solving", "special", "structure", "unary",
+    "contraction", "convolution", "creation", "custom", "decomposition", "fourier", "gather",
+    "indexing", "logic", "loss", "moments", "movement", "normalization", "ordering", "pooling",
+    "random", "reduce", "scan", "scatter_reduce", "solving", "special", "structure", "unary",
 ]  # fmt: skip
