@@ -467,3 +467,33 @@ def test_grad_modes_under_their_other_names():
     finally:
         accel.set_grad_enabled(True)
     assert accel.is_grad_enabled()
+
+
+# -- functions whose results' shapes depend on the values -----------------------------------------
+def test_gradients_flow_through_sets():
+    x, y = Tensor([3.0, 1.0, 3.0, 2.0]), Tensor([2.0, 5.0])
+    weights = np.float32([1, 10, 100, 1000])
+    by_x = lambda f: accel.grad(lambda x: (f(x) * weights[: len(f(x))]).sum())(x).tolist()  # noqa: E731
+    for function in (
+        accel.unique_values, accel.unique, lambda x: accel.unique_counts(x).values,
+        lambda x: accel.unique_inverse(x).values, lambda x: accel.unique_all(x).values,
+        lambda x: accel.unique(x, dim=0), lambda x: accel.unique(x, return_inverse=True)[0],
+    ):  # fmt: skip
+        assert by_x(function) == [100, 1, 0, 10]
+    assert by_x(accel.unique_consecutive) == [1, 10, 100, 1000]
+    assert by_x(lambda x: accel.union1d(x, y)) == [100, 1, 0, 10]
+    assert by_x(lambda x: accel.intersect1d(x, y)) == [0, 0, 0, 1]
+    assert by_x(lambda x: accel.setdiff1d(x, y)) == [10, 1, 0, 0]
+    assert by_x(lambda x: accel.setxor1d(x, y)) == [10, 1, 0, 0]
+    assert by_x(lambda x: x[x > 1.5]) == [1, 0, 10, 100]
+    assert accel.grad(lambda x: accel.unique(x).sum())(Tensor(np.zeros(0))).shape == (0,)
+    rows = accel.grad(lambda x: (accel.unique(x, dim=1) * weights[:2]).sum())(
+        Tensor([[2.0, 1.0, 2.0]])
+    )
+    assert rows.tolist() == [[10, 1, 0]]
+
+
+def test_detach_in_place():
+    x = Tensor([1.0], requires_grad=True)
+    y = x * 2
+    assert y.detach_() is y and not y.requires_grad and x.requires_grad

@@ -69,6 +69,30 @@ def elements(op: str, x: Any) -> np.ndarray:
         ) from None  # fmt: skip
 
 
+# -- gradients -------------------------------------------------------------------------------
+def _linked(values: np.ndarray, *operands: Any) -> Tensor:
+    """`values`, distinct elements of `operands`: taken from where they first stand in them, if
+    gradients are to flow back there."""
+    tensors = [as_tensor(x) for x in operands]
+    if not any(t.requires_grad for t in tensors):
+        return Tensor(values)
+    dtype = dtypes.to_dtype(values.dtype)
+    flat = [record("cast", record("reshape", t, shape=(t.size,)), dtype=dtype) for t in tensors]
+    source = record("cat", *flat, axis=0)
+    array = source.detach().numpy()
+    first = _distinct(array).first
+    places = first[np.minimum(np.searchsorted(array[first], values), first.size - 1)]
+    return record("take_unchecked", source, places, axis=0)
+
+
+def _slices(x: Any, places: np.ndarray, axis: int) -> Tensor:
+    """The slices of `x` in `places` of an axis."""
+    x = as_tensor(x)
+    if not x.requires_grad:
+        return Tensor(np.take(elements("unique", x), places, axis))
+    return record("take_unchecked", x, places, axis=axis)
+
+
 # -- distinct elements -----------------------------------------------------------------------
 class _Distinct:
     """The distinct rows of an array along its first axis: where each first stands, where it is
@@ -137,7 +161,7 @@ def unique_values(x: Any, /) -> Tensor:
     >>> accel.unique_values(accel.asarray([3, 1, 3])).tolist()
     [1, 3]
     """
-    return Tensor(_values(elements("unique_values", x).reshape(-1)))
+    return _linked(_values(elements("unique_values", x).reshape(-1)), x)
 
 
 @public
@@ -151,7 +175,7 @@ def unique_counts(x: Any, /) -> UniqueCounts:
     [1, 2]
     """
     values, counts = _counted(elements("unique_counts", x).reshape(-1))
-    return UniqueCounts(Tensor(values), Tensor(counts))
+    return UniqueCounts(_linked(values, x), Tensor(counts))
 
 
 @public
@@ -167,7 +191,7 @@ def unique_inverse(x: Any, /) -> UniqueInverse:
     array = elements("unique_inverse", x)
     flat = array.reshape(-1)
     found = _distinct(flat)
-    return UniqueInverse(Tensor(flat[found.first]), Tensor(found.inverse.reshape(array.shape)))
+    return UniqueInverse(_linked(flat[found.first], x), Tensor(found.inverse.reshape(array.shape)))
 
 
 @public
@@ -190,7 +214,7 @@ def unique_all(x: Any, /) -> UniqueAll:
     flat = array.reshape(-1)
     found = _distinct(flat)
     return UniqueAll(
-        Tensor(flat[found.first]), Tensor(found.first),
+        _linked(flat[found.first], x), Tensor(found.first),
         Tensor(found.inverse.reshape(array.shape)), Tensor(found.counts),
     )  # fmt: skip
 
@@ -239,8 +263,8 @@ def unique(
     """
     over = axis_of("unique", dim, axis)
     if over is None and not return_inverse:
-        values, counts = map(Tensor, _counted(elements("unique", x).reshape(-1)))
-        return (values, counts) if return_counts else values
+        numbers, often = _counted(elements("unique", x).reshape(-1))
+        return _results(_linked(numbers, x), Tensor(often) if return_counts else None)
     values, _, inverse, counts = distinct(x, over)
     return _results(values, inverse if return_inverse else None, counts if return_counts else None)
 
@@ -253,13 +277,12 @@ def distinct(x: Any, axis: Any, equal_nan: bool = False) -> tuple[Tensor, ...]:
         flat = array.reshape(-1)
         found = _distinct(flat, equal_nan)
         found.inverse = found.inverse.reshape(array.shape)
-        values = flat[found.first]
+        values = _linked(flat[found.first], x)
     else:
         axis = one_axis(axis, array.ndim, "unique")
-        rows = np.moveaxis(array, axis, 0)
-        found = _distinct_rows(rows)
-        values = np.moveaxis(rows[found.first], 0, axis)
-    return Tensor(values), Tensor(found.first), Tensor(found.inverse), Tensor(found.counts)
+        found = _distinct_rows(np.moveaxis(array, axis, 0))
+        values = _slices(x, found.first, axis)
+    return values, Tensor(found.first), Tensor(found.inverse), Tensor(found.counts)
 
 
 @public
@@ -283,7 +306,7 @@ def unique_consecutive(
     found = _Distinct(np.arange(len(rows)), _steps(rows))
     inverse = found.inverse.reshape(array.shape) if whole else found.inverse
     return _results(
-        Tensor(np.moveaxis(rows[found.first], 0, over)),
+        _slices(record("reshape", x, shape=(array.size,)) if whole else x, found.first, over),
         Tensor(inverse) if return_inverse else None,
         Tensor(found.counts) if return_counts else None,
     )
@@ -336,7 +359,7 @@ def _two(op: str, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 @public
 def union1d(x: Any, y: Any, /) -> Tensor:
     """The distinct elements of both operands in ascending order (NumPy's union1d)."""
-    return Tensor(_values(np.concatenate(_two("union1d", x, y))))
+    return _linked(_values(np.concatenate(_two("union1d", x, y))), x, y)
 
 
 @public
@@ -350,21 +373,22 @@ def intersect1d(x: Any, y: Any, /) -> Tensor:
     [3]
     """
     ordered = sorted_along(np.concatenate(_two("intersect1d", x, y)), 0)
-    return Tensor(ordered[1:][~_steps(ordered)[1:]])
+    return _linked(ordered[1:][~_steps(ordered)[1:]], x, y)
 
 
 @public
 def setdiff1d(x: Any, y: Any, /) -> Tensor:
     """The distinct elements of the first operand that the second lacks, in ascending order."""
     a, b = _two("setdiff1d", x, y)
-    return Tensor(a[~_found(a, b)])
+    return _linked(a[~_found(a, b)], x, y)
 
 
 @public
 def setxor1d(x: Any, y: Any, /) -> Tensor:
     """The distinct elements that only one of the operands has, in ascending order."""
     a, b = _two("setxor1d", x, y)
-    return Tensor(sorted_along(np.concatenate([a[~_found(a, b)], b[~_found(b, a)]]), 0))
+    only = np.concatenate([a[~_found(a, b)], b[~_found(b, a)]])
+    return _linked(sorted_along(only, 0), x, y)
 
 
 def _found(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -523,6 +523,11 @@ class Tensor:
         tracer = runtime_state.current().tracer
         return Tensor._of(value_of(self).alias(False, tracer=tracer))
 
+    def detach_(self) -> Tensor:
+        """Let no gradient flow through this tensor from now on; returns it."""
+        self._set(value_of(self.detach()))
+        return self
+
     @property
     def data(self) -> Tensor:
         """The same value, detached; assigning rebinds the tensor, whatever its gradients."""
