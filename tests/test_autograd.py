@@ -497,3 +497,31 @@ def test_detach_in_place():
     x = Tensor([1.0], requires_grad=True)
     y = x * 2
     assert y.detach_() is y and not y.requires_grad and x.requires_grad
+
+
+def test_forward_mode_through_compiled_functions():
+    w = Tensor([2.0, 3.0], requires_grad=True)
+    model = accel.compile(lambda x: record("exp", w * x))
+    x, t = Tensor([0.5, 1.0]), Tensor([1.0, -1.0])
+    for _ in range(2):
+        value, slope = accel.jvp(model, [x], [t])
+        wanted = np.exp(w.detach().numpy() * x.numpy())
+        np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-6)
+        np.testing.assert_allclose(
+            slope.numpy(), wanted * w.detach().numpy() * t.numpy(), rtol=1e-6
+        )
+    assert slope.requires_grad  # through w
+    np.testing.assert_allclose(
+        accel.jacobian(model)(x).numpy(), np.diag(wanted * w.detach().numpy()), rtol=1e-6
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("mode", ["torch", "auto"])
+def test_forward_mode_on_torch(mode):
+    x, t = Tensor(np.linspace(0.1, 1, 12).reshape(3, 4)), Tensor(np.ones((3, 4)))
+    f = lambda x: accel.softmax(x @ x.T, axis=0)  # noqa: E731
+    wanted = accel.jvp(f, [x], [t])[1].numpy()
+    with accel.mode(mode):
+        found = accel.compile(lambda x, t: accel.jvp(f, [x], [t])[1])(x, t)
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
