@@ -17,6 +17,7 @@ from ..runtime import state as runtime_state
 from . import trees
 from .derivatives import cotangent_of, full_like, gradients
 from .derivatives import tangents as tangents_of
+from .evaluation import evaluate
 from .module_state import Stateful, tensors_of
 from .recording import as_tensor, record
 from .tensor import Tensor, value_of
@@ -471,7 +472,7 @@ def _rows(roots: Sequence[Value], wrt: Sequence[Value]) -> list[list[Tensor]]:
     """The blocks of a Jacobian, for each root by each of `wrt`, from pullbacks."""
     blocks = []
     for root in roots:
-        pulled = [gradients([root], [unit], wrt, again=True) for unit in _units(root)]
+        pulled = [_settled(gradients([root], [unit], wrt, again=True)) for unit in _units(root)]
         blocks.append([_stacked([p[i] for p in pulled], root, w, 0) for i, w in enumerate(wrt)])
     return blocks
 
@@ -480,9 +481,18 @@ def _columns(roots: Sequence[Value], wrt: Sequence[Value]) -> list[list[Tensor]]
     """The same from derivatives along each element."""
     columns = []
     for w in wrt:
-        pushed = [tangents_of(roots, [w], [unit]) for unit in _units(w)]
+        pushed = [_settled(tangents_of(roots, [w], [unit])) for unit in _units(w)]
         columns.append([_stacked([p[i] for p in pushed], r, w, -1) for i, r in enumerate(roots)])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _settled(parts: list[Value | None]) -> list[Value | None]:
+    """`parts`, computed unless a function is being traced: each step of a Jacobian is then one
+    more run of what the first became, not a part of one large graph."""
+    state = runtime_state.current()
+    if state.tracer is None:
+        evaluate([p for p in parts if p is not None], state)
+    return parts
 
 
 def _stacked(parts: Sequence[Value | None], root: Value, w: Value, axis: int) -> Tensor:
