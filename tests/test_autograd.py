@@ -525,3 +525,10 @@ def test_forward_mode_on_torch(mode):
     with accel.mode(mode):
         found = accel.compile(lambda x, t: accel.jvp(f, [x], [t])[1])(x, t)
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+
+
+def test_branches_on_floats_and_constants_in_compiled_functions():
+    slope = accel.compile(accel.grad(lambda x: x * x if x > 0 else -x))
+    assert slope(3.0).item() == 6 and slope(-3.0).item() == -1
+    constant = accel.compile(lambda x: x + 1 if accel.zeros(2).sum() + 1 > 0 else x)
+    assert constant(np.ones(2)).tolist() == [2, 2]

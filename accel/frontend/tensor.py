@@ -268,7 +268,7 @@ class Tensor:
         value = self._value if tracer is None else tracer.read(self)
         if value.data is None:
             if tracer is not None and tracer is value.tracer:
-                tracer.value_demanded(value, demand)
+                return tracer.value_demanded(value, demand)
             evaluate_one(value, state)
         return value.data
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TracedValueError, TraceError
+from ..targets.reference import run_graph
 from .guards import MISSING, AttributeGuard, Guard, HyperparameterGuard, NamesGuard, is_scalar, same
 from .module_state import Stateful, fetch
 from .references import (
@@ -26,7 +27,7 @@ from .references import (
     TensorReference,
 )  # fmt: skip
 from .tensor import Tensor
-from .values import Value, topological, user_location
+from .values import Lowering, Value, topological, user_location
 
 __all__ = ["Restart", "Tracer"]
 
@@ -135,9 +136,15 @@ class Tracer:
             found = self.arrays[id(array)] = (array, self.placeholder(reference))
         return found[1]
 
-    def value_demanded(self, value: Value, demand: str) -> None:
-        """A Python value was asked for: trace again if floats alone decide it, else raise."""
-        leaves = [v for v in topological([value], lambda v: v.data is not None) if v.op is None]
+    def value_demanded(self, value: Value, demand: str) -> np.ndarray:
+        """A Python value was asked for, which is known if it is made of constants: trace again
+        if floats alone decide it, else raise."""
+        order = topological([value], lambda v: v.data is not None)
+        leaves = [v for v in order if v.op is None]
+        if not leaves:
+            lowering = Lowering()
+            lowering.add(order, lambda v: False)
+            return run_graph(lowering.builder.graph([], [lowering.nodes[value]]), [])[0]
         places = {id(v): r for r, v in self.sources}
         references = [places[id(v)] for v in leaves if id(v) in places]
         known = (FloatArgument, HyperparameterReference)
