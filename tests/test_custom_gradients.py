@@ -35,6 +35,8 @@ def test_the_rule_is_the_gradient():
     np.testing.assert_array_equal(by_x.numpy(), [1, 0.5, -1])
     np.testing.assert_array_equal(by_y.numpy(), [1, -1, 1])
     np.testing.assert_array_equal(product(accel.asarray(X), Y).numpy(), X * Y)
+    named = accel.grad(lambda x: product(y=Y, x=x).sum())(X)
+    np.testing.assert_array_equal(named.numpy(), np.clip(Y, -1, 1))
 
 
 def test_of_tensors_and_before_and_after_reading():

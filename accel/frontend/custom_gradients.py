@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,8 +65,8 @@ class custom_vjp:
         """
         self._forward, self._backward = fwd, bwd
 
-    def __call__(self, *args: Any) -> Any:
-        """``fn(*args)``.
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """``fn(*args, **named)``; the rule is given all arguments by position.
 
         Raises
         ------
@@ -78,6 +79,15 @@ class custom_vjp:
                 f"{self.__name__} has no gradient rule", loc=user_location(),  # type: ignore[attr-defined]
                 remedy="give it one: f.defvjp(fwd, bwd)",
             )  # fmt: skip
+        if named:
+            bound = inspect.signature(self._fn).bind(*args, **named)
+            bound.apply_defaults()
+            if bound.kwargs:
+                raise GradientError(
+                    f"{self.__name__} has keyword-only arguments",  # type: ignore[attr-defined]
+                    loc=user_location(), remedy="let its rule's arguments be given by position",
+                )  # fmt: skip
+            args = bound.args
         state = runtime_state.current()
         leaves, structure = trees.flatten(args)
         needed = state.grad_enabled and any(map(_requires_grad, leaves))

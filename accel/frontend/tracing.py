@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import TracedValueError, TraceError
-from ..targets.reference import run_graph
 from .guards import MISSING, AttributeGuard, Guard, HyperparameterGuard, NamesGuard, is_scalar, same
 from .module_state import Stateful, fetch
 from .references import (
@@ -142,6 +141,8 @@ class Tracer:
         order = topological([value], lambda v: v.data is not None)
         leaves = [v for v in order if v.op is None]
         if not leaves:
+            from ..targets.reference import run_graph
+
             lowering = Lowering()
             lowering.add(order, lambda v: False)
             return run_graph(lowering.builder.graph([], [lowering.nodes[value]]), [])[0]
