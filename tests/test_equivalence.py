@@ -370,6 +370,37 @@ def test_changed_arguments_and_wrong_counts_fail(monkeypatch: pytest.MonkeyPatch
         check_graph(graph, [f32(1, 2)], ["pure"])
 
 
+def test_other_ways_to_run_a_graph_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On more threads bit for bit, recorded op by op within the bounds."""
+    from accel.testing import agreement
+
+    graph = graph_of("graph(%x: f32[2]) { %0 = exp(%x) : f32[2] return %0 }")
+    assert check_graph(graph, [f32(1, 2)], ["pure"], threads=3, lazily=True).elements == 2
+    last_bits = iter((0, 1))
+
+    def compiled(graph: Graph, arrays: Any, settings: Any) -> list[np.ndarray]:
+        return [(np.exp(arrays[0]).view(np.int32) + next(last_bits)).view(np.float32)]
+
+    monkeypatch.setattr(agreement, "_compiled", compiled)
+    with pytest.raises(Disagreement, match="other bits on 2 threads"):
+        check_graph(graph, [f32(1, 2)], ["pure"], threads=2)
+    monkeypatch.undo()
+    monkeypatch.setattr(agreement, "_recorded_again", lambda *rest: [f32(1, 2)])
+    with pytest.raises(Disagreement, match=r"pure \(lazily\): output 0"):
+        check_graph(graph, [f32(1, 2)], ["pure"], lazily=True)
+
+
+def test_some_batches_run_on_lower_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(level: str) -> None:
+        if level == "avx2":
+            raise ArgumentError("not here")
+
+    monkeypatch.setattr(fuzzing, "machine_for_level", refuse)
+    levels = [fuzzing.level_of(i * fuzzing.BATCH + 7) for i in range(len(fuzzing.LEVELS))]
+    assert levels == ["" if level == "avx2" else level for level in fuzzing.LEVELS]
+    assert "sse2" in levels
+
+
 # -- gradients ----------------------------------------------------------------------------
 def is_smooth(op: Op) -> bool:
     """Differentiable ops whose values stay of a size that differences can resolve."""
