@@ -10,8 +10,10 @@ from .module import Module
 from .parameter import Parameter
 
 __all__ = [
-    "CELU", "ELU", "GELU", "GLU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax",
-    "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU",
+    "SiLU", "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Softplus", "Softshrink", "Softsign",
+    "Tanh", "Tanhshrink", "Threshold",
 ]  # fmt: skip
 
 
@@ -78,6 +80,24 @@ class Hardswish(_Activation):
     """x * relu6(x + 3) / 6."""
 
     function = "hardswish"
+
+
+class Hardsigmoid(_Activation):
+    """relu6(x + 3) / 6."""
+
+    function = "hardsigmoid"
+
+
+class Softsign(_Activation):
+    """x / (1 + |x|)."""
+
+    function = "softsign"
+
+
+class Tanhshrink(_Activation):
+    """x - tanh(x)."""
+
+    function = "tanhshrink"
 
 
 class LogSigmoid(_Activation):
@@ -162,6 +182,61 @@ class LogSoftmax(Softmax):
     """The logarithm of softmax, computed without overflow."""
 
     function = "log_softmax"
+
+
+class Softmin(Softmax):
+    """Softmax of the negative."""
+
+    function = "softmin"
+
+
+class Softmax2d(Softmax):
+    """Softmax over the channels of (N, C, H, W) or (C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=-3)
+
+
+class Hardshrink(_Activation):
+    """x beyond `lambd` on either side, 0 between."""
+
+    function = "hardshrink"
+    settings = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+
+class Softshrink(Hardshrink):
+    """x moved towards 0 by `lambd`, 0 where it would cross."""
+
+    function = "softshrink"
+
+
+class Threshold(_Activation):
+    """x above the threshold, `value` elsewhere."""
+
+    function = "threshold"
+    settings = ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float) -> None:
+        super().__init__()
+        self.threshold, self.value = threshold, value
+
+
+class RReLU(_Activation):
+    """Leaky ReLU with slopes drawn from `lower` to `upper` in training, their mean elsewhere."""
+
+    function = "rrelu"
+    settings = ("lower", "upper", "training")
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
+        super().__init__()
+        self.lower, self.upper = lower, upper
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower!r}, upper={self.upper!r}"
 
 
 class GLU(_Activation):

@@ -38,31 +38,42 @@ from ..frontend.norms import log_softmax, softmax
 from ..frontend.recording import as_tensor, record
 from ..frontend.shapes import pad
 from ..frontend.tensor import Tensor
+from .functions import alignment as _alignment
 from .functions import class_losses as _class_losses
 from .functions import convolution as _convolution
+from .functions import embeddings as _embeddings
 from .functions import images as _images
+from .functions import interpolation as _interpolation
 from .functions import losses as _losses
 from .functions import margins as _margins
 from .functions import normalization as _normalization
 from .functions import pooling as _pooling
+from .functions import shrinking as _shrinking
+from .functions import unpooling as _unpooling
+from .functions.alignment import *
 from .functions.class_losses import *
 from .functions.convolution import *
+from .functions.embeddings import *
 from .functions.images import *
+from .functions.interpolation import *
 from .functions.losses import *
 from .functions.margins import *
 from .functions.normalization import *
 from .functions.pooling import *
+from .functions.shrinking import *
+from .functions.unpooling import *
 
 __all__ = [
-    "celu", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "gelu", "glu",
+    "bilinear", "celu", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "gelu", "glu",
     "hardsigmoid", "hardswish", "hardtanh", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "logsigmoid", "mish", "one_hot", "pad", "prelu", "relu", "relu6", "rms_norm",
     "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
     "tanh", "tanhshrink",
 ]  # fmt: skip
 __all__ += [
-    *_class_losses.__all__, *_convolution.__all__, *_images.__all__, *_losses.__all__,
-    *_margins.__all__, *_normalization.__all__, *_pooling.__all__,
+    *_alignment.__all__, *_class_losses.__all__, *_convolution.__all__, *_embeddings.__all__,
+    *_images.__all__, *_interpolation.__all__, *_losses.__all__, *_margins.__all__,
+    *_normalization.__all__, *_pooling.__all__, *_shrinking.__all__, *_unpooling.__all__,
 ]
 
 
@@ -91,25 +102,25 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 
 
 @public
-def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Rows of `weight` at integer places: shape (*index.shape, width).
+def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
+    """``x1 @ weight[k] @ x2 + bias[k]`` over the last axes, for each k.
 
-    The row `padding_idx` (which may count from the end) gets no gradient.
+    Parameters
+    ----------
+    x1, x2
+        Shapes (..., in1) and (..., in2).
+    weight
+        Shape (out, in1, in2).
+    bias
+        Shape (out,), or None.
 
-    Raises
-    ------
-    IndexOutOfRangeError
-        For an index below 0 or beyond the last row, when the result is computed.
+    Returns
+    -------
+    Tensor
+        Shape (..., out).
     """
-    rows = record("embedding", weight, index)
-    if padding_idx is None:
-        return rows
-    count = as_tensor(weight).shape[0]
-    if isinstance(padding_idx, bool) or not -count <= padding_idx < count:
-        raise ArgumentError(f"embedding: padding_idx {padding_idx} of {count} rows",
-                            remedy="name one of the rows, or None")  # fmt: skip
-    padding = as_tensor(index) == padding_idx % count
-    return accel.where(accel.unsqueeze(padding, -1), accel.stop_gradient(rows), rows)
+    result = accel.einsum("...i,oij,...j->...o", x1, weight, x2)
+    return result if bias is None else result + bias
 
 
 @public

@@ -12,7 +12,9 @@ from . import functional, init
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "RMSNorm"]
+__all__ = ["AlphaDropout", "Bilinear", "Dropout", "Embedding", "EmbeddingBag",
+           "FeatureAlphaDropout", "Flatten", "Identity", "LayerNorm", "Linear",
+           "RMSNorm"]  # fmt: skip
 
 
 def _positive(op: str, **sizes: int) -> None:
@@ -112,6 +114,8 @@ class Embedding(Module):
         Rows of the table and their length.
     padding_idx
         A row that is 0 at first and gets no gradient, or None.
+    max_norm, norm_type, scale_grad_by_freq
+        As for `functional.embedding`.
 
     Attributes
     ----------
@@ -124,6 +128,9 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
         dtype: Any = None,
     ) -> None:
         super().__init__()
@@ -133,6 +140,8 @@ class Embedding(Module):
                                 remedy="name one of the rows, or None")  # fmt: skip
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.max_norm, self.norm_type = max_norm, norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
         self.weight = Parameter(accel.empty((num_embeddings, embedding_dim), dtype=dtype))
         self.reset_parameters()
 
@@ -145,7 +154,8 @@ class Embedding(Module):
                 self.weight.data = accel.where(row == self.padding_idx, 0.0, self.weight)
 
     def forward(self, index: Any) -> Any:
-        return functional.embedding(index, self.weight, self.padding_idx)
+        return functional.embedding(index, self.weight, self.padding_idx, self.max_norm,
+                                    self.norm_type, self.scale_grad_by_freq)  # fmt: skip
 
     def extra_repr(self) -> str:
         shown = f"{self.num_embeddings}, {self.embedding_dim}"
@@ -233,6 +243,84 @@ class RMSNorm(_Norm):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
 
 
+class EmbeddingBag(Embedding):
+    """Rows of a table folded by bags of indices.
+
+    Parameters
+    ----------
+    mode
+        "sum", "mean" or "max".
+    include_last_offset
+        Whether offsets also hold the end of the last bag.
+    num_embeddings, embedding_dim, max_norm, norm_type, scale_grad_by_freq, padding_idx
+        As for `Embedding`.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type,
+                         scale_grad_by_freq, dtype)  # fmt: skip
+        self.mode, self.include_last_offset = mode, include_last_offset
+
+    def forward(self, index: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
+        return functional.embedding_bag(
+            index, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq,
+            self.mode, per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
+        )  # fmt: skip
+
+
+class Bilinear(Module):
+    """``x1 @ weight[k] @ x2 + bias[k]`` over the last axes, for each output k.
+
+    Attributes
+    ----------
+    weight
+        Shape (out_features, in1_features, in2_features).
+    bias
+        Shape (out_features,), or None.
+    """
+
+    def __init__(
+        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        sizes = {"in1_features": in1_features, "in2_features": in2_features,
+                 "out_features": out_features}  # fmt: skip
+        _positive("Bilinear", **sizes)
+        self.in1_features, self.in2_features = in1_features, in2_features
+        self.out_features = out_features
+        shape = (out_features, in1_features, in2_features)
+        self.weight = Parameter(accel.empty(shape, dtype=dtype))
+        self.bias = Parameter(accel.empty((out_features,), dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        bound = 1 / math.sqrt(max(self.in1_features, 1))
+        for parameter in (self.weight, self.bias):
+            if parameter is not None:
+                init.uniform_(parameter, -bound, bound)
+
+    def forward(self, x1: Any, x2: Any) -> Any:
+        return functional.bilinear(x1, x2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+                f"out_features={self.out_features}, bias={self.bias is not None}")  # fmt: skip
+
+
 class Dropout(Module):
     """In training, zeroes each element with probability `p` and scales the others by 1/(1-p).
 
@@ -253,3 +341,17 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class AlphaDropout(Dropout):
+    """In training, `functional.alpha_dropout`, which keeps mean and variance beside SELU."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.alpha_dropout(x, self.p, self.training)
+
+
+class FeatureAlphaDropout(Dropout):
+    """`AlphaDropout` of whole channels."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.feature_alpha_dropout(x, self.p, self.training)

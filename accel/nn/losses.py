@@ -10,10 +10,11 @@ from . import functional
 from .module import Module
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss",
-    "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss",
-    "MarginRankingLoss", "MSELoss", "MultiLabelSoftMarginLoss", "NLLLoss", "PairwiseDistance",
-    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CosineSimilarity",
+    "CrossEntropyLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
+    "L1Loss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss", "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "SmoothL1Loss",
+    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
 ]  # fmt: skip
 
 
@@ -240,6 +241,49 @@ class TripletMarginLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction=reduction, margin=margin, p=p, eps=eps, swap=swap)
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """`TripletMarginLoss` with a distance of one's own."""
+
+    function = "triplet_margin_with_distance_loss"
+
+    def __init__(
+        self, *, distance_function: Any = None, margin: float = 1.0, swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:  # fmt: skip
+        super().__init__(reduction=reduction, distance_function=distance_function, margin=margin,
+                         swap=swap)  # fmt: skip
+
+
+class MultiMarginLoss(_WeightedLoss):
+    """Of scores [N, C] and class numbers [N]: what other scores lack to be `margin` lower."""
+
+    function = "multi_margin_loss"
+
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction=reduction, p=p, margin=margin)
+        self._weigh(weight=weight)
+
+
+class MultiLabelMarginLoss(_Loss):
+    """Of scores [N, C] and class numbers of the same shape, filled up with -1."""
+
+    function = "multilabel_margin_loss"
+
+
+class CTCLoss(_Loss):
+    """Of log-probabilities [T, N, C], targets and the lengths of both; see
+    `functional.ctc_loss`."""
+
+    function = "ctc_loss"
+
+    def __init__(
+        self, blank: int = 0, *, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:
+        super().__init__(reduction=reduction, blank=blank, zero_infinity=zero_infinity)
 
 
 class CosineSimilarity(Module):

@@ -9,8 +9,9 @@ from .module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d",
-    "MaxPool2d", "MaxPool3d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d",
+    "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
 ]  # fmt: skip
 
 
@@ -81,6 +82,66 @@ class MaxPool3d(_MaxPool):
     """The greatest element of each window of a volume."""
 
     function = "max_pool3d"
+
+
+class _MaxUnpool(Module):
+    function = ""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size, self.padding = kernel_size, padding
+        self.stride = kernel_size if stride is None else stride
+
+    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Any:
+        window = self.kernel_size, self.stride, self.padding
+        return getattr(functional, self.function)(x, indices, *window, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The elements of a pooled sequence at their old places, given by their indices."""
+
+    function = "max_unpool1d"
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """The elements of a pooled image at their old places, given by their indices."""
+
+    function = "max_unpool2d"
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """The elements of a pooled volume at their old places, given by their indices."""
+
+    function = "max_unpool3d"
+
+
+class LPPool1d(_Pool):
+    """The p-norm of each window of a sequence."""
+
+    function = "lp_pool1d"
+    settings: tuple[str, ...] = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(
+        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size = norm_type, kernel_size
+        self.stride, self.ceil_mode = stride, ceil_mode
+
+
+class LPPool2d(LPPool1d):
+    """The p-norm of each window of an image."""
+
+    function = "lp_pool2d"
+
+
+class LPPool3d(LPPool1d):
+    """The p-norm of each window of a volume."""
+
+    function = "lp_pool3d"
 
 
 class AvgPool1d(_Pool):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ...errors import ArgumentError
+import numpy as np
+
+from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
 from ...frontend.arguments import public
 from ...frontend.functions import logsigmoid, relu, softplus
@@ -14,7 +17,9 @@ from .losses import reduced
 
 __all__ = [
     "cosine_embedding_loss", "cosine_similarity", "hinge_embedding_loss", "margin_ranking_loss",
-    "multilabel_soft_margin_loss", "pairwise_distance", "soft_margin_loss", "triplet_margin_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "pairwise_distance", "pdist", "soft_margin_loss", "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 
@@ -42,6 +47,24 @@ def pairwise_distance(
     """The p-norm of ``x - y + eps`` along the last axis."""
     apart = as_tensor(x) - as_tensor(y) + eps
     return accel.linalg.vector_norm(apart, ord=p, axis=-1, keepdims=keepdim)
+
+
+@public
+def pdist(x: Any, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows, in the order (0, 1), (0, 2), …
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.nn.functional.pdist(accel.asarray([[0.0], [1.0], [3.0]])).tolist()
+    [1.0, 3.0, 2.0]
+    """
+    x = as_tensor(x)
+    if x.ndim != 2:
+        raise ShapeError(f"pdist of shape {list(x.shape)}", remedy="give a matrix of rows")
+    first, second = np.triu_indices(x.shape[0], 1)
+    rows = [accel.take(x, accel.asarray(i.astype(np.int64)), axis=0) for i in (first, second)]
+    return accel.linalg.vector_norm(rows[0] - rows[1], ord=p, axis=-1)
 
 
 @public
@@ -80,6 +103,73 @@ def multilabel_soft_margin_loss(
     loss = -(target * logsigmoid(x) + (1 - target) * logsigmoid(-x))
     loss = loss if weight is None else loss * weight
     return reduced("multilabel_soft_margin_loss", accel.mean(loss, axis=-1), reduction)
+
+
+@public
+def multi_margin_loss(
+    x: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """What the other classes' scores lack to be `margin` below the target's, to the power of p,
+    as the mean over the classes.
+
+    Parameters
+    ----------
+    x
+        Scores, shape (N, C) or (C,).
+    target
+        Class numbers, shape (N,) or ().
+    p
+        1 or 2.
+    weight
+        Shape (C,), a factor for each target class; or None.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        For a class that is not there, when the result is computed.
+    """
+    if p not in (1, 2):
+        raise ArgumentError(f"multi_margin_loss: p is {p}", remedy="use 1 or 2")
+    x, target = as_tensor(x), as_tensor(target)
+    if x.ndim not in (1, 2) or target.shape != x.shape[:-1]:
+        raise ShapeError(f"multi_margin_loss: targets of shape {list(target.shape)} for scores of "
+                         f"shape {list(x.shape)}",
+                         remedy="give scores [N, C] and targets [N]")  # fmt: skip
+    place = target.unsqueeze(-1)
+    lack = relu(margin - accel.gather(x, -1, place) + x)
+    lack = lack if p == 1 else lack * lack
+    if weight is not None:
+        lack = lack * accel.take(as_tensor(weight), target, axis=0).unsqueeze(-1)
+    own = accel.arange(x.shape[-1]) == place
+    loss = accel.sum(accel.where(own, 0.0, lack), axis=-1) / x.shape[-1]
+    return reduced("multi_margin_loss", loss, reduction)
+
+
+@public
+def multilabel_margin_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """What all scores that are no target's lack to be 1 below each target's, summed, over the
+    number of classes.
+
+    Parameters
+    ----------
+    x
+        Scores, shape (N, C) or (C,).
+    target
+        Class numbers of the same shape; those behind the first -1 do not count.
+    """
+    x, target = as_tensor(x), as_tensor(target)
+    if x.ndim not in (1, 2) or target.shape != x.shape:
+        raise ShapeError(f"multilabel_margin_loss: targets of shape {list(target.shape)} for "
+                         f"scores of shape {list(x.shape)}",
+                         remedy="make the shapes equal")  # fmt: skip
+    counts = accel.cumprod((target >= 0).astype(accel.int64), -1)
+    place = accel.where(counts > 0, target, 0).astype(accel.int64)
+    chosen = accel.scatter_add(accel.zeros(x.shape, dtype=accel.int64), -1, place, counts) > 0
+    lack = relu(1 - accel.gather(x, -1, place).unsqueeze(-1) + x.unsqueeze(-2))
+    taken = (counts > 0).unsqueeze(-1) & accel.logical_not(chosen).unsqueeze(-2)
+    loss = accel.sum(accel.where(taken, lack, 0.0), axis=(-2, -1)) / x.shape[-1]
+    return reduced("multilabel_margin_loss", loss, reduction)
 
 
 @public
@@ -124,3 +214,20 @@ def triplet_margin_loss(
     if swap:
         far = accel.minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced("triplet_margin_loss", relu(near - far + margin), reduction)
+
+
+@public
+def triplet_margin_with_distance_loss(
+    anchor: Any, positive: Any, negative: Any, *,
+    distance_function: Callable[[Any, Any], Any] | None = None, margin: float = 1.0,
+    swap: bool = False, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """`triplet_margin_loss` with a distance of one's own; None is `pairwise_distance`."""
+    if margin <= 0:
+        raise ArgumentError(f"triplet_margin_with_distance_loss: margin {margin}",
+                            remedy="give more than 0")  # fmt: skip
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = accel.minimum(far, distance(positive, negative))
+    return reduced("triplet_margin_with_distance_loss", relu(near - far + margin), reduction)

@@ -11,7 +11,7 @@ from ...frontend.arguments import public
 from ...frontend.recording import as_tensor, record
 from ...frontend.tensor import Tensor
 
-__all__ = ["batch_norm", "group_norm", "instance_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "local_response_norm", "normalize"]
 
 
 @public
@@ -224,3 +224,58 @@ def _move_by_sample(x: Tensor, running_mean: Tensor, running_var: Tensor, share:
         variance = accel.mean(accel.var(wide, axis=2, correction=1), axis=0)
         for running, found in ((running_mean, mean), (running_var, variance)):
             running.data = (running * (1 - share) + found * share).astype(running.dtype)
+
+
+@public
+def local_response_norm(
+    x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Each element over (k + alpha m)^beta, m being the mean square of `size` neighbouring
+    channels, of which those beyond the ends are 0.
+
+    Parameters
+    ----------
+    x
+        Shape (N, C, ...).
+
+    Notes
+    -----
+    A. Krizhevsky et al.: ImageNet classification with deep convolutional neural networks.
+    NeurIPS 2012.
+
+    Examples
+    --------
+    >>> import accel
+    >>> x = accel.asarray([[[2.0]]])
+    >>> accel.nn.functional.local_response_norm(x, 1, alpha=1.0, beta=1.0, k=0.0).tolist()
+    [[[0.5]]]
+    """
+    x = as_tensor(x)
+    if x.ndim < 3:
+        raise ShapeError(f"local_response_norm: an input of shape {list(x.shape)}",
+                         remedy="give [N, C, ...] with three dimensions or more")  # fmt: skip
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArgumentError(f"local_response_norm: size {size!r}",
+                            remedy="give an int of 1 or more")  # fmt: skip
+    outer = (0,) * (x.ndim - 2)
+    wide = record("pad", x * x, low=(0, size // 2, *outer), high=(0, (size - 1) // 2, *outer))
+    channels = x.shape[1]
+    total = wide[:, :channels]
+    for i in range(1, size):
+        total = total + wide[:, i : i + channels]
+    return x / accel.pow(total * (alpha / size) + k, beta)
+
+
+@public
+def normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
+    """`x` over its p-norm along an axis (or several), which counts as `eps` at least.
+
+    Examples
+    --------
+    >>> import accel
+    >>> accel.nn.functional.normalize(accel.asarray([[3.0, 4.0]])).tolist()
+    [[0.6, 0.8]]
+    """
+    x = as_tensor(x)
+    size = accel.linalg.vector_norm(x, ord=p, axis=dim, keepdims=True)
+    return x / accel.maximum(size, eps)
