@@ -75,7 +75,8 @@ def ldexp(x: Any, other: Any) -> Tensor:
 @public
 def logaddexp2(x: Any, y: Any) -> Tensor:
     """``log2(2**x + 2**y)`` without overflow."""
-    scaled = [record("mul", v, math.log(2)) for v in (x, y)]
+    dtype = record("logaddexp", x, y).dtype
+    scaled = [record("mul", record("cast", v, dtype=dtype), math.log(2)) for v in (x, y)]
     return record("div", record("logaddexp", *scaled), math.log(2))
 
 

@@ -106,7 +106,7 @@ def _target_weights(weight: Tensor, target: Tensor, ignore_index: int) -> Tensor
     """The weight of each target's class, 0 where it does not count."""
     counted = target != ignore_index
     rows = record("embedding", weight.reshape(-1, 1), accel.where(counted, target, 0))
-    return accel.where(counted, rows.reshape(*target.shape), 0.0)
+    return accel.where(counted, rows.reshape(target.shape), 0.0)
 
 
 def _reduced(loss: Tensor, weights: Tensor, reduction: str) -> Tensor:
