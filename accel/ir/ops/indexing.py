@@ -17,6 +17,7 @@ from .. import dtypes
 from ..axes import one_axis
 from ..op import ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
+from .logic import check_index
 from .reduce import Prepare, unit_roundoff
 
 if TYPE_CHECKING:
@@ -57,22 +58,8 @@ def axis_prepare(name: str) -> Prepare:
 
 
 def checked(index: np.ndarray, size: int, what: str, wrap: bool = True) -> np.ndarray:
-    """`index` as int64 in [0, size).
-
-    Raises
-    ------
-    IndexOutOfRangeError
-        Naming the first index that lies outside.
-    """
-    wide = index.astype(np.int64)
-    if wrap:
-        wide = np.where(wide < 0, wide + size, wide)
-    outside = (wide < 0) | (wide >= size)
-    if outside.any():
-        first = index[outside].flat[0]
-        raise IndexOutOfRangeError(f"{what}: index {first} is out of range for extent {size}",
-                                   remedy=f"keep indices below {size}")  # fmt: skip
-    return wide
+    """`index` as int64 in [0, size); raises in the words of the op `check_index`."""
+    return check_index(index, size=size, wrap=wrap, what=what)
 
 
 def checked_node(b: Builder, index: Node, size: int, what: str, wrap: bool = True) -> Node:

@@ -155,9 +155,14 @@ declare(
 
 
 # -- indices -------------------------------------------------------------------------------
-def _check_index_reference(
-    index: np.ndarray, *, size: int, wrap: bool, what: str
-) -> np.ndarray:
+def check_index(index: np.ndarray, *, size: int, wrap: bool, what: str) -> np.ndarray:
+    """`index` as int64 in [0, size), negative ones counted from the end where they `wrap`.
+
+    Raises
+    ------
+    IndexOutOfRangeError
+        Naming the first index that lies outside.
+    """
     if index.dtype == np.uint64:  # beyond int64 is beyond any extent
         index = np.minimum(index, np.uint64(2**63 - 1))
     index = index.astype(np.int64)
@@ -190,7 +195,7 @@ def _check_index_errors() -> Iterable[ErrorSample]:
 register(Op(
     name="check_index", form="pointwise", category="elementwise", arity=(1, 1), kinds="iu",
     attrs={"size": REQUIRED, "wrap": True, "what": "index"}, prepare=_check_index_prepare,
-    reference=_check_index_reference, result=dtypes.int64, exact=True, cost=2,
+    reference=check_index, result=dtypes.int64, exact=True, cost=2,
     samples=lambda: [
         Sample((TensorType(dtypes.int64, (4, 3)),), {"size": 5}, low=-5, high=4),
         Sample((TensorType(dtypes.int32, ()),), {"size": 5, "wrap": False}, low=0, high=4),
