@@ -208,6 +208,8 @@ def resolve_step(
 ) -> tuple[Step, tuple[Value, ...], bool]:
     """One application of `op`: the step, the Values that are its inputs (numbers are part of
     the step), and whether gradients flow through it."""
+    if any(isinstance(a, Tensor) for a in attrs.values()):  # attributes are Python's
+        attrs = {k: _number_of(a) for k, a in attrs.items()}
     resolved = resolve(op, [v.type for v in values], attrs)
     _check_size(op, resolved.type)
     weak = all(v.type.weak for v in values)  # scalars among themselves stay weak
@@ -228,6 +230,11 @@ def resolve_step(
     plain = takes == list(range(len(values)))
     step = Step(op, resolved.attrs, resolved.type, None if plain else tuple(takes))
     return step, tuple(inputs), flows
+
+
+def _number_of(attr: Any) -> Any:
+    """A 0-d Tensor given as an attribute as the number it is; one that is traced becomes static."""
+    return attr.item() if isinstance(attr, Tensor) and not attr.ndim else attr
 
 
 def _number_attrs(value: Value, target: DType | None, weak: bool) -> Mapping[str, Any]:

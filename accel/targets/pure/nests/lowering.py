@@ -21,7 +21,7 @@ from .site import ELEMENTS, HALVES, IN_NESTS, Application, Site, cast
 
 __all__ = [
     "ELEMENTS", "LOWERINGS", "Application", "Site", "cast", "checked_index", "greater", "lesser",
-    "lower", "supported", "unsupported_reason",
+    "lower", "lowers", "supported", "unsupported_reason",
 ]  # fmt: skip
 
 Lowering = Callable[[Site, Application], str]
@@ -50,11 +50,13 @@ def unsupported_reason(op: str, in_dtypes: Sequence[DType] = ()) -> str:
     return f"{op} has no native lowering"
 
 
-def _lowers(*names: str) -> Callable[[Lowering], Lowering]:
-    """Enter a function in the table under `names`."""
+def lowers(*names: str) -> Callable[[Lowering], Lowering]:
+    """Enter a function in the table under `names`, each of which can be taken once."""
 
     def enter(function: Lowering) -> Lowering:
         for name in names:
+            if name in LOWERINGS:
+                raise ValueError(f"two native lowerings of {name}")
             LOWERINGS[name] = function
         return function
 
@@ -62,23 +64,23 @@ def _lowers(*names: str) -> Callable[[Lowering], Lowering]:
 
 
 # -- conversion ----------------------------------------------------------------------------
-@_lowers("cast")
+@lowers("cast")
 def _cast(site: Site, at: Application) -> str:
     return cast(site, at.inputs[0], at.dtypes[0], at.dtype)
 
 
-@_lowers("from_half")
+@lowers("from_half")
 def _from_half(site: Site, at: Application) -> str:
     """The bits of halves as float32; these three are written by `loops`, no ops of graphs."""
     return half.widened(at.inputs[0], HALVES[at.attrs["dtype"]], site.lanes(at.dtype))
 
 
-@_lowers("to_half")
+@lowers("to_half")
 def _to_half(site: Site, at: Application) -> str:
     return half.narrowed(at.inputs[0], HALVES[at.attrs["dtype"]], site.lanes(at.dtypes[0]))
 
 
-@_lowers("to_odd")
+@lowers("to_odd")
 def _to_odd(site: Site, at: Application) -> str:
     """float64 as float32, what is lost put into the last bit, so that rounding again to less
     than half the digits is rounding once."""
@@ -93,18 +95,18 @@ def _to_odd(site: Site, at: Application) -> str:
     return lanes.from_bits(odd)
 
 
-@_lowers("stop_gradient", "real", "conj")
+@lowers("stop_gradient", "real", "conj")
 def _identity(site: Site, at: Application) -> str:
     return at.inputs[0]
 
 
-@_lowers("imag")
+@lowers("imag")
 def _imag(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).const(0)
 
 
 # -- arithmetic ----------------------------------------------------------------------------
-@_lowers("add")
+@lowers("add")
 def _add(site: Site, at: Application) -> str:
     lanes = site.lanes(at.dtype)
     if at.dtype.kind == "b":
@@ -112,12 +114,12 @@ def _add(site: Site, at: Application) -> str:
     return lanes.add(*at.inputs)
 
 
-@_lowers("sub")
+@lowers("sub")
 def _sub(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).sub(*at.inputs)
 
 
-@_lowers("mul")
+@lowers("mul")
 def _mul(site: Site, at: Application) -> str:
     lanes = site.lanes(at.dtype)
     if at.dtype.kind == "b":
@@ -125,23 +127,23 @@ def _mul(site: Site, at: Application) -> str:
     return lanes.mul(*at.inputs)
 
 
-@_lowers("div")
+@lowers("div")
 def _div(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).div(*at.inputs)
 
 
-@_lowers("neg")
+@lowers("neg")
 def _neg(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).neg(at.inputs[0])
 
 
-@_lowers("abs")
+@lowers("abs")
 def _abs(site: Site, at: Application) -> str:
     x = at.inputs[0]
     return site.lanes(at.dtype).abs(x) if at.dtype.kind in "if" else x
 
 
-@_lowers("sign")
+@lowers("sign")
 def _sign(site: Site, at: Application) -> str:
     lanes, x = site.lanes(at.dtype), at.inputs[0]
     if at.dtype.kind == "u":
@@ -154,17 +156,17 @@ def _sign(site: Site, at: Application) -> str:
     return lanes.select(lanes.cmp("ogt", x, 0), 1, below)
 
 
-@_lowers("sqrt")
+@lowers("sqrt")
 def _sqrt(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).intrinsic("sqrt", at.inputs[0])
 
 
-@_lowers("reciprocal")
+@lowers("reciprocal")
 def _reciprocal(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).div(1, at.inputs[0])
 
 
-@_lowers("copysign")
+@lowers("copysign")
 def _copysign(site: Site, at: Application) -> str:
     return site.lanes(at.dtype).copysign(*at.inputs)
 
@@ -181,10 +183,10 @@ for _name in (
     "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "atan2",
     "hypot", "rsqrt",
 ):  # fmt: skip
-    LOWERINGS[_name] = _vector_math(_name)
+    lowers(_name)(_vector_math(_name))
 
 
-@_lowers("nextafter")
+@lowers("nextafter")
 def _nextafter(site: Site, at: Application) -> str:
     """Of halves, which `half` names, the neighbour is that of their own bits."""
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
@@ -201,7 +203,7 @@ def _nextafter(site: Site, at: Application) -> str:
     return lanes.select(lanes.cmp("uno", x, y), float("nan"), moved)
 
 
-@_lowers("gelu")
+@lowers("gelu")
 def _gelu(site: Site, at: Application) -> str:
     name = "gelu_tanh" if at.attrs["approximate"] == "tanh" else "gelu"
     return vecmath.apply(name, site.lanes(at.dtype), at.inputs[0])
@@ -217,7 +219,7 @@ def _float_rounding(name: str) -> Lowering:
 
 
 for _name in ("floor", "ceil", "trunc", "round"):
-    LOWERINGS[_name] = _float_rounding(_name)
+    lowers(_name)(_float_rounding(_name))
 
 
 # -- division with a whole quotient --------------------------------------------------------
@@ -244,7 +246,7 @@ def _rounds_down(lanes: Lanes, rest: str, divisor: str) -> str:
     return lanes.mask_op("and", differ, lanes.cmp("ne", rest, 0))
 
 
-@_lowers("floor_divide")
+@lowers("floor_divide")
 def _floor_divide(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
@@ -257,7 +259,7 @@ def _floor_divide(site: Site, at: Application) -> str:
     return lanes.select(zero, 0, quotient)
 
 
-@_lowers("remainder")
+@lowers("remainder")
 def _remainder(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
@@ -269,7 +271,7 @@ def _remainder(site: Site, at: Application) -> str:
     return lanes.select(zero, 0, rest)
 
 
-@_lowers("fmod")
+@lowers("fmod")
 def _fmod(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
@@ -279,7 +281,7 @@ def _fmod(site: Site, at: Application) -> str:
 
 
 # -- powers --------------------------------------------------------------------------------
-@_lowers("pow")
+@lowers("pow")
 def _pow(site: Site, at: Application) -> str:
     lanes, (x, y) = site.lanes(at.dtype), at.inputs
     if lanes.is_float:
@@ -339,13 +341,13 @@ def _extremum_of_two(stem: str, keeps_nan: bool) -> Lowering:
     return write
 
 
-LOWERINGS["maximum"] = _extremum_of_two("ge", True)
-LOWERINGS["minimum"] = _extremum_of_two("le", True)
-LOWERINGS["fmax"] = _extremum_of_two("ge", False)
-LOWERINGS["fmin"] = _extremum_of_two("le", False)
+lowers("maximum")(_extremum_of_two("ge", True))
+lowers("minimum")(_extremum_of_two("le", True))
+lowers("fmax")(_extremum_of_two("ge", False))
+lowers("fmin")(_extremum_of_two("le", False))
 
 
-@_lowers("relu")
+@lowers("relu")
 def _relu(site: Site, at: Application) -> str:
     lanes, x = site.lanes(at.dtype), at.inputs[0]
     if at.dtype.kind in "bu":
@@ -366,23 +368,23 @@ def _comparison(stem: str) -> Lowering:
 
 
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    LOWERINGS[_name] = _comparison(_name)
+    lowers(_name)(_comparison(_name))
 
 
-@_lowers("where")
+@lowers("where")
 def _where(site: Site, at: Application) -> str:
     lanes = site.lanes(at.dtype)
     return lanes.select(*at.inputs)
 
 
-@_lowers("isnan")
+@lowers("isnan")
 def _isnan(site: Site, at: Application) -> str:
     if at.dtypes[0].kind != "f":
         return site.masks.const(0)
     return site.lanes(at.dtypes[0]).cmp("uno", at.inputs[0], at.inputs[0])
 
 
-@_lowers("isinf")
+@lowers("isinf")
 def _isinf(site: Site, at: Application) -> str:
     if at.dtypes[0].kind != "f":
         return site.masks.const(0)
@@ -390,7 +392,7 @@ def _isinf(site: Site, at: Application) -> str:
     return lanes.cmp("oeq", lanes.abs(at.inputs[0]), float("inf"))
 
 
-@_lowers("isfinite")
+@lowers("isfinite")
 def _isfinite(site: Site, at: Application) -> str:
     if at.dtypes[0].kind != "f":
         return site.masks.const(1)
@@ -398,7 +400,7 @@ def _isfinite(site: Site, at: Application) -> str:
     return lanes.cmp("olt", lanes.abs(at.inputs[0]), float("inf"))
 
 
-@_lowers("signbit")
+@lowers("signbit")
 def _signbit(site: Site, at: Application) -> str:
     lanes, x = site.lanes(at.dtypes[0]), at.inputs[0]
     if at.dtypes[0].kind in "bu":
@@ -422,16 +424,16 @@ def _bitwise(instruction: str) -> Lowering:
 
 
 for _name in ("and", "or", "xor"):
-    LOWERINGS["logical_" + _name] = _logical(_name)
-    LOWERINGS["bitwise_" + _name] = _bitwise(_name)
+    lowers("logical_" + _name)(_logical(_name))
+    lowers("bitwise_" + _name)(_bitwise(_name))
 
 
-@_lowers("logical_not")
+@lowers("logical_not")
 def _logical_not(site: Site, at: Application) -> str:
     return site.masks.binary("xor", _truth(site, at)[0], 1)
 
 
-@_lowers("bitwise_invert")
+@lowers("bitwise_invert")
 def _bitwise_invert(site: Site, at: Application) -> str:
     lanes = site.lanes(at.dtype)
     return lanes.binary("xor", at.inputs[0], 1 if at.dtype.kind == "b" else -1)
@@ -443,14 +445,14 @@ def _amount_inside(lanes: Lanes, amount: str) -> tuple[str, str]:
     return inside, lanes.select(inside, amount, 0)
 
 
-@_lowers("bitwise_left_shift")
+@lowers("bitwise_left_shift")
 def _left_shift(site: Site, at: Application) -> str:
     lanes = site.lanes(at.dtype)
     inside, amount = _amount_inside(lanes, at.inputs[1])
     return lanes.select(inside, lanes.binary("shl", at.inputs[0], amount), 0)
 
 
-@_lowers("bitwise_right_shift")
+@lowers("bitwise_right_shift")
 def _right_shift(site: Site, at: Application) -> str:
     lanes, x = site.lanes(at.dtype), at.inputs[0]
     inside, amount = _amount_inside(lanes, at.inputs[1])
