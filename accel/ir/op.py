@@ -287,7 +287,9 @@ def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resol
     least, most = op.arity
     if len(types) < least or (most is not None and len(types) > most):
         wanted = str(least) if least == most else f"{least} or more"
-        raise ArgumentError(f"{op.name} takes {wanted} operands, got {len(types)}")
+        raise ArgumentError(
+            f"{op.name} takes {wanted} operands, got {len(types)}", remedy=f"give {wanted} arrays"
+        )
     if op.attrs:
         full = {**op.attrs, **attrs}
         if len(full) != len(op.attrs) or REQUIRED in full.values():
@@ -324,7 +326,8 @@ def _raise_attrs(op: Op, attrs: Mapping[str, Any]) -> None:
             f"{op.name} has no argument {', '.join(unknown)}",
             remedy="its arguments are " + (", ".join(op.attrs) or "operands only"),
         )
-    raise ArgumentError(f"{op.name} needs {', '.join(missing)}")
+    named = ", ".join(missing)
+    raise ArgumentError(f"{op.name} needs {named}", remedy=f"pass {named} by name")
 
 
 def _raise_kind(op: Op, types: Sequence[TensorType]) -> None:

@@ -299,6 +299,7 @@ register(Op(
     expand=lambda b, x, *, device: b.reshape(x, shape=x.type.shape),
     samples=lambda: [Sample((TensorType(d, (2, 3)),), {"device": "cpu"})
                      for d in (F32, I32, BOOL, dtypes.bfloat16, dtypes.complex64)],
+    error_samples=lambda: [ErrorSample((TensorType(F32, (2,)),), {}, ArgumentError, "device")],
     doc="The same elements on another device.",
 ))  # fmt: skip
 

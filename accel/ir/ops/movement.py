@@ -170,6 +170,7 @@ register(Op(
         Sample((TensorType(d, shape), TensorType(F32, (2, 2))))
         for d, shape in ((F32, (3, 4)), (I32, ()), (BF16, (0, 2)), (C64, (5,)), (BOOL, (2, 3)))
     ],
+    error_samples=lambda: [ErrorSample((TensorType(F32, (2,)),), {}, ArgumentError, "barrier")],
     doc="The first operand, once the second is there: work on it is done late, and not shared with "
     "the same work done before.",
 ))  # fmt: skip
