@@ -20,6 +20,7 @@ from accel.errors import AccelError
 from accel.frontend.recording import record
 from accel.ir import Builder, Graph, Op, TensorType, all_ops, dtypes
 from accel.ir.op import Sample
+from accel.targets.pure import program
 from accel.testing import Expected, check_graph, compare, expected
 from accel.testing.arrays import LAYOUTS, draw_operands, laid_out
 
@@ -133,6 +134,36 @@ def test_every_layout(op: Op) -> None:
 def test_every_layout_on_torch(op: Op) -> None:
     with accel.mode("torch"):
         in_every_layout(op, lenient=True)
+
+
+# -- programs for strides --------------------------------------------------------------------
+NATIVE = {np.dtype(name) for name in ("float32", "float64", "int32", "int64", "bool")}
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels read the smallest arrays where they lie too; otherwise these are copied first."""
+
+    def strides(array: np.ndarray, dtype: np.dtype) -> tuple[int, ...] | None:
+        if array.dtype != dtype or any(s % dtype.itemsize for s in array.strides):
+            return None
+        pairs = zip(array.shape, array.strides, strict=True)
+        return tuple([0 if n == 1 else s // dtype.itemsize for n, s in pairs])
+
+    monkeypatch.setattr(program, "_strides", strides)
+    monkeypatch.setattr(program, "_WORTH_PLANNING", 0)
+    monkeypatch.setattr(program, "_PLANNED_NODE", 0)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if not op.why_unsupported], ids=by_name)
+def test_arrays_are_read_where_they_lie(op: Op, planned: None) -> None:
+    made = applications(op, list(op.samples()) if op.samples else [])
+    work = [w for w in made if w.arrays and all(a.dtype in NATIVE for a in w.arrays)][:8]
+    arrays = arrays_of(work)
+    wanted = expected(graph_of(op, work), arrays)
+    compiled = accel.compile(recorded(op, work))
+    for layout in ("reversed", "strided", "transposed"):
+        check(compiled, relaid(arrays, layout), wanted, True, f"planned, {layout}")
 
 
 # -- one row over and over -------------------------------------------------------------------
