@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import ArgumentError
-from .frontend.devices import Device, find_device
+from .frontend.tensors.devices import Device, find_device
 from .runtime import memory
 
 __all__ = [

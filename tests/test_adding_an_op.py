@@ -18,8 +18,8 @@ import pytest
 
 import accel
 from accel.errors import DTypeError
-from accel.frontend.functions import function_of
-from accel.frontend.recording import record
+from accel.frontend.functions.elementwise import function_of
+from accel.frontend.tensors.recording import record
 from accel.inspect.support import support
 from accel.ir import Builder, Op, TensorType, all_ops, dtypes, parse
 from accel.ir import op as registry

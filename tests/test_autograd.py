@@ -10,7 +10,7 @@ import pytest
 import accel
 from accel import Tensor
 from accel.errors import ArgumentError, GradientError, NotAnArrayError, ShapeError
-from accel.frontend.recording import record
+from accel.frontend.tensors.recording import record
 
 
 def total(x):

@@ -23,8 +23,8 @@ from accel.errors import (
     TraceError,
     UnsupportedDTypeError,
 )  # fmt: skip
-from accel.frontend.module_state import Stateful, hyperparameter
-from accel.frontend.recording import record
+from accel.frontend.tensors.module_state import Stateful, hyperparameter
+from accel.frontend.tensors.recording import record
 
 SCALE = 2.0
 WEIGHTS = np.ones(3)

@@ -72,7 +72,7 @@ def test_values_and_gradients_by_loops(case: tuple[Any, ...]) -> None:
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     wanted = by_loops(x, w, **attrs)
     a, b = accel.Tensor(x, requires_grad=True), accel.Tensor(w, requires_grad=True)
-    y = accel.frontend.recording.record("convolution", a, b, **attrs)
+    y = accel.frontend.tensors.recording.record("convolution", a, b, **attrs)
     np.testing.assert_allclose(y.numpy(), wanted, atol=1e-12)
     if not wanted.size:
         return

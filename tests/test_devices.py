@@ -13,7 +13,7 @@ import pytest
 
 import accel
 from accel import errors
-from accel.frontend.devices import Device
+from accel.frontend.tensors.devices import Device
 from accel.ir import Builder, TensorType, dtypes, parse
 from accel.runtime import compiler, state
 from accel.targets.torch import lookup

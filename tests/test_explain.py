@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import accel
-from accel.frontend.recording import record
+from accel.frontend.tensors.recording import record
 from accel.inspect.support import support
 from accel.ir import Op, all_ops
 from accel.runtime import state as runtime_state

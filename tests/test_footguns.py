@@ -11,7 +11,7 @@ import pytest
 import accel
 from accel import Tensor
 from accel.errors import DTypeError, TracedValueError, TraceError
-from accel.frontend.recording import record
+from accel.frontend.tensors.recording import record
 
 
 def test_side_effects_of_python_happen_while_tracing_only():

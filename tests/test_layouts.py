@@ -17,7 +17,7 @@ import pytest
 
 import accel
 from accel.errors import AccelError
-from accel.frontend.recording import record
+from accel.frontend.tensors.recording import record
 from accel.ir import Builder, Graph, Op, TensorType, all_ops, dtypes
 from accel.ir.op import Sample
 from accel.targets.pure import program

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import accel
 from accel import Tensor
 from accel.errors import IndexOutOfRangeError, ShapeError
-from accel.frontend import derivatives, evaluation, recipes
-from accel.frontend.recording import record
+from accel.frontend.autodiff import derivatives
+from accel.frontend.tensors import evaluation, recipes
+from accel.frontend.tensors.recording import record
 from accel.ir.op import get_op
 from accel.runtime.compiler import clear_cache
 from accel.runtime.statistics import STATISTICS

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import accel
 from accel import nn, optim
-from accel.frontend import guards
-from accel.frontend.native_world import world
+from accel.frontend.native.world import world
+from accel.frontend.tracing import guards
 from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(
@@ -92,7 +92,7 @@ def test_structures_of_results(build) -> None:
 
 
 def accel_tree(tree):
-    from accel.frontend.trees import map_leaves
+    from accel.frontend.tensors.trees import map_leaves
 
     return map_leaves(lambda v: np.asarray(v).tolist() if hasattr(v, "shape") else v, tree)
 

@@ -16,8 +16,10 @@ import pytest
 import accel
 from accel import Tensor
 from accel.errors import DTypeError, IndexOutOfRangeError
-from accel.frontend import evaluation, functions, operators, recipes
-from accel.frontend.native_recording import evaluator
+from accel.frontend.functions import elementwise as functions
+from accel.frontend.functions import operators
+from accel.frontend.native.recording import evaluator
+from accel.frontend.tensors import evaluation, recipes
 from accel.runtime.compiler import clear_cache
 from accel.runtime.statistics import STATISTICS
 from accel.targets.pure.native import api as native_api
@@ -376,7 +378,7 @@ def test_collections_of_garbage_may_run_anything_in_between() -> None:
 # -- processes -------------------------------------------------------------------------------------
 PROGRAM = """
 import numpy as np, accel
-from accel.frontend.tensor import Tensor
+from accel.frontend.tensors.tensor import Tensor
 x, a, b = (Tensor(np.linspace(k, k + 3, 7, dtype=np.float32)) for k in range(3))
 for turn in range(100):
     for t in (accel.relu(x * a + b), 2.0 - x, -x, x ** 2, accel.exp(x / a), x @ a):

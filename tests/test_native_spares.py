@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import accel
 from accel import Tensor
-from accel.frontend.native_world import world
-from accel.frontend.values import Value
+from accel.frontend.native.world import world
+from accel.frontend.tensors.values import Value
 from accel.targets.pure.native import api as native_api
 
 pytestmark = pytest.mark.skipif(

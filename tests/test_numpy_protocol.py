@@ -7,8 +7,8 @@ import pytest
 
 import accel
 from accel import errors
-from accel.frontend.numpy_functions import HANDLERS
-from accel.frontend.numpy_protocol import UFUNCS
+from accel.frontend.numpy_api.functions import HANDLERS
+from accel.frontend.numpy_api.protocol import UFUNCS
 
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((3, 4)).astype(np.float32)

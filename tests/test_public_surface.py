@@ -235,7 +235,7 @@ def function_of(name: str) -> Any:
 
 
 def plain(results: Any) -> list[np.ndarray]:
-    from accel.frontend.trees import leaves
+    from accel.frontend.tensors.trees import leaves
 
     return [np.asarray(r) for r in leaves(results)]
 

@@ -22,8 +22,8 @@ from accel.errors import (
     ShapeError,
     UnsupportedDTypeError,
 )  # fmt: skip
-from accel.frontend import evaluation
-from accel.frontend.recording import record
+from accel.frontend.tensors import evaluation
+from accel.frontend.tensors.recording import record
 from accel.runtime.statistics import STATISTICS
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import accel
-from accel.frontend import trees
-from accel.frontend.guards import is_scalar, same, snapshot
-from accel.frontend.watching import names_read
+from accel.frontend.tensors import trees
+from accel.frontend.tracing.guards import is_scalar, same, snapshot
+from accel.frontend.tracing.watching import names_read
 
 Pair = collections.namedtuple("Pair", "a b")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import accel
-from accel.frontend.recording import record
+from accel.frontend.tensors.recording import record
 from accel.ir import Op, all_ops
 
 OPS = [op for op in all_ops().values()

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..frontend import public as accel
-from ..frontend.arguments import public
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.arguments import public
+from ..frontend.tensors.tensor import Tensor
 
 __all__ = ["DataLoader", "TensorDataset", "common_length", "rows_of"]
 

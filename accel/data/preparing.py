@@ -6,8 +6,8 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..frontend import public as accel
-from ..frontend.arguments import public
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.arguments import public
+from ..frontend.tensors.tensor import Tensor
 from .loading import common_length, rows_of
 
 __all__ = ["normalize", "standardize", "train_test_split"]

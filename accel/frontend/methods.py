@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ir import dtypes
-from . import (
+from . import torch_methods
+from .functions import (
     combining,
     complex_numbers,
     composed,
@@ -20,14 +21,12 @@ from . import (
     decompositions,
     diagonals,
     dtype_functions,
-    functions,
     gathering,
     histograms,
     indexing,
     joining,
     linear_algebra,
     norms,
-    numpy_protocol,
     ordering,
     quantiles,
     random,
@@ -36,13 +35,16 @@ from . import (
     sets,
     shapes,
     solving,
-    torch_methods,
-)  # fmt: skip
-from .arguments import UNSET, public
-from .devices import Device
-from .operators import assign_inplace, check_inplace_dtype
-from .recording import as_tensor, record
-from .tensor import Tensor
+)
+from .functions import (
+    elementwise as functions,
+)
+from .functions.operators import assign_inplace, check_inplace_dtype
+from .numpy_api import protocol as numpy_protocol
+from .tensors.arguments import UNSET, public
+from .tensors.devices import Device
+from .tensors.recording import as_tensor, record
+from .tensors.tensor import Tensor
 
 __all__: list[str] = []
 

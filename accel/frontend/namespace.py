@@ -8,9 +8,9 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ir import dtypes
 from ..ir.dtypes import DType
-from .devices import CPU, Device, find_device
-from .dtype_functions import isdtype
-from .recording import MAX_DIMENSIONS
+from .functions.dtype_functions import isdtype
+from .tensors.devices import CPU, Device, find_device
+from .tensors.recording import MAX_DIMENSIONS
 
 __all__ = ["NamespaceInfo", "array_namespace_info", "e", "inf", "nan", "newaxis", "pi"]
 

@@ -4,46 +4,48 @@ Models (`nn`, `optim`, `data`) are written in these alone, as a user would write
 package adds them to the same names.
 """
 
-from . import operators as _operators
-from . import native_recording as _native_recording  # takes over once code repeats itself
-from .grad_modes import (
+from .functions import operators as _operators
+from .native import recording as _native_recording  # takes over once code repeats itself
+from .autodiff.grad_modes import (
     enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
-from .transforms import (
+from .autodiff.transforms import (
     grad, hessian, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp,
 )  # fmt: skip
-from .checkpoint import checkpoint
-from .custom_gradients import custom_vjp
-from .compile import compile
-from .evaluation import get_record_limit, set_record_limit
-from .lazy import eval
-from .tensor import Tensor
-from .functions import *
-from .composed import *
-from .complex_numbers import *
-from .reductions import *
-from .norms import *
-from .shapes import *
-from .joining import *
-from .diagonals import *
-from .combining import *
-from .linear_algebra import *
-from .einsum import einsum
-from .decompositions import cholesky, det, logdet, matrix_exp, slogdet
-from .solving import cholesky_inverse, cholesky_solve, inverse, pinverse
-from .gathering import *
-from .scattering import *
-from .ordering import *
-from .quantiles import *
-from .nan_reductions import *
-from .sets import *
-from .histograms import *
-from .creation import *
-from .random import *
-from .dtype_functions import *
-from .devices import Device as device
+from .autodiff.checkpoint import checkpoint
+from .autodiff.custom_gradients import custom_vjp
+from .tracing.compile import compile
+from .tensors.evaluation import get_record_limit, set_record_limit
+from .tensors.lazy import eval
+from .tensors.tensor import Tensor
+from .functions.elementwise import *
+from .functions.composed import *
+from .functions.complex_numbers import *
+from .functions.reductions import *
+from .functions.norms import *
+from .functions.shapes import *
+from .functions.joining import *
+from .functions.diagonals import *
+from .functions.combining import *
+from .functions.linear_algebra import *
+from .functions.einsum import einsum
+from .functions.decompositions import cholesky, det, logdet, matrix_exp, slogdet
+from .functions.solving import cholesky_inverse, cholesky_solve, inverse, pinverse
+from .functions.gathering import *
+from .functions.scattering import *
+from .functions.ordering import *
+from .functions.quantiles import *
+from .functions.nan_reductions import *
+from .functions.sets import *
+from .functions.histograms import *
+from .functions.creation import *
+from .functions.random import *
+from .functions.dtype_functions import *
+from .tensors.devices import Device as device
 from .namespace import e, inf, nan, newaxis, pi
-from . import autograd, fft, linalg, methods as _methods  # gives Tensor its methods
+from .autodiff import autograd  # gives Tensor its methods
+from .functions import fft, linalg  # gives Tensor its methods
+from . import methods as _methods  # gives Tensor its methods
 from ..ir import parse
 from ..ir.dtypes import (
     bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64,

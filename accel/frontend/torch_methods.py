@@ -11,10 +11,10 @@ import numpy as np
 from ..errors import ArgumentError, GradientError, ShapeError
 from ..ir.axes import one_axis
 from ..ir.types import contiguous_strides
-from . import creation, shapes
-from .arguments import public
-from .recording import as_tensor, record
-from .tensor import Tensor
+from .functions import creation, shapes
+from .tensors.arguments import public
+from .tensors.recording import as_tensor, record
+from .tensors.tensor import Tensor
 
 __all__ = ["METHODS"]
 

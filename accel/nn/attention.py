@@ -6,8 +6,8 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..frontend import public as accel
-from ..frontend.recording import as_tensor, record
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.recording import as_tensor, record
+from ..frontend.tensors.tensor import Tensor
 from . import functional, init
 from .layers import Linear
 from .module import Module

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..frontend import public as accel
-from ..frontend.arguments import public
-from ..frontend.functions import (
+from ..frontend.functions.elementwise import (
     celu,
     elu,
     gelu,
@@ -34,10 +33,11 @@ from ..frontend.functions import (
     tanh,
     tanhshrink,
 )
-from ..frontend.norms import log_softmax, softmax
-from ..frontend.recording import as_tensor, record
-from ..frontend.shapes import pad
-from ..frontend.tensor import Tensor
+from ..frontend.functions.norms import log_softmax, softmax
+from ..frontend.functions.shapes import pad
+from ..frontend.tensors.arguments import public
+from ..frontend.tensors.recording import as_tensor, record
+from ..frontend.tensors.tensor import Tensor
 from .functions import alignment as _alignment
 from .functions import class_losses as _class_losses
 from .functions import convolution as _convolution

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import AccelError, ArgumentError, NotAnArrayError, ShapeError
 from ..frontend import public as accel
-from ..frontend.module_state import Stateful
-from ..frontend.tensor import Tensor
-from ..frontend.values import hide_frames
+from ..frontend.tensors.module_state import Stateful
+from ..frontend.tensors.tensor import Tensor
+from ..frontend.tensors.values import hide_frames
 from .parameter import Parameter
 
 __all__ = ["IncompatibleKeys", "Module"]

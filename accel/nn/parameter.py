@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.tensor import Tensor
 
 __all__ = ["Parameter"]
 

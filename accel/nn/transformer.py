@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ArgumentError
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.tensor import Tensor
 from . import functional
 from .attention import MultiheadAttention
 from .containers import ModuleList

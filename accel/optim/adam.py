@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..frontend import public as accel
-from ..frontend.module_state import hyperparameter
+from ..frontend.tensors.module_state import hyperparameter
 from .optimizer import Group, Optimizer, check_range, uses
 
 __all__ = ["Adam", "AdamW"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import ArgumentError, NotAnArrayError
 from ..frontend import public as accel
-from ..frontend.module_state import Stateful, hyperparameter
-from ..frontend.tensor import Tensor
+from ..frontend.tensors.module_state import Stateful, hyperparameter
+from ..frontend.tensors.tensor import Tensor
 
 __all__ = ["Group", "Optimizer", "check_range", "uses"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..frontend import public as accel
-from ..frontend.module_state import hyperparameter
+from ..frontend.tensors.module_state import hyperparameter
 from .optimizer import Group, Optimizer, check_range, uses
 
 __all__ = ["SGD"]

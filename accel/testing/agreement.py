@@ -189,9 +189,9 @@ def _recorded_again(
     graph: Graph, arrays: Sequence[np.ndarray], settings: dict[str, Any]
 ) -> list[np.ndarray]:
     """The outputs, each op recorded as a user's call is, on the arrays where they lie."""
-    from ..frontend.creation import asarray
-    from ..frontend.lazy import eval
-    from ..frontend.recording import record
+    from ..frontend.functions.creation import asarray
+    from ..frontend.tensors.lazy import eval
+    from ..frontend.tensors.recording import record
 
     def leaf(array: np.ndarray) -> Any:
         return asarray(array, copy=None if not array.flags.aligned else False)
@@ -290,8 +290,8 @@ def assert_targets_agree(
     >>> print(assert_targets_agree(f, np.ones((2, 3), np.float32), targets=["pure"]))
     pure agree on 6 elements of 1 outputs (0.0% excluded)
     """
-    from ..frontend.compile import Compiled, compile
-    from ..frontend.trees import leaves
+    from ..frontend.tensors.trees import leaves
+    from ..frontend.tracing.compile import Compiled, compile
 
     chosen = _targets(targets)
     plain = fn.__wrapped__ if isinstance(fn, Compiled) else fn
@@ -316,8 +316,8 @@ def _call(fn: Callable[..., Any], fresh: tuple[Any, Any]) -> Any:
 
 def _fresh(args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The arguments with new Tensors of all arrays, so that no call can see another's writes."""
-    from ..frontend.tensor import Tensor
-    from ..frontend.trees import map_leaves
+    from ..frontend.tensors.tensor import Tensor
+    from ..frontend.tensors.trees import map_leaves
 
     def fresh(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -337,9 +337,9 @@ def _numbers(result: Any) -> np.ndarray:
 
 def _recorded(results: Sequence[Any]) -> tuple[Graph, list[np.ndarray], list[int]]:
     """The graph of the Tensors among `results`, its inputs' arrays, and their places."""
-    from ..frontend.evaluation import to_host
-    from ..frontend.tensor import Tensor
-    from ..frontend.values import Lowering, topological
+    from ..frontend.tensors.evaluation import to_host
+    from ..frontend.tensors.tensor import Tensor
+    from ..frontend.tensors.values import Lowering, topological
 
     places = [i for i, r in enumerate(results) if isinstance(r, Tensor)]
     if not places:

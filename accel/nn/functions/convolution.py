@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import ArgumentError, ShapeError
-from ...frontend.arguments import public
-from ...frontend.recording import as_tensor, record
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor, record
+from ...frontend.tensors.tensor import Tensor
 from .spatial import batched, numbers
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any
 
 from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.recording import as_tensor, record
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor, record
+from ...frontend.tensors.tensor import Tensor
 from .spatial import batched, numbers
 
 __all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfold"]

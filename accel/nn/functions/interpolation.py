@@ -9,9 +9,9 @@ import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.recording import as_tensor, record
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor, record
+from ...frontend.tensors.tensor import Tensor
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from .spatial import numbers
 

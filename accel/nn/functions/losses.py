@@ -7,10 +7,10 @@ from typing import Any
 
 from ...errors import ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.functions import softplus
-from ...frontend.recording import as_tensor, record
-from ...frontend.tensor import Tensor
+from ...frontend.functions.elementwise import softplus
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor, record
+from ...frontend.tensors.tensor import Tensor
 from .class_losses import check_reduction
 
 __all__ = [

@@ -9,10 +9,10 @@ import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.functions import logsigmoid, relu, softplus
-from ...frontend.recording import as_tensor
-from ...frontend.tensor import Tensor
+from ...frontend.functions.elementwise import logsigmoid, relu, softplus
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor
+from ...frontend.tensors.tensor import Tensor
 from .losses import reduced
 
 __all__ = [

@@ -7,9 +7,9 @@ from typing import Any
 
 from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.recording import as_tensor, record
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor, record
+from ...frontend.tensors.tensor import Tensor
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "local_response_norm", "normalize"]
 

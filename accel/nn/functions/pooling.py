@@ -7,9 +7,9 @@ from typing import Any
 
 from ...errors import ArgumentError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.recording import record
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import record
+from ...frontend.tensors.tensor import Tensor
 from .spatial import batched, numbers
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import ArgumentError, ShapeError
-from ...frontend.recording import as_tensor
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.recording import as_tensor
+from ...frontend.tensors.tensor import Tensor
 
 __all__ = ["batched", "numbers"]
 

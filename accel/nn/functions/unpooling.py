@@ -7,9 +7,9 @@ from typing import Any
 
 from ...errors import ArgumentError, ShapeError
 from ...frontend import public as accel
-from ...frontend.arguments import public
-from ...frontend.recording import as_tensor
-from ...frontend.tensor import Tensor
+from ...frontend.tensors.arguments import public
+from ...frontend.tensors.recording import as_tensor
+from ...frontend.tensors.tensor import Tensor
 from .pooling import avg_pool1d, avg_pool2d, avg_pool3d
 from .spatial import batched, numbers
 

@@ -1,0 +1,1 @@
+"""Gradients: of recorded Values, and as transforms of functions."""

@@ -1,0 +1,521 @@
+"""NumPy's functions in terms of accel's, with NumPy's arguments and defaults.
+
+`HANDLERS` maps a NumPy function to what answers for it on Tensors. The first table holds those
+whose arguments need no translation; the rest are small adapters: a keyword that a handler
+lacks is an option that accel does not have, and NumPy's signature decides what may be given.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...ir import dtypes
+from ..functions import (
+    complex_numbers,
+    creation,
+    dtype_functions,
+    fft,
+    gathering,
+    joining,
+    linear_algebra,
+    reductions,
+    shapes,
+)
+from ..functions import (
+    elementwise as functions,
+)
+from ..tensors.arguments import UNSET, unused
+from ..tensors.recording import as_tensor, record
+from ..tensors.tensor import Tensor
+from . import linalg as numpy_linalg
+
+__all__ = ["HANDLERS", "flag", "handles", "option"]
+
+Handler = Callable[..., Any]
+
+HANDLERS: dict[Any, Handler] = {
+    np.shape: lambda a: as_tensor(a).shape, np.ndim: lambda a: as_tensor(a).ndim,
+    np.reshape: shapes.reshape, np.ravel: lambda a, order="C": shapes.reshape(a, -1, order=order),
+    np.swapaxes: shapes.swapaxes, np.moveaxis: shapes.moveaxis, np.squeeze: lambda a, axis=None:
+    shapes.squeeze(a, axis=axis), np.expand_dims: shapes.expand_dims,
+    np.broadcast_arrays: lambda *args, subok=False: shapes.broadcast_tensors(*_listed(args)),
+    np.fliplr: shapes.fliplr,
+    np.flipud: shapes.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
+    np.atleast_2d: lambda *a: _each(joining.atleast_2d, a), np.dstack: joining.dstack,
+    np.column_stack: joining.column_stack, np.real: functions.real, np.imag: functions.imag,
+    np.tensordot: linear_algebra.tensordot, np.inner: linear_algebra.inner,
+    np.vdot: linear_algebra.vdot, np.kron: linear_algebra.kron,
+    np.outer: lambda a, b: linear_algebra.outer(shapes.ravel(a), shapes.ravel(b)),
+    np.isclose: functions.isclose, np.allclose: functions.allclose,
+    np.argwhere: gathering.argwhere, np.nonzero: gathering.nonzero,
+    np.flatnonzero: gathering.flatnonzero,
+    np.take_along_axis: gathering.take_along_axis, np.sinc: functions.sinc,
+    np.fix: lambda x: functions.trunc(x),
+    np.angle: lambda z, deg=False: complex_numbers.angle(z, deg),
+    np.isreal: complex_numbers.isreal, np.iscomplex: complex_numbers.iscomplex,
+    np.result_type: dtype_functions.result_type,
+    np.iscomplexobj: dtype_functions.is_complex,
+    np.isrealobj: lambda x: not dtype_functions.is_complex(x),
+    np.tril: shapes.tril, np.triu: shapes.triu,
+    np.diff: lambda a, n=1, axis=-1: reductions.diff(a, n, axis=axis),
+    **numpy_linalg.HANDLERS,
+    **{getattr(np.fft, name): getattr(fft, name) for name in fft.OF_TENSORS},
+}  # fmt: skip
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Enter a handler under NumPy names; those that this NumPy lacks are left out."""
+
+    def enter(handler: Handler) -> Handler:
+        for name in names:
+            found: Any = np
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is not None:
+                HANDLERS[found] = handler
+        return handler
+
+    return enter
+
+
+def _each(function: Callable[[Any], Tensor], arrays: Sequence[Any]) -> Any:
+    found = [function(a) for a in arrays]
+    return found[0] if len(found) == 1 else found
+
+
+def _listed(arrays: Any) -> list[Any]:
+    """Operands of a join; a Tensor stands for its rows."""
+    if isinstance(arrays, Tensor):
+        return list(joining.unbind(arrays))
+    return [np.asarray(a) if isinstance(a, (list, tuple)) else a for a in arrays]
+
+
+# -- reductions ----------------------------------------------------------------------------
+def _reduction(function: Handler) -> Handler:
+    def handler(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
+        *, initial: Any = None, where: Any = UNSET,
+    ) -> Tensor:  # fmt: skip
+        unused(function.__name__, out=out)
+        kept = {} if dtype is None else {"dtype": dtype}
+        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims), **kept)
+
+    return handler
+
+
+def flag(keepdims: Any) -> bool:
+    """NumPy's keepdims, which may be left out."""
+    return bool(keepdims) if not isinstance(keepdims, type(np._NoValue)) else False
+
+
+_UNITS = {"sum": 0, "prod": 1, "any": False, "all": True, "nansum": 0}
+
+
+def _masked(function: Handler, a: Any, where: Any, initial: Any, **options: Any) -> Tensor:
+    """A reduction of the elements where a mask is true, `initial` added in."""
+    name = function.__name__
+    if where is not UNSET and where is not True:
+        unit = initial if name in ("amax", "amin") else _UNITS.get(name)
+        if unit is None:
+            raise ArgumentError(f"{name} where= without initial=", remedy="give initial=")
+        a = functions.where(where, a, unit)
+    result = function(a, **options)
+    if initial is None or isinstance(initial, type(np._NoValue)):
+        return result
+    join = {"sum": functions.add, "nansum": functions.add, "prod": functions.mul,
+            "amax": functions.maximum, "amin": functions.minimum}.get(name)  # fmt: skip
+    if join is None:
+        raise ArgumentError(f"{name} does not take initial=", remedy="leave it out")
+    return join(result, initial)
+
+
+for _name, _function in (
+    ("sum", reductions.sum), ("prod", reductions.prod), ("mean", reductions.mean),
+    ("nansum", reductions.nansum),
+):  # fmt: skip
+    handles(_name)(_reduction(_function))
+
+
+def _without_dtype(function: Handler) -> Handler:
+    def handler(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
+        where: Any = UNSET,
+    ) -> Tensor:  # fmt: skip
+        unused(function.__name__, out=out)
+        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims))
+
+    return handler
+
+
+for _names, _function in (
+    (("max", "amax"), reductions.amax), (("min", "amin"), reductions.amin),
+    (("any",), reductions.any), (("all",), reductions.all), (("nanmean",), reductions.nanmean),
+):  # fmt: skip
+    handles(*_names)(_without_dtype(_function))
+
+
+def _place(function: Handler) -> Handler:
+    def handler(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tensor:
+        unused(function.__name__, out=out)
+        return function(a, axis=axis, keepdims=flag(keepdims))
+
+    return handler
+
+
+handles("argmax")(_place(reductions.argmax))
+handles("argmin")(_place(reductions.argmin))
+
+
+def _moment(function: Handler) -> Handler:
+    def handler(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0,
+        keepdims: Any = False, *, correction: Any = None, mean: Any = None, where: Any = None,
+    ) -> Tensor:  # fmt: skip
+        unused(function.__name__, out=out, mean=option(mean), where=option(where))
+        less = option(correction)
+        a = a if dtype is None else dtype_functions.astype(a, dtype)
+        return function(a, axis=axis, correction=ddof if less is None else less,
+                        keepdims=flag(keepdims))  # fmt: skip
+
+    return handler
+
+
+def option(given: Any) -> Any:
+    """An option that may be left out, as None then."""
+    return None if isinstance(given, type(np._NoValue)) else given
+
+
+handles("var")(_moment(reductions.var))
+handles("std")(_moment(reductions.std))
+
+
+def _scan(function: Handler) -> Handler:
+    def handler(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Tensor:
+        unused(function.__name__, out=out)
+        if axis is None:
+            a, axis = shapes.ravel(a), 0
+        return function(a, axis=axis, dtype=dtype)
+
+    return handler
+
+
+handles("cumsum")(_scan(reductions.cumsum))
+handles("cumprod")(_scan(reductions.cumprod))
+
+
+def _standard_scan(function: Handler) -> Handler:
+    def handler(x: Any, /, *, axis: Any = UNSET, dtype: Any = None, out: Any = None,
+                include_initial: bool = False) -> Tensor:  # fmt: skip
+        unused(function.__name__, out=out)
+        return function(x, axis=axis, dtype=dtype, include_initial=include_initial)
+
+    return handler
+
+
+handles("cumulative_sum")(_standard_scan(reductions.cumsum))
+handles("cumulative_prod")(_standard_scan(reductions.cumprod))
+
+
+@handles("count_nonzero")
+def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    return reductions.count_nonzero(a, axis=axis, keepdims=keepdims)
+
+
+@handles("ptp")
+def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tensor:
+    unused("ptp", out=out)
+    over: dict[str, Any] = {"axis": axis, "keepdims": flag(keepdims)}
+    return functions.sub(reductions.amax(a, **over), reductions.amin(a, **over))
+
+
+@handles("average")
+def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = False) -> Tensor:
+    keep = flag(keepdims)
+    if weights is None:
+        return reductions.mean(a, axis=axis, keepdims=keep)
+    a, weights = as_tensor(a), as_tensor(weights)
+    if weights.ndim == 1 and a.ndim > 1 and isinstance(axis, int):
+        axis %= a.ndim
+        shape = tuple(-1 if i == axis else 1 for i in range(a.ndim))
+        weights = shapes.broadcast_to(shapes.reshape(weights, shape), a.shape)
+    total = reductions.sum(functions.mul(a, weights), axis=axis, keepdims=keep)
+    return functions.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
+
+
+# -- element-wise --------------------------------------------------------------------------
+@handles("where")
+def _where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
+    if isinstance(condition, (list, tuple)):
+        condition = np.asarray(condition)
+    if as_tensor(condition).dtype is not dtypes.bool_:
+        condition = functions.ne(condition, 0)
+    return functions.where(condition, x, y)
+
+
+@handles("clip")
+def _clip(
+    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None,
+    max: Any = None,
+) -> Tensor:  # fmt: skip
+    unused("clip", out=out)
+    low, high = option(a_min), option(a_max)
+    return functions.clip(a, option(min) if low is None else low,
+                          option(max) if high is None else high)  # fmt: skip
+
+
+@handles("round", "around", "round_")
+def _round(a: Any, decimals: int = 0, out: Any = None) -> Tensor:
+    unused("round", out=out)
+    return functions.round(a, decimals)
+
+
+@handles("nan_to_num")
+def _nan_to_num(
+    x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None
+) -> Tensor:  # fmt: skip
+    return functions.nan_to_num(x, nan, posinf, neginf)
+
+
+@handles("array_equal")
+def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
+    x, y = as_tensor(a1), as_tensor(a2)
+    if x.shape != y.shape:
+        return False
+    same = functions.eq(x, y)
+    if equal_nan:
+        same = functions.logical_or(
+            same, functions.logical_and(functions.isnan(x), functions.isnan(y))
+        )
+    return bool(reductions.all(same))
+
+
+@handles("isposinf")
+def _isposinf(x: Any, out: Any = None) -> Tensor:
+    unused("isposinf", out=out)
+    return functions.eq(x, float("inf"))
+
+
+@handles("isneginf")
+def _isneginf(x: Any, out: Any = None) -> Tensor:
+    unused("isneginf", out=out)
+    return functions.eq(x, -float("inf"))
+
+
+@handles("select")
+def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Tensor:
+    result = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = functions.where(condition, choice, result)
+    return as_tensor(result)
+
+
+# -- places --------------------------------------------------------------------------------
+@handles("transpose", "permute_dims")
+def _transpose(a: Any, axes: Any = None) -> Tensor:
+    return shapes.permute(a, axes=axes)
+
+
+@handles("matrix_transpose", "linalg.matrix_transpose")
+def _matrix_transpose(x: Any, /) -> Tensor:
+    return shapes.matrix_transpose(x)
+
+
+@handles("broadcast_to")
+def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Tensor:
+    return shapes.broadcast_to(array, shape)
+
+
+@handles("copy")
+def _copy(a: Any, order: str = "K", subok: bool = False) -> Tensor:
+    return shapes.clone(a)
+
+
+@handles("concatenate", "concat")
+def _concatenate(
+    arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Tensor:  # fmt: skip
+    unused("concatenate", out=out)
+    result = joining.cat(_listed(arrays), axis=axis)
+    return result if dtype is None else dtype_functions.astype(result, dtype)
+
+
+@handles("stack")
+def _stack(
+    arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Tensor:  # fmt: skip
+    unused("stack", out=out)
+    result = joining.stack(_listed(arrays), axis=axis)
+    return result if dtype is None else dtype_functions.astype(result, dtype)
+
+
+@handles("vstack", "row_stack")
+def _vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Tensor:
+    return joining.vstack(_listed(tup))
+
+
+@handles("hstack")
+def _hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Tensor:
+    return joining.hstack(_listed(tup))
+
+
+@handles("unstack")
+def _unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    return joining.unbind(x, axis=axis)
+
+
+@handles("split")
+def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    x = as_tensor(ary)
+    if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
+        raise ArgumentError(
+            f"split: {indices_or_sections} equal parts of an extent of {x.shape[axis]}",
+            remedy="use numpy.array_split",
+        )
+    return _array_split(ary, indices_or_sections, axis)
+
+
+@handles("array_split")
+def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    x = as_tensor(ary)
+    size = x.shape[axis]
+    if isinstance(indices_or_sections, int):
+        each, extra = divmod(size, indices_or_sections)
+        sizes = [each + (i < extra) for i in range(indices_or_sections)]
+    else:
+        cuts = [0, *(min(max(int(i), 0), size) for i in indices_or_sections), size]
+        sizes = [max(b - a, 0) for a, b in itertools.pairwise(cuts)]
+    return list(joining.split(x, sizes, axis))
+
+
+@handles("flip")
+def _flip(m: Any, axis: Any = None) -> Tensor:
+    return shapes.flip(m, axis=axis)
+
+
+@handles("rot90")
+def _rot90(m: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
+    return shapes.rot90(m, k, axes)
+
+
+@handles("roll")
+def _roll(a: Any, shift: Any, axis: Any = None) -> Tensor:
+    return shapes.roll(a, shift=shift, axis=axis)
+
+
+@handles("tile")
+def _tile(A: Any, reps: Any) -> Tensor:
+    return shapes.tile(A, reps)
+
+
+@handles("repeat")
+def _repeat(a: Any, repeats: Any, axis: Any = None) -> Tensor:
+    return shapes.repeat_interleave(a, repeats, axis=axis)
+
+
+@handles("pad")
+def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
+    x = as_tensor(array)
+    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if any(n < 0 for pair in widths for n in pair):
+        raise ArgumentError(f"pad: widths {pad_width!r}", remedy="give widths of 0 or more")
+    if np.ndim(constant_values) == 0:
+        return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
+    for axis, values in enumerate(np.broadcast_to(constant_values, (x.ndim, 2)).tolist()):
+        for side, value in enumerate(values):  # the later ones fill the corners, as in NumPy
+            one = [(0, 0)] * x.ndim
+            one[axis] = (0, widths[axis][1]) if side else (widths[axis][0], 0)
+            x = shapes.pad(x, one, mode, value)
+    return x
+
+
+@handles("diagonal")
+def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    return joining.diagonal(a, offset, axis1, axis2)
+
+
+@handles("trace")
+def _trace(
+    a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Tensor:  # fmt: skip
+    unused("trace", out=out)
+    return linear_algebra.trace(a, offset, axis1=axis1, axis2=axis2, dtype=dtype)
+
+
+@handles("diag")
+def _diag(v: Any, k: int = 0) -> Tensor:
+    x = as_tensor(v)
+    if x.ndim == 2:
+        return joining.diagonal(x, k)
+    n = x.size + abs(k)
+    chosen = record("eye", n=n, k=k, dtype=dtypes.bool_)
+    low, high = (max(-k, 0), max(k, 0))
+    rows = record("pad", x, low=(low,), high=(high,))
+    return functions.where(chosen, shapes.reshape(rows, (n, 1)), as_tensor(0).astype(x.dtype))
+
+
+@handles("take")
+def _take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Tensor:
+    unused("take", out=out)
+    if mode != "raise":
+        raise ArgumentError(f"take: mode {mode!r}", remedy="use mode='raise'")
+    return gathering.take(a, indices, axis=axis)
+
+
+@handles("dot")
+def _dot(a: Any, b: Any, out: Any = None) -> Tensor:
+    unused("dot", out=out)
+    return linear_algebra.dot(a, b)
+
+
+@handles("cross")
+def _cross(a: Any, b: Any, axis: int = -1) -> Tensor:
+    return linear_algebra.cross(a, b, axis=axis)
+
+
+@handles("meshgrid")
+def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
+    if sparse:
+        raise ArgumentError("meshgrid: sparse=True", remedy="reshape the operands to broadcast")
+    return creation.meshgrid(*xi, indexing=indexing)
+
+
+@handles("size")
+def _size(a: Any, axis: Any = None) -> int:
+    x = as_tensor(a)
+    return x.size if axis is None else x.shape[axis]
+
+
+# -- creation ------------------------------------------------------------------------------
+def _like(function: Handler) -> Handler:
+    def handler(
+        a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
+        device: Any = None,
+    ) -> Tensor:  # fmt: skip
+        x = as_tensor(a)
+        if shape is None:
+            return function(x, dtype)
+        unit = 1 if function is creation.ones_like else 0
+        return creation.full(shape, unit, dtype=dtype or x.dtype)
+
+    return handler
+
+
+for _name, _function in (
+    ("zeros_like", creation.zeros_like), ("ones_like", creation.ones_like),
+    ("empty_like", creation.empty_like),
+):  # fmt: skip
+    handles(_name)(_like(_function))
+
+
+@handles("full_like")
+def _full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True,
+    shape: Any = None, *, device: Any = None,
+) -> Tensor:  # fmt: skip
+    x = as_tensor(a)
+    return creation.full(x.shape if shape is None else shape, fill_value, dtype=dtype or x.dtype)

@@ -1,0 +1,1 @@
+"""Tensors and what they stand for: Values, their recording, their evaluation."""

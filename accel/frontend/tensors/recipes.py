@@ -1,0 +1,205 @@
+"""Recipes: the structure of recorded work, known without looking at it again.
+
+A recipe says how a Value is made of computed ones: which step, on the results of which
+recipes. Recipes are interned, and applying an op to recipes that met it before is one look-up:
+it gives the result's type, attributes and promotions, and its recipe. So code that repeats
+itself is recorded without checking anything twice, and what evaluates it hangs on the recipe.
+
+A recipe is the tree of its steps; which of its leaves and of its inner Values are the same is
+not part of it, and is looked at when it is evaluated. Trees are bounded: beyond that a recipe is
+`opaque`, and describes its last step only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir.op import Op
+from ...ir.types import TensorType
+from .values import Step, Value
+
+__all__ = ["Recipe", "Transitions", "forget_recipes", "leaf_recipe", "limit_trees", "recipe_of",
+           "step_recipe", "transitions_of"]  # fmt: skip
+
+#: Leaves and steps of the largest tree.
+_MAX_LEAVES = 16
+_MAX_STEPS = 2_000
+#: Recipes kept before all are forgotten: some 10 MB.
+_CAPACITY = 20_000
+
+#: Numbers at one operand of one application that each have a recipe.
+_FEW_FLOATS = 8
+
+#: Forms of ops whose execution cannot fail, so that nobody asks for the line that recorded them.
+_SAFE = ("pointwise", "reduce", "movement", "contraction", "creation")
+
+
+class Recipe:
+    """How a Value is made.
+
+    Attributes
+    ----------
+    step
+        The last step; None for a leaf, which is computed.
+    type, requires_grad
+        Of the result; the latter as far as gradients are recorded at all.
+    inputs
+        What the step is applied to.
+    opaque
+        Whether the inputs' recipes are no part of it.
+    leaves, steps, nbytes
+        How many leaves and steps the tree has, opaque inputs left out, and the bytes of all
+        its results.
+    usual
+        Whether recording it needs no more than the recipe: no gradient, no line, not opaque.
+    leaf
+        The recipe of the result, once computed.
+    paths
+        How to reach the tree's Values from the root, each as an input of an inner one before it:
+        the user's number among the inner ones, the root's being 0, the place among its inputs,
+        and whether it is a leaf.
+    shortcut, variants
+        How it is evaluated: where all leaves differ and no inner Value is held, and else; see
+        `shortcuts`.
+    native
+        The words by which emitted code follows `shortcut`, False where there are none; see
+        `native_recording`.
+    """
+
+    __slots__ = ("_disconnected", "inputs", "leaf", "leaves", "native", "nbytes", "opaque",
+                 "paths", "requires_grad", "shortcut", "step", "steps", "type", "usual",
+                 "variants")  # fmt: skip
+
+    def __init__(
+        self, type_: TensorType, requires_grad: bool, step: Step | None = None,
+        inputs: Sequence[Recipe] = (),
+    ) -> None:  # fmt: skip
+        self.type = type_
+        self.requires_grad = requires_grad
+        self.step = step
+        self.inputs = tuple(inputs)
+        self.shortcut: Any = None
+        self.variants: Any = None
+        self.native: Any = None
+        self.paths: tuple[tuple[int, int, bool], ...] | None = None
+        self._disconnected: Recipe | None = None
+        if step is None:
+            self.leaf, self.leaves, self.steps, self.nbytes = self, 1, 0, 0
+        else:
+            known = [r for r in inputs if not r.opaque]
+            self.leaf = leaf_recipe(type_, requires_grad)
+            self.leaves = sum(r.leaves for r in known)
+            self.steps = 1 + sum(r.steps for r in known)
+            self.nbytes = type_.nbytes + sum(r.nbytes for r in known)
+        self.opaque: bool = (
+            any(r.opaque for r in inputs) or self.leaves > _MAX_LEAVES
+            or self.steps >= _limits[0] or self.nbytes >= _limits[1]
+        )  # fmt: skip
+        self.usual = step is not None and not (requires_grad or self.opaque or self.can_fail)
+
+    def find_paths(self) -> tuple[tuple[int, int, bool], ...]:
+        """`paths`, found when they are first needed: they are as long as the tree is large."""
+        reached, paths = [self], []
+        for number, recipe in enumerate(reached):
+            for place, inner in enumerate(recipe.inputs):
+                paths.append((number, place, inner.step is None))
+                if inner.step is not None:
+                    reached.append(inner)
+        self.paths = tuple(paths)
+        return self.paths
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether the last step may raise when it runs."""
+        op = None if self.step is None else self.step.op
+        return isinstance(op, Op) and op.form not in _SAFE
+
+    def disconnected(self) -> Recipe:
+        """The same where gradients are not recorded."""
+        if not self.requires_grad:
+            return self
+        if self._disconnected is None:
+            self._disconnected = Recipe(self.type, False, self.step, self.inputs)
+        return self._disconnected
+
+
+#: Steps and bytes of a tree that can wait for its evaluation.
+_limits = [_MAX_STEPS, 1 << 33]
+
+
+def limit_trees(steps: int, nbytes: int) -> None:
+    """Bound trees by the limits of recorded work."""
+    _limits[:] = min(steps, _MAX_STEPS), nbytes
+    forget_recipes()
+
+
+# -- the tables -----------------------------------------------------------------------------
+#: What applying one op gives: recipes by those of its operands. A Python number stands there
+#: as its type and its value (see `number_key`), attributes follow the operands.
+Transitions = dict[tuple[Any, ...], Recipe]
+
+_tables: dict[str, Transitions] = {}
+_leaves: dict[tuple[TensorType, bool], Recipe] = {}
+_made = itertools.count()
+_floats: dict[Any, int] = {}
+
+
+def transitions_of(op: str) -> Transitions:
+    """The table of one op, which stays the same object."""
+    return _tables.setdefault(op, {})
+
+
+def forget_recipes() -> None:
+    """Empty all tables; recipes that Values still have go on to work."""
+    global _made
+    for table in list(_tables.values()):
+        table.clear()
+    _leaves.clear()
+    _floats.clear()
+    _made = itertools.count()
+
+
+def float_varies(op: str, key: Sequence[Any]) -> bool:
+    """Whether a float operand of an application, not met before, is one of many.
+
+    It then becomes an argument: it would make a program of its own otherwise. Powers stay as
+    they are, since what becomes of them depends on the exponent.
+    """
+    if op == "pow" or any(type(k) is Recipe and k.requires_grad for k in key):
+        return False
+    after_float = itertools.chain((False,), (k is float for k in key))
+    site = (op, *[None if number else k for k, number in zip(key, after_float, strict=False)])
+    if len(_floats) > _CAPACITY:
+        _floats.clear()
+    count = _floats[site] = _floats.get(site, 0) + 1
+    return count > _FEW_FLOATS
+
+
+def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
+    """The recipe of computed Values of `type_`."""
+    found = _leaves.get((type_, requires_grad))
+    if found is None:
+        found = _leaves.setdefault((type_, requires_grad), Recipe(type_, requires_grad))
+    return found
+
+
+def step_recipe(step: Step, requires_grad: bool, inputs: Sequence[Recipe]) -> Recipe:
+    """A new recipe: `step` on results of `inputs`."""
+    if next(_made) >= _CAPACITY:
+        forget_recipes()
+    return Recipe(step.type, requires_grad, step, inputs)
+
+
+def recipe_of(value: Value) -> Recipe:
+    """The recipe of `value`, made where there is none yet."""
+    recipe: Recipe | None = value.recipe
+    if recipe is None:
+        if value.data is not None or value.step is None:
+            recipe = leaf_recipe(value.type, value.requires_grad)
+        else:
+            recipe = Recipe(value.type, value.requires_grad, value.step)
+            recipe.opaque, recipe.usual = True, False
+        value.recipe = recipe
+    return recipe

@@ -1,0 +1,1 @@
+"""`compile`: functions recorded once per signature, with what they depend on."""
