@@ -421,6 +421,10 @@ NOT_AS_IN_TORCH = {
     "imag": "torch has no imaginary part of real tensors",
     "stop_gradient": "a method there",
     "floor_divide": "torch's of an infinity is NaN, the standard's an infinity",
+    "polygamma": "torch's takes the order first, as an int",
+    "nextafter": "torch's has no gradient where the operands are equal",
+    "gcd": "of integers: compared in test_torch_parity_pointwise.py",
+    "lcm": "as gcd",
     "complex": "compared in test_complex.py: its gradient begins with a complex cotangent",
     "check_index": "no function there",
 }
