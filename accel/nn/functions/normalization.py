@@ -273,8 +273,8 @@ def normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tenso
     Examples
     --------
     >>> import accel
-    >>> accel.nn.functional.normalize(accel.asarray([[3.0, 4.0]])).tolist()
-    [[0.6, 0.8]]
+    >>> accel.nn.functional.normalize(accel.asarray([[3.0, 4.0]]))
+    Tensor([[0.6, 0.8]])
     """
     x = as_tensor(x)
     size = accel.linalg.vector_norm(x, ord=p, axis=dim, keepdims=True)

@@ -22,8 +22,8 @@ def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
     Examples
     --------
     >>> import accel
-    >>> accel.nn.functional.hardshrink(accel.asarray([-1.0, 0.2, 0.7])).tolist()
-    [-1.0, 0.0, 0.7]
+    >>> accel.nn.functional.hardshrink(accel.asarray([-1.0, 0.25, 0.75])).tolist()
+    [-1.0, 0.0, 0.75]
     """
     x = as_tensor(x)
     return record("where", record("logical_and", x >= -lambd, x <= lambd), 0.0, x)
