@@ -71,7 +71,7 @@ if BLOCK_TORCH:
     if "torch" in sys.modules:
         raise RuntimeError("torch was imported before its import could be blocked")
     sys.meta_path.insert(0, TorchBlocker())
-    collect_ignore_glob = ["test_torch_*.py"]
+    collect_ignore_glob = ["test_torch_*.py", "parity.py"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
