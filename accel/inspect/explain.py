@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import zip_longest
 from typing import Any
 
 from ..ir.graph import Graph
 from ..passes.place import heaviest
 from ..runtime.executable import Executable
 from ..runtime.state import State
+from .tables import html_table, text_table
 
 __all__ = ["Explanation", "Row", "explain"]
 
@@ -46,11 +45,7 @@ class Explanation:
     steps: int
 
     def __str__(self) -> str:
-        table = [_COLUMNS, *(line for row in self.rows for line in _lines(row.cells()))]
-        widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
-        lines = [_aligned(line, widths) for line in table]
-        lines.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join([*lines, self.summary])
+        return text_table(_COLUMNS, self._cells(), ("size",), self.summary)
 
     @property
     def summary(self) -> str:
@@ -59,30 +54,11 @@ class Explanation:
             f"{_plural(self.native_calls, 'native call')}, {_plural(self.steps, 'step')}"
         )
 
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [row.cells() for row in self.rows]
+
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(c)}</th>" for c in _COLUMNS)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{escape(c)}</td>".replace("\n", "<br>") for c in r.cells())
-            + "</tr>"
-            for r in self.rows
-        )
-        return f"<table><tr>{head}</tr>{body}</table><p>{escape(self.summary)}</p>"
-
-
-def _lines(cells: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """A row as lines: a region with several kernels takes one line for each."""
-    split = [cell.split("\n") for cell in cells]
-    return list(zip_longest(*split, fillvalue=""))
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    right = _COLUMNS.index("size")
-    cells = [
-        cell.rjust(width) if i == right else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
+        return html_table(_COLUMNS, self._cells(), self.summary)
 
 
 def _plural(count: int, what: str) -> str:

@@ -7,11 +7,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from ..runtime.executable import Executable, Step
 from ..targets.parts import Part
+from .tables import html_table, text_table
 
 __all__ = ["Profile", "ProfileRow", "profile"]
 
@@ -70,17 +70,7 @@ class Profile:
     runs: int
 
     def __str__(self) -> str:
-        table = [_COLUMNS, *self._cells()]
-        widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-                for cell, width, name in zip(line, widths, _COLUMNS, strict=True)
-            ).rstrip()
-            for line in table
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*lines, self.summary])
+        return text_table(_COLUMNS, self._cells(), _RIGHT, self.summary)
 
     @property
     def summary(self) -> str:
@@ -100,12 +90,7 @@ class Profile:
         ]  # fmt: skip
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(c)}</th>" for c in _COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
-            for cells in self._cells()
-        )
-        return f"<table><tr>{head}</tr>{body}</table><p>{escape(self.summary)}</p>"
+        return html_table(_COLUMNS, self._cells(), self.summary)
 
 
 def profile(executable: Executable, buffers: Sequence[Any]) -> Profile:
