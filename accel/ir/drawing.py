@@ -78,7 +78,7 @@ def to_html(graph: Graph) -> str:
     """
     names = value_names(graph)
     drawn = [n for n in graph.nodes if n.op.name != "output"]
-    boxes = _placed(drawn, graph)
+    boxes = _placed(drawn, names)
     width = max((b.x + b.width for b in boxes.values()), default=0) + _GAP
     height = max((b.y + b.height for b in boxes.values()), default=0) + _GAP
     edges = [
@@ -104,9 +104,8 @@ def _producer(node: Node) -> Node:
     return node.inputs[0] if node.op.name == "output" else node
 
 
-def _placed(nodes: Sequence[Node], graph: Graph) -> dict[Node, _Box]:
+def _placed(nodes: Sequence[Node], names: dict[Node, str]) -> dict[Node, _Box]:
     """Boxes in rows: a node stands below all that it reads, where those are in the middle."""
-    names = value_names(graph)
     row: dict[Node, int] = {}
     for node in nodes:
         row[node] = 1 + max((row[_producer(i)] for i in node.inputs), default=-1)
