@@ -21,6 +21,7 @@ from .functions import (
     decompositions,
     diagonals,
     dtype_functions,
+    elementwise,
     gathering,
     histograms,
     indexing,
@@ -36,21 +37,18 @@ from .functions import (
     shapes,
     solving,
 )
-from .functions import (
-    elementwise as functions,
-)
 from .functions.operators import assign_inplace, check_inplace_dtype
 from .numpy_api import protocol as numpy_protocol
 from .tensors.arguments import UNSET, public
 from .tensors.devices import Device
-from .tensors.recording import as_tensor, record
+from .tensors.recording import answer, as_tensor, record
 from .tensors.tensor import Tensor
 
 __all__: list[str] = []
 
 #: Function names that are methods, by the module that has them.
 METHODS: dict[ModuleType, str] = {
-    functions: """
+    elementwise: """
         abs absolute acos acosh add addcdiv addcmul allclose arccos arccosh arcsin arcsinh arctan
         arctan2 arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
         bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip conj copysign cos cosh deg2rad
@@ -176,8 +174,7 @@ def equal(self: Tensor, other: Any) -> Any:
     other = as_tensor(other)
     if self.shape != other.shape:
         return False
-    found = record("all", record("eq", self, other))
-    return bool(found) if found._value.tracer is None else found
+    return answer(record("all", record("eq", self, other)))
 
 
 def qr(self: Tensor, some: bool = True) -> Any:
@@ -189,7 +186,7 @@ def svd(self: Tensor, some: bool = True, compute_uv: bool = True) -> tuple[Tenso
     """U, S and V, the last of these not transposed as in torch; without `compute_uv` zeros for U
     and V. See `accel.linalg.svd`."""
     u, s, vh = decompositions.svd(self, full_matrices=not some)
-    v = functions.conj(shapes.matrix_transpose(vh))
+    v = elementwise.conj(shapes.matrix_transpose(vh))
     if not compute_uv:
         u, v = creation.zeros_like(u), creation.zeros_like(v)
     return u, s, v
@@ -363,7 +360,7 @@ def new_ones(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
 @public
 def where(self: Tensor, condition: Any, other: Any) -> Tensor:
     """This tensor where the condition is true, `other` elsewhere."""
-    return functions.where(condition, self, other)
+    return elementwise.where(condition, self, other)
 
 
 @public
@@ -401,10 +398,10 @@ OWN: dict[str, Any] = {
     "to_device": to_device, "to_stream": to_stream, "copy": copy, "fill_": fill_, "zero_": zero_,
     "uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "new_full": new_full,
     "new_zeros": new_zeros, "new_ones": new_ones, "where": where,
-    "conjugate": functions.conj,
-    "real": _flag(functions.real, "The real part."),
-    "imag": _flag(functions.imag, "The imaginary part; zero of real numbers."),
-    "H": _flag(lambda self: functions.conj(shapes.matrix_transpose(self)),
+    "conjugate": elementwise.conj,
+    "real": _flag(elementwise.real, "The real part."),
+    "imag": _flag(elementwise.imag, "The imaginary part; zero of real numbers."),
+    "H": _flag(lambda self: elementwise.conj(shapes.matrix_transpose(self)),
                "The last two axes swapped, conjugate."),
     "is_cuda": _flag(lambda self: self.device.type == "cuda", "Whether a GPU holds it."),
     "__array_namespace__": array_namespace,
@@ -415,8 +412,8 @@ OWN: dict[str, Any] = {
                                        record("remainder", self, other)),
     "__rdivmod__": lambda self, other: (record("floor_divide", other, self),
                                         record("remainder", other, self)),
-    "__round__": lambda self, digits=0: functions.round(self, digits or 0),
-    "__floor__": functions.floor, "__ceil__": functions.ceil, "__trunc__": functions.trunc,
+    "__round__": lambda self, digits=0: elementwise.round(self, digits or 0),
+    "__floor__": elementwise.floor, "__ceil__": elementwise.ceil, "__trunc__": elementwise.trunc,
 }  # fmt: skip
 
 

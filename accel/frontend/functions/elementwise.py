@@ -21,7 +21,7 @@ from ...ir.types import TensorType
 from ...runtime.state import overriding
 from ..tensors.arguments import public
 from ..tensors.recipes import transitions_of
-from ..tensors.recording import OVERTAKEN, as_tensor, record, recorded
+from ..tensors.recording import OVERTAKEN, answer, as_tensor, record, recorded
 from ..tensors.tensor import Tensor
 
 __all__ = [
@@ -418,8 +418,7 @@ def allclose(
     >>> accel.allclose(accel.asarray([1.0]), accel.asarray([1.000001]))
     True
     """
-    found = record("all", record("isclose", x, y, rtol=rtol, atol=atol, equal_nan=equal_nan))
-    return bool(found) if found._value.tracer is None else found
+    return answer(record("all", record("isclose", x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
 @public

@@ -19,15 +19,13 @@ from ..functions import (
     complex_numbers,
     creation,
     dtype_functions,
+    elementwise,
     fft,
     gathering,
     joining,
     linear_algebra,
     reductions,
     shapes,
-)
-from ..functions import (
-    elementwise as functions,
 )
 from ..tensors.arguments import UNSET, unused
 from ..tensors.recording import as_tensor, record
@@ -47,15 +45,15 @@ HANDLERS: dict[Any, Handler] = {
     np.fliplr: shapes.fliplr,
     np.flipud: shapes.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
     np.atleast_2d: lambda *a: _each(joining.atleast_2d, a), np.dstack: joining.dstack,
-    np.column_stack: joining.column_stack, np.real: functions.real, np.imag: functions.imag,
+    np.column_stack: joining.column_stack, np.real: elementwise.real, np.imag: elementwise.imag,
     np.tensordot: linear_algebra.tensordot, np.inner: linear_algebra.inner,
     np.vdot: linear_algebra.vdot, np.kron: linear_algebra.kron,
     np.outer: lambda a, b: linear_algebra.outer(shapes.ravel(a), shapes.ravel(b)),
-    np.isclose: functions.isclose, np.allclose: functions.allclose,
+    np.isclose: elementwise.isclose, np.allclose: elementwise.allclose,
     np.argwhere: gathering.argwhere, np.nonzero: gathering.nonzero,
     np.flatnonzero: gathering.flatnonzero,
-    np.take_along_axis: gathering.take_along_axis, np.sinc: functions.sinc,
-    np.fix: lambda x: functions.trunc(x),
+    np.take_along_axis: gathering.take_along_axis, np.sinc: elementwise.sinc,
+    np.fix: lambda x: elementwise.trunc(x),
     np.angle: lambda z, deg=False: complex_numbers.angle(z, deg),
     np.isreal: complex_numbers.isreal, np.iscomplex: complex_numbers.iscomplex,
     np.result_type: dtype_functions.result_type,
@@ -123,12 +121,12 @@ def _masked(function: Handler, a: Any, where: Any, initial: Any, **options: Any)
         unit = initial if name in ("amax", "amin") else _UNITS.get(name)
         if unit is None:
             raise ArgumentError(f"{name} where= without initial=", remedy="give initial=")
-        a = functions.where(where, a, unit)
+        a = elementwise.where(where, a, unit)
     result = function(a, **options)
     if initial is None or isinstance(initial, type(np._NoValue)):
         return result
-    join = {"sum": functions.add, "nansum": functions.add, "prod": functions.mul,
-            "amax": functions.maximum, "amin": functions.minimum}.get(name)  # fmt: skip
+    join = {"sum": elementwise.add, "nansum": elementwise.add, "prod": elementwise.mul,
+            "amax": elementwise.maximum, "amin": elementwise.minimum}.get(name)  # fmt: skip
     if join is None:
         raise ArgumentError(f"{name} does not take initial=", remedy="leave it out")
     return join(result, initial)
@@ -230,7 +228,7 @@ def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tenso
 def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tensor:
     unused("ptp", out=out)
     over: dict[str, Any] = {"axis": axis, "keepdims": flag(keepdims)}
-    return functions.sub(reductions.amax(a, **over), reductions.amin(a, **over))
+    return elementwise.sub(reductions.amax(a, **over), reductions.amin(a, **over))
 
 
 @handles("average")
@@ -243,8 +241,8 @@ def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = F
         axis %= a.ndim
         shape = tuple(-1 if i == axis else 1 for i in range(a.ndim))
         weights = shapes.broadcast_to(shapes.reshape(weights, shape), a.shape)
-    total = reductions.sum(functions.mul(a, weights), axis=axis, keepdims=keep)
-    return functions.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
+    total = reductions.sum(elementwise.mul(a, weights), axis=axis, keepdims=keep)
+    return elementwise.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
 
 
 # -- element-wise --------------------------------------------------------------------------
@@ -253,8 +251,8 @@ def _where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if isinstance(condition, (list, tuple)):
         condition = np.asarray(condition)
     if as_tensor(condition).dtype is not dtypes.bool_:
-        condition = functions.ne(condition, 0)
-    return functions.where(condition, x, y)
+        condition = elementwise.ne(condition, 0)
+    return elementwise.where(condition, x, y)
 
 
 @handles("clip")
@@ -264,21 +262,21 @@ def _clip(
 ) -> Tensor:  # fmt: skip
     unused("clip", out=out)
     low, high = option(a_min), option(a_max)
-    return functions.clip(a, option(min) if low is None else low,
+    return elementwise.clip(a, option(min) if low is None else low,
                           option(max) if high is None else high)  # fmt: skip
 
 
 @handles("round", "around", "round_")
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Tensor:
     unused("round", out=out)
-    return functions.round(a, decimals)
+    return elementwise.round(a, decimals)
 
 
 @handles("nan_to_num")
 def _nan_to_num(
     x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Tensor:  # fmt: skip
-    return functions.nan_to_num(x, nan, posinf, neginf)
+    return elementwise.nan_to_num(x, nan, posinf, neginf)
 
 
 @handles("array_equal")
@@ -286,10 +284,10 @@ def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
     x, y = as_tensor(a1), as_tensor(a2)
     if x.shape != y.shape:
         return False
-    same = functions.eq(x, y)
+    same = elementwise.eq(x, y)
     if equal_nan:
-        same = functions.logical_or(
-            same, functions.logical_and(functions.isnan(x), functions.isnan(y))
+        same = elementwise.logical_or(
+            same, elementwise.logical_and(elementwise.isnan(x), elementwise.isnan(y))
         )
     return bool(reductions.all(same))
 
@@ -297,20 +295,20 @@ def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> bool:
 @handles("isposinf")
 def _isposinf(x: Any, out: Any = None) -> Tensor:
     unused("isposinf", out=out)
-    return functions.eq(x, float("inf"))
+    return elementwise.eq(x, float("inf"))
 
 
 @handles("isneginf")
 def _isneginf(x: Any, out: Any = None) -> Tensor:
     unused("isneginf", out=out)
-    return functions.eq(x, -float("inf"))
+    return elementwise.eq(x, -float("inf"))
 
 
 @handles("select")
 def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Tensor:
     result = default
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = functions.where(condition, choice, result)
+        result = elementwise.where(condition, choice, result)
     return as_tensor(result)
 
 
@@ -455,7 +453,7 @@ def _diag(v: Any, k: int = 0) -> Tensor:
     chosen = record("eye", n=n, k=k, dtype=dtypes.bool_)
     low, high = (max(-k, 0), max(k, 0))
     rows = record("pad", x, low=(low,), high=(high,))
-    return functions.where(chosen, shapes.reshape(rows, (n, 1)), as_tensor(0).astype(x.dtype))
+    return elementwise.where(chosen, shapes.reshape(rows, (n, 1)), as_tensor(0).astype(x.dtype))
 
 
 @handles("take")

@@ -8,8 +8,7 @@ import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ...ir.axes import one_axis
-from ..functions import elementwise as functions
-from ..functions import gathering, joining, ordering, reductions, shapes
+from ..functions import elementwise, gathering, joining, ordering, reductions, shapes
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
 from .ordering import HANDLERS, handles
@@ -30,15 +29,15 @@ def _interp(
         raise ShapeError(f"interp: points {points.shape}, values {heights.shape}",
                          remedy="give as many values as points, one or more")  # fmt: skip
     last = points.size - 1
-    at = functions.clip(ordering.searchsorted(points, x, side="right") - 1, 0, max(last - 1, 0))
-    low, high = at, functions.clip(at + 1, 0, last)
+    at = elementwise.clip(ordering.searchsorted(points, x, side="right") - 1, 0, max(last - 1, 0))
+    low, high = at, elementwise.clip(at + 1, 0, last)
     x0, x1 = (gathering.take(points, i) for i in (low, high))
     y0, y1 = (gathering.take(heights, i) for i in (low, high))
     found = record("div", y1 - y0, x1 - x0) * (x - x0) + y0
-    found = functions.where(x <= points[0], heights[0] if left is None else left, found)
-    found = functions.where(functions.eq(x, points[0]), heights[0], found)
-    found = functions.where(x > points[last], heights[last] if right is None else right, found)
-    return functions.where(functions.eq(x, points[last]), heights[last], found)
+    found = elementwise.where(x <= points[0], heights[0] if left is None else left, found)
+    found = elementwise.where(elementwise.eq(x, points[0]), heights[0], found)
+    found = elementwise.where(x > points[last], heights[last] if right is None else right, found)
+    return elementwise.where(elementwise.eq(x, points[last]), heights[last], found)
 
 
 @handles("trapezoid", "trapz")

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, UnsupportedFunctionError
-from ..functions import elementwise as functions
-from ..functions import linear_algebra, ordering, reductions
+from ..functions import elementwise, linear_algebra, ordering, reductions
 from ..tensors.arguments import public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
@@ -74,12 +73,12 @@ def _ldexp(x: Any, exponent: Any) -> Tensor:
 
 #: What stands for each ufunc.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
-    **{getattr(np, name): getattr(functions, name) for name in _SAME.split()},
-    np.mod: functions.remainder, np.power: _power, np.float_power: _float_power,
-    np.fabs: functions.abs, np.rint: functions.round, np.conjugate: functions.conj,
-    np.degrees: functions.rad2deg, np.radians: functions.deg2rad,
-    np.invert: functions.bitwise_invert, np.left_shift: functions.bitwise_left_shift,
-    np.right_shift: functions.bitwise_right_shift, np.matmul: linear_algebra.matmul,
+    **{getattr(np, name): getattr(elementwise, name) for name in _SAME.split()},
+    np.mod: elementwise.remainder, np.power: _power, np.float_power: _float_power,
+    np.fabs: elementwise.abs, np.rint: elementwise.round, np.conjugate: elementwise.conj,
+    np.degrees: elementwise.rad2deg, np.radians: elementwise.deg2rad,
+    np.invert: elementwise.bitwise_invert, np.left_shift: elementwise.bitwise_left_shift,
+    np.right_shift: elementwise.bitwise_right_shift, np.matmul: linear_algebra.matmul,
     np.logaddexp2: _logaddexp2, np.divmod: _divmod, np.modf: _modf, np.ldexp: _ldexp,
 }  # fmt: skip
 if hasattr(np, "vecdot"):
@@ -87,9 +86,9 @@ if hasattr(np, "vecdot"):
 
 #: Ufuncs of `scipy.special` that are accel's by another name or the same.
 SPECIAL: dict[str, Callable[..., Any]] = {
-    name: getattr(functions, name)
+    name: getattr(elementwise, name)
     for name in "erf erfc logit xlogy log1p expm1 exp2".split()
-} | {"expit": functions.sigmoid}  # fmt: skip
+} | {"expit": elementwise.sigmoid}  # fmt: skip
 
 
 def _special(ufunc: np.ufunc) -> Callable[..., Any] | None:

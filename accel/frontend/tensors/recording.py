@@ -23,10 +23,10 @@ from .recipes import (
     step_recipe,
     transitions_of,
 )  # fmt: skip
-from .tensor import Tensor, array_value
+from .tensor import Tensor, array_value, value_of
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
-__all__ = ["MAX_DIMENSIONS", "NUMBERS", "OVERTAKEN", "apply", "as_tensor", "as_value",
+__all__ = ["MAX_DIMENSIONS", "NUMBERS", "OVERTAKEN", "answer", "apply", "as_tensor", "as_value",
            "constant_value", "record", "recorded"]  # fmt: skip
 
 _CONSTANT = get_op("constant")
@@ -338,3 +338,8 @@ def as_tensor(operand: Any) -> Tensor:
     tracer = runtime_state.current().tracer
     value = as_value(operand, tracer)
     return Tensor._of(value if tracer is not None else _strong(value, tracer))
+
+
+def answer(found: Tensor) -> Any:
+    """A yes or no as a bool, at once; while a function is traced, as the Tensor that it is."""
+    return bool(found) if value_of(found).tracer is None else found
