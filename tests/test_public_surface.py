@@ -82,7 +82,7 @@ CALLS: dict[str, str] = {
     **each("accel.NAME(x) + 1", "from_data asarray tensor"),
     **each("accel.NAME((2, 3)).shape[0] * x", "empty"),
     **each("accel.NAME(x).shape[0] * x", "empty_like"),
-    **each("drawn(accel.NAME(3, 4))", "rand randn"), "full": "accel.full((2, 3), 1.5) * x[0, 0]",
+    **each("accel.NAME(3, 4)", "rand randn"), "full": "accel.full((2, 3), 1.5) * x[0, 0]",
     "full_like": "accel.full_like(x, 2.5)", "eye": "accel.eye(3, 4) * x",
     "arange": "accel.arange(4) * x", "linspace": "accel.linspace(0, 1, 4) * x",
     "meshgrid": "accel.meshgrid(x[0], y[1])",
@@ -210,10 +210,6 @@ OTHER = set("""
 RANDOM = set("rand randn normal uniform randint bernoulli multinomial dropout".split())
 
 
-def drawn(x: Any) -> Any:
-    return x
-
-
 def product_of(parts: Any) -> Any:
     """What a decomposition is one of: free of the signs that its parts may have."""
     *outer, last = parts
@@ -229,7 +225,7 @@ def function_of(name: str) -> Any:
     text = CALLS[name]
     used = [v for v in VALUES if re.search(rf"(?<![\w.'\"]){v}\b(?!=)", text)]
     seed = "accel.manual_seed(5), " if name in RANDOM else "0, "
-    scope = {"accel": accel, "functional": functional, "drawn": drawn, "product_of": product_of}
+    scope = {"accel": accel, "functional": functional, "product_of": product_of}
     function = eval(f"lambda {', '.join(used)}: ({seed}{text})[1]", scope)
     return function, [VALUES[v] for v in used]
 
@@ -254,7 +250,7 @@ def test_exists_and_is_documented(group: str, home: Any, name: str) -> None:
 def test_every_name_has_a_call() -> None:
     listed = {name for _, _, name in NAMES}
     assert listed - set(CALLS) - OTHER == set()
-    assert (set(CALLS) | OTHER) - listed <= {"drawn"}
+    assert (set(CALLS) | OTHER) - listed == set()
 
 
 COMPUTED = sorted(set(CALLS) - DATA_DEPENDENT)
