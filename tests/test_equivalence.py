@@ -276,6 +276,12 @@ def test_the_fuzzer_counts_and_reports() -> None:
     assert totals.elements > 100 and totals.share < 0.5 and totals.nodes == totals.ops.total()
 
 
+def test_jobs_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "BATCH", 5)
+    one, three = (fuzz(20, seed=3, targets=["pure"], progress=False, jobs=n) for n in (1, 3))
+    assert one == three and one.graphs == 20
+
+
 def test_cases_can_be_saved_and_replayed(tmp_path: Any) -> None:
     for number in range(8):
         case = case_of(number)
@@ -325,7 +331,7 @@ def test_a_failure_is_shrunk_printed_and_saved(
     monkeypatch.setattr(fuzzing, "failure_of", failure)
     monkeypatch.setattr(
         fuzzing, "_rows",
-        lambda seed, graphs, *rest: [{"graph": number, "elements": 0, "excluded": 0, "ops": {},
+        lambda *how: [{"graph": number, "elements": 0, "excluded": 0, "ops": {},
                                       "failure": "pure: wrong"}],
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)

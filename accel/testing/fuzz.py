@@ -19,8 +19,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 
 import numpy as np
 
@@ -28,6 +31,7 @@ from ..errors import ArgumentError
 from ..ir.op import all_ops
 from ..ir.parsing import parse
 from ..targets.pure.machine.host import machine_for_level
+from ..targets.pure.machine.limits import available_processors
 from .agreement import Agreement, Disagreement, available_targets, check_graph
 from .generate import Case, draw_case
 from .shrink import shrink
@@ -155,14 +159,15 @@ def _command(*arguments: object) -> list[str]:
     return [sys.executable, "-W", "ignore", "-m", "accel.testing.fuzz", *map(str, arguments)]
 
 
-def _rows(seed: int, graphs: int, targets: Sequence[str], max_nodes: int) -> Iterator[dict]:
-    """The rows of all graphs, in order; a crash gives a row too, and work goes on behind it."""
-    number = 0
-    while number < graphs:
-        count = min(BATCH - number % BATCH, graphs - number)
-        level = os.environ.get("ACCEL_CPU_FEATURES") or level_of(number)
+def _batch(
+    first: int, count: int, seed: int, targets: Sequence[str], max_nodes: int
+) -> Iterator[dict]:
+    """The rows of one batch, in order; a crash gives a row too, and work goes on behind it."""
+    number, end = first, first + count
+    level = os.environ.get("ACCEL_CPU_FEATURES") or level_of(first)
+    while number < end:
         worker = subprocess.Popen(
-            _command("--worker", "--seed", seed, "--first", number, "--graphs", count,
+            _command("--worker", "--seed", seed, "--first", number, "--graphs", end - number,
                      "--targets", ",".join(targets), "--max-nodes", max_nodes),
             stdout=subprocess.PIPE, text=True, env={**os.environ, "ACCEL_CPU_FEATURES": level},
         )  # fmt: skip
@@ -187,6 +192,36 @@ def _rows(seed: int, graphs: int, targets: Sequence[str], max_nodes: int) -> Ite
             number = begun + 1
 
 
+def _rows(
+    graphs: int, seed: int, targets: Sequence[str], max_nodes: int, jobs: int
+) -> Iterator[dict]:
+    """The rows of all graphs, of `jobs` batches at a time as they come."""
+    rows: SimpleQueue[dict | Future[None]] = SimpleQueue()
+    stop = Event()
+
+    def run(first: int) -> None:
+        for row in _batch(first, min(BATCH, graphs - first), seed, targets, max_nodes):
+            rows.put(row)
+            if stop.is_set():
+                return
+
+    with ThreadPoolExecutor(jobs) as crew:
+        running = {crew.submit(run, first) for first in range(0, graphs, BATCH)}
+        for batch in running:
+            batch.add_done_callback(rows.put)
+        try:
+            while running:
+                row = rows.get()
+                if isinstance(row, Future):
+                    running.remove(row)
+                    row.result()  # what it raised is raised here
+                else:
+                    yield row
+        finally:
+            stop.set()
+            crew.shutdown(wait=False, cancel_futures=True)
+
+
 def default_targets() -> tuple[str, ...]:
     """All targets of this installation that differ from the reference."""
     return ("pure", "torch", "auto") if "torch" in available_targets() else ("pure",)
@@ -199,6 +234,7 @@ def fuzz(
     max_nodes: int = 12,
     most_failures: int = 1,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Totals:
     """Run random graphs on every target.
 
@@ -212,6 +248,10 @@ def fuzz(
         About how many operations a graph has at most.
     most_failures
         Stop after this many.
+    progress
+        Whether a bar is drawn on standard error.
+    jobs
+        Worker processes at a time; what is found does not depend on it.
 
     Returns
     -------
@@ -223,11 +263,12 @@ def fuzz(
     chosen = tuple(targets or default_targets())
     totals = Totals()
     with tqdm(total=graphs, unit=" graphs", disable=not progress, file=sys.stderr) as bar:
-        for row in _rows(seed, graphs, chosen, max_nodes):
+        for row in _rows(graphs, seed, chosen, max_nodes, jobs):
             totals.add(row)
             bar.update()
             if len(totals.failures) >= most_failures:
                 break
+    totals.failures.sort()
     return totals
 
 
@@ -301,6 +342,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--targets", help="such as pure,torch; by default what is installed")
     parser.add_argument("--max-nodes", type=int, default=12)
     parser.add_argument("--most-failures", type=int, default=1, help="stop after so many")
+    parser.add_argument("--jobs", type=int, default=available_processors(),
+                        help="processes at a time; by default one a processor")  # fmt: skip
     parser.add_argument("--replay", help="run one saved case")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
@@ -314,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _replay(options)
     begin = time.perf_counter()
     totals = fuzz(options.graphs, options.seed, options.targets.split(","), options.max_nodes,
-                  options.most_failures)  # fmt: skip
+                  options.most_failures, jobs=options.jobs)  # fmt: skip
     _report(totals, time.perf_counter() - begin, options.targets)
     for number, reason in totals.failures:
         _report_failure(options, number, reason)
