@@ -108,6 +108,27 @@ CASES = {
                    [2.02966358 - 0.44603734j, -1.10333405 + 2.35690014j],
                    [0.1371683 - 0.8327328j, 0.22062498 - 1.51622615j]])[::-1]],
     ),
+    # What the body of a custom function rounds was held to be exact.
+    "a custom function's sine": (
+        """graph(%x: f64[3], %n: i32[3]) {
+          %0 = custom(%x, %n, body=graph(%x: f64[3], %n: i32[3]) {
+            %0 = sin(%x) : f64[3]
+            %1 = cast(%n, dtype=f64, weak=false) : f64[3]
+            %2 = mul(%x, %1) : f64[3]
+            return %0, %2
+          }, pullback=graph(%x: f64[3], %n: i32[3], %g: f64[3], %h: f64[3]) {
+            %0 = cos(%x) : f64[3]
+            %1 = mul(%g, %0) : f64[3]
+            %2 = cast(%n, dtype=f64, weak=false) : f64[3]
+            %3 = mul(%h, %2) : f64[3]
+            %4 = add(%1, %3) : f64[3]
+            return %4
+          }, wrt=(0,), index=0) : f64[3]
+          return %0
+        }""",
+        [np.array([-0.10973670679442549, -1.9485981526773057, 2.9690504456198434]),
+         np.zeros(3, np.int32)],
+    ),
 }  # fmt: skip
 
 
