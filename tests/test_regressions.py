@@ -129,6 +129,50 @@ CASES = {
         [np.array([-0.10973670679442549, -1.9485981526773057, 2.9690504456198434]),
          np.zeros(3, np.int32)],
     ),
+    # Which side of the branch cut a zero of either sign lies on was held to be known.
+    "arc tangent of a zero of either sign": (
+        """graph(%x1: f32[3]) {
+          %0 = relu6(%x1) : f32[3]
+          %1 = atan2(%0, %x1) : f32[3]
+          return %1
+        }""",
+        [f32(-0.0, 0.0, -1.0)],
+    ),
+    # torch took both operands to complex halves, which it has no logic for.
+    "logic of a complex number and halves": (
+        """graph(%x: f16[2], %y: c128[]) {
+          %0 = logical_or(%y, %x) : bool[2]
+          %1 = logical_and(%y, %x) : bool[2]
+          %2 = logical_xor(%y, %x) : bool[2]
+          return %0, %1, %2
+        }""",
+        [np.array([0, np.nan], np.float16), np.array(1j)],
+    ),
+    # torch adds the mask, so that what it hides is NaN.
+    "attention to a NaN behind a mask": (
+        """graph(%x: f32[1,2,2], %m: bool[2,2]) {
+          %0 = scaled_dot_product_attention(%x, %x, %x, %m, is_causal=false, scale=0.5)
+            : f32[1,2,2]
+          return %0
+        }""",
+        [f32(1, 2, np.nan, 4).reshape(1, 2, 2), np.array([[True, False], [False, True]])],
+    ),
+    # NumPy's log1p of complex numbers, log(1 + x), loses the digits of small ones.
+    "log1p of complex numbers": (
+        """graph(%x: c128[4]) {
+          %0 = log1p(%x) : c128[4]
+          return %0
+        }""",
+        [np.array([0.011872964799464 + 0j, -0.97023 - 0j, 1e-9 + 1e-8j, -0.3 + 0.7j])],
+    ),
+    # torch takes a subnormal part for zero.
+    "complex numbers with a subnormal part": (
+        """graph(%x: c128[1]) {
+          %0 = acos(%x) : c128[1]
+          return %0
+        }""",
+        [np.array([1 - 1.5e-323j])],
+    ),
 }  # fmt: skip
 
 
@@ -150,3 +194,20 @@ def test_single_elements_with_negative_strides_cross_to_torch() -> None:
     """NumPy calls such an array contiguous, torch refuses its stride."""
     graph = parse("graph(%x: f32[1,1]) { %0 = neg(%x) : f32[1,1] return %0 }")
     check_graph(graph, [np.ones((1, 1), np.float32)[::-1, ::-1]], ["torch"])
+
+
+@pytest.mark.torch
+def test_operands_live_on_between_the_parts_of_a_factorisation() -> None:
+    """On torch the operand was dropped after the eigenvectors, which the eigenvalues come with."""
+    graph = parse(
+        """graph(%x: c128[2,2], %y: c128[2,2]) {
+          %0 = matmul(%x, %y) : c128[2,2]
+          %1 = eig(%0, part="eigenvectors") : c128[2,2]
+          %2 = fft(%0, axes=(0, 1,), forward=true, norm="backward") : c128[2,2]
+          %3 = matmul(%1, %2) : c128[2,2]
+          %4 = eig(%0, part="eigenvalues") : c128[2]
+          %5 = mul(%3, %4) : c128[2,2]
+          return %5
+        }"""
+    )
+    check_graph(graph, [np.diag([2, 1j]), np.eye(2) + 0j], ["torch"], ["fuse"])

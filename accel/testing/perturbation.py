@@ -118,6 +118,13 @@ def _quotient(node: Node, operands: list[Known]) -> np.ndarray:
     return ~(np.floor(q - slack) == np.floor(q + slack)) & ((ex > 0) | (ey > 0))
 
 
+def _branch(node: Node, operands: list[Known]) -> np.ndarray:
+    """Where `y` may lie on either side of the branch cut of atan2(y, x), the negative half of x."""
+    y, x = operands
+    left = np.signbit(widened(x.value)) | (magnitude(x.value) <= x.bound)
+    return _holds_zero(y) & left
+
+
 def _where(node: Node, operands: list[Known]) -> np.ndarray:
     chosen, x, y = operands
     known = np.where(chosen.value.astype(bool), x.bound, y.bound)
@@ -141,7 +148,7 @@ _SPECIAL: dict[str, Callable[[Node, list[Known]], np.ndarray]] = {
     "reciprocal": lambda node, o: _holds_zero(o[0]),
     "pow": lambda node, o: _holds_zero(o[0]),
     "heaviside": lambda node, o: _holds_zero(o[0]),
-    "atan2": lambda node, o: _holds_zero(o[0]) & _holds_zero(o[1]),
+    "atan2": _branch,
     "sin": lambda node, o: o[0].bound > 0.1,
     "cos": lambda node, o: o[0].bound > 0.1,
     "tan": lambda node, o: (o[0].bound > 0) & (

@@ -23,7 +23,7 @@ __all__: list[str] = []
 SAME_NAME = """
     mul exp expm1 log log2 log10 sin cos tan asin acos atan sinh cosh tanh
     asinh acosh atanh erf erfc copysign hypot atan2 logaddexp nextafter rsqrt reciprocal
-    lerp maximum minimum fmax fmin eq ne lt le gt ge where logical_and logical_or logical_xor
+    lerp maximum minimum fmax fmin eq ne lt le gt ge where
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift
     isfinite isinf isnan signbit neg square sigmoid relu
 """.split()
@@ -34,6 +34,14 @@ OTHER_NAME = {"div": "true_divide", "bitwise_invert": "bitwise_not"}
 def _direct(context: Context, node: Node) -> Kernel | None:
     name = node.op.name
     return getattr(context.torch, OTHER_NAME.get(name, name))
+
+
+@lowers("logical_and", "logical_or", "logical_xor")
+def _logical(context: Context, node: Node) -> Kernel:
+    """Of truth values: torch first takes operands to one dtype, be it one without logic."""
+    torch = context.torch
+    function = getattr(torch, node.op.name)
+    return lambda x, y: function(x.to(torch.bool), y.to(torch.bool))
 
 
 @lowers("add", "sub")

@@ -143,7 +143,11 @@ class Program:
     def _instructions(
         self, graph: Graph, slots: dict[Node, int], reference_ops: list[str]
     ) -> list[Instruction]:
-        last = {i: node for node in graph.nodes for i in node.inputs}
+        readers: dict[Node, Node] = {}  # the last, of those computed together the first
+        for node in graph.nodes:
+            reader = graph.joint(node)[0] if node.op.parts else node
+            for i in node.inputs:
+                readers[i] = max(readers.get(i, reader), reader, key=slots.__getitem__)
         kept = set(graph.outputs)
         code: list[Instruction] = []
         for node in graph.nodes[len(graph.inputs) :]:
@@ -155,7 +159,7 @@ class Program:
                 continue  # computed with the first
             kernel = self._kernel(node, together, reference_ops)
             reads = tuple(slots[i] for i in node.inputs)
-            ended = {i for i in node.inputs if last[i] in together and i not in kept}
+            ended = {i for i in node.inputs if readers[i] is node and i not in kept}
             frees = tuple(slots[i] for i in ended)
             if not node.op.parts:
                 code.append(Instruction(kernel, reads, slots[node], frees, node))
