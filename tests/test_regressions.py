@@ -165,6 +165,23 @@ CASES = {
         }""",
         [np.array([0.011872964799464 + 0j, -0.97023 - 0j, 1e-9 + 1e-8j, -0.3 + 0.7j])],
     ),
+    # torch rounds doubles to floats first, where these become ties.
+    "doubles to halves": (
+        """graph(%x: f64[4]) {
+          %0 = cast(%x, dtype=f16, weak=false) : f16[4]
+          %1 = cast(%x, dtype=bf16, weak=false) : bf16[4]
+          return %0, %1
+        }""",
+        [np.array([-2.61035166, 1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-8 + 2.0**-40, 1e300])],
+    ),
+    # -2 times the factor overflows, which was only foreseen for smaller ones.
+    "addcmul near the edge of overflow": (
+        """graph(%x: f64[1], %a: f64[1], %c: f64[1]) {
+          %0 = addcmul(%x, %a, %c, value=-2.0) : f64[1]
+          return %0
+        }""",
+        [np.zeros(1), np.array([1.7e308]), np.zeros(1)],
+    ),
     # torch takes a subnormal part for zero.
     "complex numbers with a subnormal part": (
         """graph(%x: c128[1]) {

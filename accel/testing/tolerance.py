@@ -259,9 +259,11 @@ def _by_rule(
     bound = np.where(np.isfinite(value) & (bound > 0) & (reach >= most), np.inf, bound)
     if node.op.pointwise:  # intermediate products may overflow in one order and not in another
         product: Any = abs(node.attrs.get("value", 1.0)) + 1.0
+        finite: Any = True
         for v in values:
             product = product * np.maximum(magnitude(v), 1.0)
-        bound = np.where(np.isfinite(product) & (product >= most / 4), np.inf, bound)
+            finite = finite & np.isfinite(v)
+        bound = np.where(finite & (product >= most / 4), np.inf, bound)
     if (node.op.name in _ORDER_FREE or node.op.pointwise) and _is_safe(node, operands, most):
         known = ~np.isfinite(value)
         if node.op.pointwise:  # a quotient's divisor may be 0, or may only seem to be

@@ -253,9 +253,24 @@ def _cast(context: Context, node: Node) -> Kernel | None:
         convert = _float_to_integer(torch, wanted)
     else:
         convert = methodcaller("to", wanted)
+    if source.name == "float64" and target.name == "float16":  # bfloat16 is by floats everywhere
+        return lambda x: convert(_to_odd_float(torch, x))
     if source.kind == "c" and target.kind not in "cb":
         return lambda x: convert(torch.real(x))
     return convert
+
+
+def _to_odd_float(torch: Any, x: Any) -> Any:
+    """Doubles as floats that round on as the doubles do: torch's way to halves is by floats.
+
+    Of the two floats beside a double that is none, the odd one is no tie between two halves.
+    (S. Boldo and G. Melquiond: When double rounding is odd, 2005.)
+    """
+    near = x.to(torch.float32)
+    back = near.to(torch.float64)
+    beyond = torch.nextafter(near, torch.where(back < x, math.inf, -math.inf).to(torch.float32))
+    odd = (near.view(torch.int32) & 1).to(torch.bool)
+    return torch.where((back == x) | odd, near, beyond)
 
 
 def _float_to_integer(torch: Any, wanted: Any) -> Kernel:
