@@ -1,17 +1,16 @@
 """Pooling: the greatest element or the mean of each window of an image.
 
-Images are [N, C, *spatial] with one to three spatial dimensions. The expansions read a window's
-elements as strided views of the image, one a tap, so that pooling is pointwise work; windows of
-many taps are folded one dimension at a time, long ones as a reduction.
+Images are [N, C, *spatial] with one to three spatial dimensions. How windows lie and are folded
+is said in `windows`; here are the ops, the places of maxima, and how a mean's gradient is spread
+over its window.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +18,19 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from .. import dtypes
 from ..op import REQUIRED, ErrorSample, Op, Sample, register
 from ..types import Shape, TensorType
-from .convolution import Pairs, as_counts, as_pairs, reach
 from .indexing import zeros_like
-from .movement import as_shape
-from .reduce import Prepare, widened
+from .reduce import widened
+from .windows import (
+    TAPS_ALONG,
+    Windows,
+    folded,
+    pad,
+    padded_taps,
+    pieces,
+    places_of,
+    prepare_windows,
+    windows_of,
+)
 
 if TYPE_CHECKING:
     from ..builder import Builder
@@ -34,151 +42,12 @@ F16, F32, F64, I32, I64, C64 = (
     dtypes.float16, dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.complex64,
 )  # fmt: skip
 
-#: Windows of more taps are folded one dimension at a time.
-_TAPS_AT_ONCE = 9
-#: Along one dimension, windows of more taps are folded by a reduction.
-_TAPS_ALONG = 32
 #: The places of maxima in windows of more taps are found by a reduction.
 _TAPS_COMPARED = 64
 
 
-# -- geometry -------------------------------------------------------------------------------
-class Windows(NamedTuple):
-    """Windows over an image of some spatial extents."""
-
-    extents: Shape
-    kernel: Shape
-    stride: Shape
-    padding: Pairs
-    dilation: Shape
-    ceil_mode: bool
-
-    @property
-    def spans(self) -> Shape:
-        """How many places a window reaches over, along each dimension."""
-        return tuple([reach(k, d) for k, d in zip(self.kernel, self.dilation, strict=True)])
-
-    @property
-    def places(self) -> Shape:
-        """How many windows there are along each dimension: with `ceil_mode` also those that
-        begin in the image (or the padding before it) and end behind it."""
-        found = []
-        rows = zip(self.extents, self.spans, self.stride, self.padding, strict=True)
-        for n, span, step, (low, high) in rows:
-            room = n + low + high - span
-            count = (-(-room // step) if self.ceil_mode else room // step) + 1
-            if self.ceil_mode and (count - 1) * step >= n + low:
-                count -= 1
-            found.append(count)
-        return tuple(found)
-
-    @property
-    def padded(self) -> bool:
-        """Whether a window reaches beyond the image."""
-        return any(low or high for low, high in self.margins)
-
-    @property
-    def tile(self) -> bool:
-        """Whether the windows lie side by side, without gaps."""
-        rows = zip(self.kernel, self.stride, self.dilation, self.places, strict=True)
-        return all(d == 1 and (k == s or n == 1) for k, s, d, n in rows)
-
-    @property
-    def margins(self) -> Pairs:
-        """How far windows reach beyond the image, before and behind."""
-        rows = zip(self.extents, self.places, self.spans, self.stride, self.padding, strict=True)
-        return tuple([
-            (low, max(low + high, (count - 1) * step + span - n) - low)
-            for n, count, span, step, (low, high) in rows
-        ])  # fmt: skip
-
-    def firsts(self, axis: int) -> np.ndarray:
-        """Where the windows begin along a dimension; negative in the padding."""
-        return np.arange(self.places[axis]) * self.stride[axis] - self.padding[axis][0]
-
-    def along(self, axis: int) -> np.ndarray:
-        """The places of each window's elements along a dimension: [places, kernel]."""
-        return self.firsts(axis)[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
-
-    def tap(self, tap: Shape) -> tuple[Shape, Shape, Shape]:
-        """Start, stop and step of the slice of a padded image that holds one tap of every
-        window."""
-        start = tuple([t * d for t, d in zip(tap, self.dilation, strict=True)])
-        stop = tuple([
-            a + s * (n - 1) + 1 for a, s, n in zip(start, self.stride, self.places, strict=True)
-        ])  # fmt: skip
-        return start, stop, self.stride
-
-    def met(self, tap: Shape) -> Any:
-        """`tap` as an index of a padded array."""
-        return (..., *map(slice, *self.tap(tap)))
-
-
-def _windows(shape: Shape, attrs: Any) -> Windows:
-    dilation = attrs.get("dilation", (1,) * len(attrs["kernel"]))
-    return Windows(shape[2:], attrs["kernel"], attrs["stride"], attrs["padding"], dilation,
-                   attrs["ceil_mode"])  # fmt: skip
-
-
-def _prepare(name: str) -> Prepare:
-    def prepare(types: Sequence[TensorType], attrs: dict[str, Any]) -> dict[str, Any]:
-        x = types[0]
-        count = x.ndim - 2
-        if not 1 <= count <= 3:
-            raise ShapeError(f"{name}: {x}", remedy="give [N, C, *spatial] with 1 to 3 spatial "
-                             "dimensions")  # fmt: skip
-        full = dict(attrs)
-        full["kernel"] = as_counts(attrs["kernel"], count, name, "kernel")
-        stride = attrs["stride"]
-        full["stride"] = (
-            full["kernel"] if stride is None else as_counts(stride, count, name, "stride")
-        )
-        full["padding"] = as_pairs(attrs["padding"], count, name)
-        if "dilation" in attrs:
-            full["dilation"] = as_counts(attrs["dilation"], count, name, "dilation")
-        for flag in ("ceil_mode", "count_include_pad"):
-            if flag in attrs:
-                full[flag] = bool(attrs[flag])
-        if attrs.get("divisor_override") == 0:
-            raise ArgumentError(f"{name}: a divisor of 0", remedy="give another, or None")
-        if "shape" in attrs:
-            full["shape"] = as_shape(attrs["shape"], name)
-            if len(full["shape"]) != count:
-                raise ArgumentError(f"{name}: shape {attrs['shape']} for {count} spatial "
-                                    "dimensions", remedy="give an extent for each")  # fmt: skip
-        dilation = full.get("dilation", (1,) * count)
-        for k, d, pair in zip(full["kernel"], dilation, full["padding"], strict=True):
-            if max(pair) > reach(k, d) // 2:
-                raise ArgumentError(
-                    f"{name}: padding {max(pair)} for a window that spans {reach(k, d)}",
-                    remedy="pad at most half of the window, or pad the image itself",
-                )
-        return full
-
-    return prepare
-
-
-def _places(name: str, x: TensorType, attrs: Any) -> Shape:
-    windows = _windows(x.shape, attrs)
-    places = windows.places
-    for n, count, span, pair in zip(
-        windows.extents, places, windows.spans, windows.padding, strict=True
-    ):
-        if count < 1 or n < 1:
-            raise ShapeError(
-                f"{name}: a window that spans {span} is larger than an extent of {n} padded to "
-                f"{n + sum(pair)}",
-                remedy="use a smaller window or dilation, or more padding",
-            )
-    return places
-
-
-# -- folding windows ------------------------------------------------------------------------
-def _pad(b: Builder, x: Node, windows: Windows, value: float) -> Node:
-    if not windows.padded:
-        return x
-    low, high = zip(*windows.margins, strict=True)
-    return b.pad(x, low=(0, 0, *low), high=(0, 0, *high), value=value)
+# -- max_pool -------------------------------------------------------------------------------
+_MAX_ATTRS = {"kernel": REQUIRED, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
 
 
 def _lowest(dtype: dtypes.DType) -> float:
@@ -186,75 +55,17 @@ def _lowest(dtype: dtypes.DType) -> float:
     return -math.inf if dtype.kind == "f" else float(np.iinfo(dtype.numpy).min)
 
 
-def _pieces(b: Builder, x: Node, windows: Windows) -> Iterator[tuple[Shape, Node]]:
-    """One tap of every window after the other, of an image that is padded already."""
-    lead = x.type.shape[:2]
-    for tap in itertools.product(*map(range, windows.kernel)):
-        start, stop, step = windows.tap(tap)
-        yield tap, b.slice(x, start=(0, 0, *start), stop=(*lead, *stop), step=(1, 1, *step))
-
-
-def _folded(b: Builder, x: Node, windows: Windows, join: str, reduce: str) -> Node:
-    """Each window of a padded image folded by the op `join`, or `reduce` over an axis."""
-    if math.prod(windows.kernel) <= _TAPS_AT_ONCE:
-        parts = [piece for _, piece in _pieces(b, x, windows)]
-        return functools.reduce(lambda u, v: b.apply(join, u, v), parts)
-    if windows.tile:
-        return _folded_tiles(b, x, windows, reduce)
-    for axis in range(len(windows.kernel)):
-        x = _folded_along(b, x, windows, axis, join, reduce)
-    return x
-
-
-def _folded_tiles(b: Builder, x: Node, windows: Windows, reduce: str) -> Node:
-    """Windows that lie side by side are axes of their own, such as those of a global pool."""
-    lead, pairs = x.type.shape[:2], list(zip(windows.places, windows.kernel, strict=True))
-    stop = (*lead, *[n * k for n, k in pairs])
-    if stop != x.type.shape:
-        x = b.slice(x, start=(0,) * len(stop), stop=stop, step=(1,) * len(stop))
-    split = b.reshape(x, shape=(*lead, *itertools.chain.from_iterable(pairs)))
-    return b.apply(reduce, split, axis=tuple(range(3, 3 + 2 * len(pairs), 2)))
-
-
-def _folded_along(
-    b: Builder, x: Node, windows: Windows, axis: int, join: str, reduce: str
-) -> Node:
-    k, s, d = windows.kernel[axis], windows.stride[axis], windows.dilation[axis]
-    count, shape, at = windows.places[axis], x.type.shape, axis + 2
-    if k == 1 and s == 1:
-        return x
-    if k <= _TAPS_ALONG:
-        parts = []
-        for t in range(k):
-            start, stop, step = [0] * len(shape), list(shape), [1] * len(shape)
-            start[at], stop[at], step[at] = t * d, t * d + s * (count - 1) + 1, s
-            parts.append(b.slice(x, start=tuple(start), stop=tuple(stop), step=tuple(step)))
-        return functools.reduce(lambda u, v: b.apply(join, u, v), parts)
-    index = np.arange(count)[:, None] * s + np.arange(k) * d
-    return b.apply(reduce, b.take_unchecked(x, b.constant(index), axis=at), axis=at + 1)
-
-
-# -- max_pool -------------------------------------------------------------------------------
-_MAX_ATTRS = {"kernel": REQUIRED, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-
-
-def _padded_taps(x: np.ndarray, windows: Windows, value: Any) -> Iterator[tuple[Shape, Any]]:
-    wide = np.pad(x, [(0, 0), (0, 0), *windows.margins], constant_values=value)
-    for tap in np.ndindex(*windows.kernel):
-        yield tap, wide[windows.met(tap)]
-
-
 def _max_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    windows = _windows(x.shape, attrs)
+    windows = windows_of(x.shape, attrs)
     lowest = _lowest(dtypes.to_dtype(x.dtype))
-    parts = [part for _, part in _padded_taps(x, windows, lowest)]
+    parts = [part for _, part in padded_taps(x, windows, lowest)]
     return functools.reduce(np.maximum, parts)
 
 
 def _max_expand(b: Builder, x: Node, **attrs: Any) -> Node:
-    windows = _windows(x.type.shape, attrs)
-    wide = _pad(b, x, windows, _lowest(x.type.dtype))
-    return _folded(b, wide, windows, "maximum", "amax")
+    windows = windows_of(x.type.shape, attrs)
+    wide = pad(b, x, windows, _lowest(x.type.dtype))
+    return folded(b, wide, windows, "maximum", "amax")
 
 
 def _max_gradient(b: Builder, g: Node, node: Node) -> tuple[Node | None]:
@@ -274,11 +85,11 @@ def _exceeds(value: np.ndarray, best: np.ndarray) -> np.ndarray:
 
 
 def _indices_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    windows = _windows(x.shape, attrs)
+    windows = windows_of(x.shape, attrs)
     numbers = np.arange(math.prod(windows.extents)).reshape(1, 1, *windows.extents)
     shape = (*x.shape[:2], *windows.places)
     best, found = np.zeros(shape, x.dtype), np.full(shape, -1)
-    taps = zip(_padded_taps(x, windows, 0), _padded_taps(numbers, windows, -1), strict=True)
+    taps = zip(padded_taps(x, windows, 0), padded_taps(numbers, windows, -1), strict=True)
     for (_, value), (_, number) in taps:
         better = (number >= 0) & ((found < 0) | _exceeds(value, best))
         best, found = np.where(better, value, best), np.where(better, number, found)
@@ -308,20 +119,20 @@ def _grid(b: Builder, rows: Sequence[np.ndarray], dtype: dtypes.DType) -> Node:
 def _indices_expand(b: Builder, x: Node, **attrs: Any) -> Node:
     """Tap by tap, how far from its window's first element the greatest so far is. A window that
     begins in the padding starts with its first element in the image: all may be -inf."""
-    windows = _windows(x.type.shape, attrs)
+    windows = windows_of(x.type.shape, attrs)
     if math.prod(windows.kernel) > _TAPS_COMPARED:
         return _indices_by_reduction(b, x, windows)
     size, strides = math.prod(windows.extents), _strides(windows.extents)
     counter = I32 if size < 2**31 else I64
     axes = range(len(strides))
     begins = [windows.firsts(i) * strides[i] for i in axes]
-    wide = _pad(b, x, windows, _lowest(x.type.dtype))
+    wide = pad(b, x, windows, _lowest(x.type.dtype))
     best: Any = None
     found: Any = b.constant(0, counter)
     if windows.padded:
         legal = [np.where(windows.along(i) >= 0, windows.along(i), size).min(axis=1) for i in axes]
         found = _grid(b, [row * strides[i] - begins[i] for i, row in enumerate(legal)], counter)
-    for tap, piece in _pieces(b, wide, windows):
+    for tap, piece in pieces(b, wide, windows):
         if best is None:
             best = piece
             continue
@@ -399,11 +210,11 @@ def _pool_errors(name: str) -> list[ErrorSample]:
 def _register_max(name: str, reference: Any, expand: Any, gradient: Any, doc: str) -> None:
     def infer(x: TensorType, **attrs: Any) -> TensorType:
         dtype = x.dtype if name == "max_pool" else I64
-        return TensorType(dtype, (*x.shape[:2], *_places(name, x, attrs)), x.device)
+        return TensorType(dtype, (*x.shape[:2], *places_of(name, x, attrs)), x.device)
 
     register(Op(
         name=name, form="composite", category="reduction", arity=(1, 1), kinds="iuf",
-        attrs=_MAX_ATTRS, prepare=_prepare(name), infer=infer, reference=reference,
+        attrs=_MAX_ATTRS, prepare=prepare_windows(name), infer=infer, reference=reference,
         expand=expand, gradient=gradient, discontinuous=name != "max_pool", cost=4.0,
         samples=_max_samples, error_samples=lambda: _pool_errors(name), doc=doc,
     ))  # fmt: skip
@@ -446,15 +257,15 @@ def _divided(b: Builder, x: Node, divisor: float | np.ndarray) -> Node:
 
 
 def _avg_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    windows = _windows(x.shape, attrs)
-    total = sum(part for _, part in _padded_taps(x, windows, 0))
+    windows = windows_of(x.shape, attrs)
+    total = sum(part for _, part in padded_taps(x, windows, 0))
     return np.true_divide(total, _divisor(windows, attrs))
 
 
 def _avg_expand(b: Builder, x: Node, **attrs: Any) -> Node:
-    windows = _windows(x.type.shape, attrs)
-    wide = _pad(b, widened(b, x), windows, 0.0)
-    total = _folded(b, wide, windows, "add", "sum")
+    windows = windows_of(x.type.shape, attrs)
+    wide = pad(b, widened(b, x), windows, 0.0)
+    total = folded(b, wide, windows, "add", "sum")
     return b.cast(_divided(b, total, _divisor(windows, attrs)), x.type.dtype)
 
 
@@ -463,7 +274,7 @@ def _avg_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
 
 
 def _back_reference(g: np.ndarray, *, shape: Shape, **attrs: Any) -> np.ndarray:
-    windows = _windows((*g.shape[:2], *shape), attrs)
+    windows = windows_of((*g.shape[:2], *shape), attrs)
     share = np.true_divide(g, _divisor(windows, attrs))
     sizes = [low + n + high for n, (low, high) in zip(shape, windows.margins, strict=True)]
     wide = np.zeros((*g.shape[:2], *sizes), share.dtype)
@@ -475,7 +286,7 @@ def _back_reference(g: np.ndarray, *, shape: Shape, **attrs: Any) -> np.ndarray:
 
 
 def _back_expand(b: Builder, g: Node, *, shape: Shape, **attrs: Any) -> Node:
-    windows = _windows((*g.type.shape[:2], *shape), attrs)
+    windows = windows_of((*g.type.shape[:2], *shape), attrs)
     share = _divided(b, widened(b, g), _divisor(windows, attrs))
     for axis in range(len(shape)):
         share = _spread_along(b, share, windows, axis)
@@ -492,7 +303,7 @@ def _spread_along(b: Builder, g: Node, windows: Windows, axis: int) -> Node:
     points = _fitted(b, _spaced(b, g, at, 1, s), at, 0, (count - 1) * s + 1)
     points = _fitted(b, points, at, k - 1 - low, n + k - 1)
     sliding = Windows((n + k - 1,), (k,), (1,), ((0, 0),), (1,), False)
-    if k <= _TAPS_ALONG:
+    if k <= TAPS_ALONG:
         parts = [_fitted(b, points, at, -t, n) for t in range(k)]
         return functools.reduce(b.add, parts)
     index = b.constant(sliding.along(0))
@@ -557,15 +368,15 @@ def _back_samples() -> list[Sample]:
     found = []
     for sample in _avg_samples():
         (x,) = sample.operands
-        attrs = _prepare("avg_pool")((x,), {**_AVG_ATTRS, **sample.attrs})
-        g = x.with_shape((*x.shape[:2], *_places("avg_pool", x, attrs)))
+        attrs = prepare_windows("avg_pool")((x,), {**_AVG_ATTRS, **sample.attrs})
+        g = x.with_shape((*x.shape[:2], *places_of("avg_pool", x, attrs)))
         found.append(Sample((g,), {**sample.attrs, "shape": x.shape[2:]}))
     return found
 
 
 def _back_type(g: TensorType, *, shape: Shape, **attrs: Any) -> TensorType:
     x = g.with_shape((*g.shape[:2], *shape))
-    if _places("avg_pool_gradient", x, attrs) != g.shape[2:]:
+    if places_of("avg_pool_gradient", x, attrs) != g.shape[2:]:
         raise ShapeError(f"avg_pool_gradient: {g} for an image of extents {list(shape)}",
                          remedy="give the shape of the pooled image")  # fmt: skip
     return x
@@ -577,14 +388,14 @@ def _register_avg(
 ) -> None:  # fmt: skip
     register(Op(
         name=name, form="composite", category="reduction", arity=(1, 1), kinds="f", attrs=attrs,
-        prepare=_prepare(name), infer=infer, reference=reference, expand=expand,
+        prepare=prepare_windows(name), infer=infer, reference=reference, expand=expand,
         gradient=gradient, ulp=4, cost=4.0, samples=samples, error_samples=error_samples, doc=doc,
     ))  # fmt: skip
 
 
 _register_avg(
     "avg_pool", _AVG_ATTRS,
-    lambda x, **attrs: x.with_shape((*x.shape[:2], *_places("avg_pool", x, attrs))),
+    lambda x, **attrs: x.with_shape((*x.shape[:2], *places_of("avg_pool", x, attrs))),
     _avg_reference, _avg_expand, _avg_gradient, _avg_samples,
     lambda: [
         *_pool_errors("avg_pool"),
