@@ -12,7 +12,7 @@ import accel
 from accel.ir import Op, dtypes
 from accel.ir.ops import binary, fourier
 from accel.runtime.compiler import clear_cache
-from accel.targets.pure import loops, steps
+from accel.targets.pure import loops, records
 from accel.targets.pure.nests import emit_reduce, emit_sweep
 from accel.targets.pure.vecmath import coefficients
 from accel.testing import Case, assert_targets_agree
@@ -29,7 +29,7 @@ Only = Callable[[Op], bool]
 @pytest.fixture(autouse=True)
 def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No kernel made before is used, and none made here is left."""
-    monkeypatch.setattr(steps, "_TEXTS", steps._Texts())
+    monkeypatch.setattr(records, "_TEXTS", records._Texts())
     clear_cache()
     yield
     clear_cache()
@@ -138,7 +138,7 @@ def test_one_line_finds_the_bug(
 ) -> None:
     assert assert_targets_agree(function, ROWS, BIAS, targets=["pure"]).excluded == 0
     clear_cache()
-    monkeypatch.setattr(steps, "_TEXTS", steps._Texts())
+    monkeypatch.setattr(records, "_TEXTS", records._Texts())
     bug(monkeypatch)
     with pytest.raises(AssertionError, match=r"pure.*out of bounds"):
         assert_targets_agree(function, ROWS, BIAS, targets=["pure"])

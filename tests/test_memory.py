@@ -630,8 +630,8 @@ def test_functions_that_are_dropped_leave_no_code_and_calls_leave_nothing() -> N
     out = in_fresh_process("""
 import gc, itertools, accel, numpy as np
 from accel.runtime import compiler
-from accel.targets.pure import KERNELS, steps
-KERNELS.max_bytes, steps._TEXTS_KEPT = 0, 1 << 16
+from accel.targets.pure import KERNELS, records
+KERNELS.max_bytes, records._TEXTS_KEPT = 0, 1 << 16
 accel.set_num_threads(1)
 x = np.ones(64, np.float32)
 OPS = accel.exp, accel.tanh, accel.abs, accel.sqrt

@@ -13,8 +13,9 @@ import bisect
 import math
 from collections.abc import Sequence
 
+from .convolution_steps import ConvolutionStep
 from .machine.memory import ALIGNMENT
-from .steps import ConvolutionStep, LoopStep, Step
+from .steps import LoopStep, Step
 from .views import Buffer
 
 __all__ = ["STREAMED", "MemoryPlan", "stream_results"]

@@ -24,8 +24,9 @@ from .cut import Partition
 from .halves import in_float32
 from .machine.jit import KERNELS
 from .programs import Entry, Interlude, Layouts, Program
+from .records import Code
 from .reshapes import generate_in_shape
-from .steps import Code, ReferenceStep, Step, step_of
+from .steps import ReferenceStep, Step, step_of
 from .views import Buffer, View
 
 __all__ = ["Build", "interpreted", "primitives"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,15 +22,12 @@ from .gemm.spec import MatmulSpec, Matrix
 from .machine.jit import Machine
 from .machine.memory import ALIGNMENT
 from .nests.lowering import ELEMENTS
-from .views import Buffer, View
+from .views import Place, View, nowhere
 
 __all__ = ["NATIVE", "Convolution", "convolution", "weight_gradient"]
 
 #: The ops that become windows.
 NATIVE = ("convolution", "convolution_input_gradient")
-
-#: Base index and byte offset of a buffer.
-Place = Callable[[Buffer], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,14 @@ class Convolution:
         """How to compute it as a depthwise convolution, if that is possible."""
         if self.node.op.name != "convolution":
             return None
-        return Depthwise.of(self.spec, self._windows(_nowhere))
+        return Depthwise.of(self.spec, self._windows(nowhere))
 
     @functools.cached_property
     def strips(self) -> Strips | None:
         """How to compute it strip by strip, if that is possible and better."""
         if self.node.op.name != "convolution" or self.depthwise is not None:
             return None
-        windows = conv.merged(self._windows(_nowhere))
+        windows = conv.merged(self._windows(nowhere))
         return Strips(self.streamed) if are_better(self.spec, windows) else None
 
     def streaming(self) -> Convolution:
@@ -150,11 +147,6 @@ class Convolution:
     def _target(self, target: View, place: Place) -> Matrix:
         found = self.work.layout.matrix(target, place(target.buffer))
         return found._replace(column=target.buffer.dtype.itemsize)
-
-
-def _nowhere(buffer: Buffer) -> tuple[int, int]:
-    """For what does not depend on where buffers are."""
-    return 0, 0
 
 
 def _lined(target: View) -> bool:

@@ -29,7 +29,7 @@ from .programs import Entry, Interlude, Layouts
 
 if TYPE_CHECKING:
     from .build import Build
-    from .steps import KernelInfo
+    from .records import KernelInfo
 
 __all__ = ["KERNELS", "PureRun"]
 

@@ -1,29 +1,25 @@
 """The steps of a run: native kernels and reference steps behind one interface.
 
 A step says which buffers it reads and writes and how much scratch memory it needs; when
-places are planned and code is compiled it gives the records of the native program.
+places are planned and code is compiled it gives the records of the native program (`records`).
+`step_of` finds the step for a cluster: those of convolutions are in `convolution_steps`, the
+others here.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 
-from ...ir.node import Node
 from .attention.attention import Attention, attention
-from .clusters import Cluster, Scalar, leaves
-from .conv import conv
-from .conv import weight as conv_weight
-from .conv.depthwise import depthwise_block
-from .convolutions import Convolution, convolution, weight_gradient
+from .clusters import Cluster, leaves
+from .convolution_steps import ConvolutionStep, WeightGradientStep
+from .convolutions import convolution
 from .gemm import gemm
 from .loops import LoopKernel, loop_kernel
 from .machine import threads
-from .machine.jit import Kernel, Machine, assembly, host_machine
+from .machine.jit import Kernel, Machine, host_machine
 from .nests.emit import (
     chunks,
     emit_nest,
@@ -40,16 +36,11 @@ from .nests.nest import Gather, Load, ScatterAdd, Store
 from .nests.scan import Scan, scan
 from .nests.schedule import Schedule
 from .products import Product, product
-from .views import Buffer, View
+from .records import Code, KernelInfo, Record, code_of, summary, symbol
+from .views import Buffer, Place, View, nowhere
 
-__all__ = ["AttentionStep", "ConvolutionStep", "KernelInfo", "LoopStep", "ProductStep", "Record",
-           "ReferenceStep", "ScanStep", "Step", "WeightGradientStep", "step_of"]  # fmt: skip
-
-#: Base index and byte offset of a buffer in the call's table of pointers.
-Place = Callable[[Buffer], tuple[int, int]]
-
-#: Characters of emitted code to keep, so that equal nests are written once.
-_TEXTS_KEPT = 16 << 20
+__all__ = ["AttentionStep", "LoopStep", "ProductStep", "ReferenceStep", "ScanStep", "Step",
+           "step_of"]  # fmt: skip
 
 #: Scratch memory up to which a kernel is cut into as many parts as there could be; into a few
 #: parts it is cut always.
@@ -58,100 +49,6 @@ _FEW_PARTS = 16
 
 #: What an element of a scan weighs against a multiply-add in a product.
 _SCAN_WORK = 16
-
-
-@dataclass(frozen=True)
-class Record:
-    """One entry of the native program: the work items ``[0, items)`` of a kernel.
-
-    `checks` are the nodes that its status numbers name; `grain` is the number of work items of
-    a part, 0 where one call does all of them; `work` says how long it takes, in multiply-adds.
-    """
-
-    kernel: Kernel
-    arguments: tuple[int, ...]
-    items: int
-    checks: tuple[Node, ...] = ()
-    grain: int = 0
-    work: int = 0
-
-
-@dataclass(frozen=True)
-class KernelInfo:
-    """What `explain` shows of a kernel.
-
-    Attributes
-    ----------
-    region
-        The region it belongs to.
-    kind
-        ``loop``, ``matmul``, ``conv``, ``conv_weight``, ``attention``, ``copy``, ``scatter``,
-        ``scan`` or ``reference``.
-    ops
-        The ops it computes, in order.
-    body
-        Its loop nest or product; `text` is its printed form.
-    name
-        Its symbol; empty for reference steps.
-    source
-        Its LLVM IR.
-    reason
-        Why a reference step has no kernel.
-    """
-
-    region: str
-    kind: str
-    ops: str
-    body: object
-    name: str = ""
-    source: str = ""
-    reason: str = ""
-
-    @property
-    def text(self) -> str:
-        """What it computes, as a person reads it."""
-        return str(self.body)
-
-    def ir(self) -> str:
-        """Its LLVM IR."""
-        return self.source
-
-    def assembly(self) -> str:
-        """The machine code as assembly text."""
-        return assembly(self.source) if self.source else ""
-
-
-#: A kernel as it is compiled: its symbol, and the LLVM module that defines it.
-Code = tuple[str, str]
-
-
-class _Texts:
-    """Emitted kernels by key, so that equal nests are written once in a process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._texts: OrderedDict[object, Code] = OrderedDict()
-        self._length = 0
-
-    def get(self, key: object, name: str, emit: Callable[[str], str]) -> Code:
-        """The code of `key`; the name is that under which it was first emitted."""
-        with self._lock:
-            code = self._texts.get(key)
-            if code is not None:
-                self._texts.move_to_end(key)
-                return code
-        code = name, emit(name)
-        with self._lock:
-            _, replaced = self._texts.pop(key, ("", ""))  # another thread was quicker
-            self._texts[key] = code
-            self._length += len(code[1]) - len(replaced)
-            while self._length > _TEXTS_KEPT:
-                _, (_, oldest) = self._texts.popitem(last=False)
-                self._length -= len(oldest)
-        return code
-
-
-_TEXTS = _Texts()
 
 
 def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
@@ -178,24 +75,6 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
     return LoopStep(cluster, loop_kernel(cluster), machine)
 
 
-def _summary(cluster: Cluster) -> str:
-    """The ops of a cluster in order, those that are only movement left out."""
-    if cluster.kind == "copy":
-        work = [s.node.op.name for s, _ in cluster.copies if isinstance(s, Scalar)]
-        return " ".join(work or ["copy"])
-    order = cluster.graph.index
-    members = sorted(cluster.axes, key=order.__getitem__)
-    names = [n.op.name for n in members if n not in cluster.alias]
-    names += ["max_pool"] if cluster.pooled else []
-    return " ".join(names or [cluster.node.op.name if cluster.node else cluster.kind])
-
-
-def _symbol(ops: str) -> str:
-    """A name for a kernel from its ops."""
-    name = "_".join(op.removesuffix("_unchecked") for op in ops.split())
-    return name if len(name) <= 48 else name[:44].rstrip("_") + "_etc"
-
-
 class LoopStep:
     """A loop nest."""
 
@@ -203,7 +82,7 @@ class LoopStep:
         self.cluster = cluster
         self.kernel = kernel
         self.nest = kernel.nest
-        self.ops = _summary(cluster)
+        self.ops = summary(cluster)
         self.items = work_items(self.nest, machine)
         self.chunks = chunks(self.nest, machine)
         if self.chunks is None:
@@ -227,10 +106,10 @@ class LoopStep:
         }  # fmt: skip
 
     def _code(self, stage: Stage | None) -> Code:
-        name = _symbol(self.ops)
+        name = symbol(self.ops)
         if stage is not None:
             name += f"_{'joint' if stage.joins else 'chunk'}{stage.sweep}"
-        return _TEXTS.get(
+        return code_of(
             (self.nest.key(), self.machine, stage), name,
             lambda name: emit_nest(self.nest, name, self.machine, stage).text,
         )  # fmt: skip
@@ -311,8 +190,8 @@ class ProductStep:
     def __init__(self, cluster: Cluster, made: Product) -> None:
         self.cluster = cluster
         self.product = made
-        self.ops = _summary(cluster)
-        problem = made.problem(lambda buffer: (0, 0))
+        self.ops = summary(cluster)
+        problem = made.problem(nowhere)
         self.scratch = gemm.scratch_bytes(made.spec, problem)
         self.libraries = gemm.libraries(made.spec, problem)
         views = [made.a, made.b, *[e for e in made.work.extras if isinstance(e, View)]]
@@ -321,11 +200,11 @@ class ProductStep:
 
     def sources(self) -> list[Code]:
         made = self.product
-        found = [_TEXTS.get(made.key, _symbol(self.ops), made.multiply_text)]
+        found = [code_of(made.key, symbol(self.ops), made.multiply_text)]
         own = (made.spec.element, made.spec.machine)
         for library in self.libraries:
             emit = functools.partial(gemm.emit_library, element=own[0], machine=own[1])
-            found.append(_TEXTS.get((library, own), library, emit))
+            found.append(code_of((library, own), library, emit))
         return found
 
     def records(
@@ -353,137 +232,6 @@ class ProductStep:
         return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
 
 
-def _nowhere(buffer: Buffer) -> tuple[int, int]:
-    """For what does not depend on where buffers are."""
-    return 0, 0
-
-
-class ConvolutionStep:
-    """A convolution, or its gradient with respect to the image, with its epilogue."""
-
-    def __init__(self, cluster: Cluster, made: Convolution) -> None:
-        self.cluster = cluster
-        self.made = made
-        self.ops = _summary(cluster)
-        windows = [*made.windows(_nowhere), *made.edges(_nowhere)]
-        self.scratch = max([conv.plan(made.spec, w).scratch for w in windows], default=0)
-        views = [made.x, made.weight, *[e for e in made.work.extras if isinstance(e, View)]]
-        self.reads = {v.buffer for v in views}
-        self.writes = {t.buffer for t in made.targets}
-
-    def sources(self) -> list[Code]:
-        made, own = self.made, (self.made.spec.element, self.made.spec.machine)
-        if made.depthwise is not None:
-            return [_TEXTS.get(made.code, _symbol(self.ops), made.text)]
-        return [
-            _TEXTS.get(made.code, _symbol(self.ops), made.text),
-            # these name their function themselves
-            _TEXTS.get(("window pack", own), "pack", lambda name: conv.emit_pack(*own)),
-            *(
-                [_TEXTS.get(("window tiles", own, made.whole), "tiles",
-                            lambda name: conv.emit_tiles(*own, made.whole))]
-                if made.strips is None else []
-            ),
-            *(
-                [_TEXTS.get(("finite", own), "finite", lambda name: conv.emit_finite(*own))]
-                if made.edges(_nowhere) else []
-            ),
-        ]  # fmt: skip
-
-    def stream(self, buffers: Collection[Buffer]) -> None:
-        """Let what is written to `buffers` pass by the caches."""
-        if self.writes <= set(buffers):
-            self.made = self.made.streaming()
-
-    def records(
-        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
-    ) -> list[Record]:
-        if self.made.depthwise is not None:
-            return [
-                Record(kernels[0], depthwise_block(w), items, grain=threads.grain(items, work))
-                for w in self.made.windows(place) if (items := w.batch * w.groups * w.rows)
-                if (work := w.size * w.terms)
-            ]  # fmt: skip
-        main, pack, *others = kernels
-        tiles, finite = others[:1], others[1:]  # neither, if strips are summed in registers
-        made = self.made
-        called = (tiles[0].address if tiles else 0, pack.address, scratch)
-        steps = [s for w in made.windows(place) for s in conv.schedule(made.spec, w, *called)]
-        records = [Record(main, s.arguments, s.items, grain=s.grain) for s in steps]
-        for kernel in finite:
-            weight = made.weight.buffer
-            block = conv.finite_block(weight.size, place(weight), scratch)
-            records.append(Record(kernel, block, 1))
-            for windows in made.edges(place):
-                steps = conv.schedule(made.spec, windows, *called, guarded=True)
-                records += [Record(main, s.arguments, s.items) for s in steps]
-        return records
-
-    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
-        return ()
-
-    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
-        node = self.made.node
-        text = f"{self.ops}: {node.inputs[0].type} with {node.inputs[1].type} -> {node.type}"
-        c = self.cluster
-        return [KernelInfo(c.region, c.kind, self.ops, text, kernels[0].name, kernels[0].ir)]
-
-
-def _library(emit: Callable[[str, Machine], str], element: str, machine: Machine, name: str) -> str:
-    """A module that names its function itself."""
-    return emit(element, machine)
-
-
-class WeightGradientStep:
-    """The weight gradient of a convolution."""
-
-    def __init__(self, cluster: Cluster, machine: Machine) -> None:
-        assert cluster.node is not None
-        self.cluster, self.node, self.machine = cluster, cluster.node, machine
-        # of a square's gradient both operands may be one node
-        self.operands = [cluster.tables[n] for n in self.node.inputs]
-        (self.target,) = cluster.stores.values()
-        self.scratch = self._made(_nowhere).scratch
-        self.reads = {v.buffer for v in self.operands}
-        self.writes = {self.target.buffer}
-
-    def _made(self, place: Place) -> conv_weight.WeightGradient:
-        return weight_gradient(self.node, self.operands, self.target, self.machine, place)
-
-    def sources(self) -> list[Code]:
-        own = (self._made(_nowhere).element, self.machine)
-        return [
-            _TEXTS.get((name, own), name.split()[-1], functools.partial(_library, emit, *own))
-            for name, emit in (
-                ("weight gradient products", conv_weight.emit_products),
-                ("weight gradient gather", conv_weight.emit_gather),
-                ("window tiles", conv.emit_tiles), ("window pack", conv.emit_pack),
-                ("window turn", conv_weight.emit_turn),
-            )
-        ]  # fmt: skip
-
-    def records(
-        self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]
-    ) -> list[Record]:
-        *own, tiles, pack, turn = kernels
-        addresses = conv_weight.Addresses(tiles.address, pack.address, turn.address)
-        steps = self._made(place).schedule(addresses, scratch)
-        return [
-            Record(kernel, block, items, grain=grain)
-            for kernel, (block, items, grain) in zip(own, steps, strict=False)
-        ]
-
-    def in_place(self) -> Iterable[tuple[Buffer, Buffer]]:
-        return ()
-
-    def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
-        node, c = self.node, self.cluster
-        text = f"{node.op.name}: {node.inputs[0].type} with {node.inputs[1].type} -> {node.type}"
-        return [
-            KernelInfo(c.region, "conv", node.op.name, text, k.name, k.ir) for k in kernels[:1]
-        ]  # fmt: skip
-
-
 class AttentionStep:
     """Scaled dot-product attention, or its gradient."""
 
@@ -498,10 +246,10 @@ class AttentionStep:
         made = self.attention
         own = (made.spec.element, made.spec.machine)
         found = [
-            _TEXTS.get(made.key(part), part.kind, functools.partial(made.text, part))
+            code_of(made.key(part), part.kind, functools.partial(made.text, part))
             for part in made.parts
         ]
-        tiles = _TEXTS.get(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own))
+        tiles = code_of(("tiles", own), "tiles", lambda name: gemm.emit_tiles(*own))
         return [*found, tiles]
 
     def records(
@@ -536,7 +284,7 @@ class ScanStep:
 
     def sources(self) -> list[Code]:
         made = self.scan
-        return [_TEXTS.get(made.key, made.op, made.text)] if made.items else []
+        return [code_of(made.key, made.op, made.text)] if made.items else []
 
     def records(
         self, place: Place, kernels: Sequence[Kernel], scratch: tuple[int, int]

@@ -8,6 +8,7 @@ broadcasts, slices, flips and most reshapes of a view are views again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from ...ir.dtypes import DType
 from ...ir.node import Node
 from ...ir.types import Shape, contiguous_strides
 
-__all__ = ["Buffer", "View", "moved"]
+__all__ = ["Buffer", "Place", "View", "moved", "nowhere"]
 
 
 @dataclass(eq=False)
@@ -52,6 +53,15 @@ class Buffer:
     def whole(self, shape: Shape) -> View:
         """The buffer read in C order as `shape`."""
         return View(self, shape, contiguous_strides(shape), 0)
+
+
+#: Base index and byte offset of a buffer in the call's table of pointers.
+Place = Callable[[Buffer], tuple[int, int]]
+
+
+def nowhere(buffer: Buffer) -> tuple[int, int]:
+    """For what does not depend on where buffers are."""
+    return 0, 0
 
 
 @dataclass(frozen=True)
