@@ -13,8 +13,9 @@ from ...runtime import dlpack
 from ...runtime import state as runtime_state
 from ..tensors.arguments import UNSET, extents, public
 from ..tensors.devices import find_device
+from ..tensors.leaf_values import array_value, device_value
 from ..tensors.recording import as_tensor, record
-from ..tensors.tensor import Tensor, array_value, device_value
+from ..tensors.tensor import Tensor
 
 __all__ = [
     "arange", "asarray", "empty", "empty_like", "eye", "from_data", "from_dlpack", "from_numpy",

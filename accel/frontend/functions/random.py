@@ -18,8 +18,9 @@ from ...ir import dtypes
 from ...ir.axes import one_axis
 from ...runtime import state as runtime_state
 from ..tensors.arguments import UNSET, extents, public
+from ..tensors.leaf_values import array_value
 from ..tensors.recording import as_tensor, record
-from ..tensors.tensor import Tensor, array_value, value_of
+from ..tensors.tensor import Tensor, value_of
 from .creation import finished
 
 __all__ = [

@@ -16,6 +16,7 @@ from ...ir.types import TensorType
 from ...runtime import state as runtime_state
 from .entering import unheard
 from .evaluation import note_recorded
+from .leaf_values import array_value
 from .recipes import (
     Recipe,
     float_varies,
@@ -23,7 +24,7 @@ from .recipes import (
     step_recipe,
     transitions_of,
 )  # fmt: skip
-from .tensor import Tensor, array_value, value_of
+from .tensor import Tensor, value_of
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
 __all__ = ["MAX_DIMENSIONS", "NUMBERS", "OVERTAKEN", "answer", "apply", "as_tensor", "as_value",

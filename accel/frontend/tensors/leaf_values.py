@@ -1,0 +1,117 @@
+"""Values of data from outside: arrays, numbers, nested lists of numbers, torch tensors.
+
+Python numbers take the default dtypes and may not overflow what is asked for; arrays keep theirs.
+Inside a trace an array becomes an input, which is read anew on every call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, NotAnArrayError, NumberRangeError
+from ...ir import dtypes
+from ...ir.dtypes import DType
+from ...ir.types import TensorType
+from ...runtime import state as runtime_state
+from ...runtime.memory import aligned_copy
+from .values import Value, user_location
+
+__all__ = ["array_value", "device_value", "leaf_value"]
+
+
+def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
+    """A leaf for an array, a number or nested lists of numbers.
+
+    Python numbers take the default dtypes (float32, int64); arrays keep theirs. `copy` False
+    forbids a copy, None makes one only where it must.
+
+    Raises
+    ------
+    NotAnArrayError, UnsupportedDTypeError, ArgumentError
+        For what is no array, has a dtype accel lacks, or cannot be had without a copy.
+    """
+    array = data if isinstance(data, (np.ndarray, np.generic)) else _array_of(data)
+    wanted = dtypes.to_dtype(dtype) if dtype is not None else dtypes.to_dtype(array.dtype)
+    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and _is_python(data):
+        wanted = dtypes.default_dtype(wanted.kind)
+        if wanted.kind == "i" and array.dtype == np.uint64:
+            wanted = dtypes.uint64
+    usable = isinstance(array, np.ndarray) and array.dtype == wanted.numpy and array.flags.aligned
+    if not usable and copy is False:
+        raise ArgumentError(
+            f"{array.dtype}{list(array.shape)} cannot become {wanted} without a copy",
+            remedy="leave out copy=False",
+        )
+    if array.dtype.kind in "iu" and wanted.is_integer and _is_python(data) and array.size:
+        _check_fits(np.asarray(array), wanted)
+    if copy or not usable:
+        array = aligned_copy(np.asarray(array), wanted.numpy)
+    return Value(TensorType(wanted, array.shape), data=array)
+
+
+def device_value(buffer: Any) -> Value:
+    """A leaf for a torch tensor on a CUDA device.
+
+    Raises
+    ------
+    UnsupportedDTypeError
+        For a dtype accel lacks.
+    """
+    dtype = dtypes.to_dtype(str(buffer.dtype).rpartition(".")[2])
+    return Value(TensorType(dtype, tuple(buffer.shape), str(buffer.device)), data=buffer)
+
+
+def _check_fits(array: np.ndarray, dtype: DType) -> None:
+    """Refuse Python integers that `dtype` would wrap."""
+    limits = np.iinfo(dtype.numpy)
+    for number in (int(array.min()), int(array.max())):
+        if not limits.min <= number <= limits.max:
+            raise NumberRangeError(f"{number} does not fit {dtype}", remedy="choose a wider dtype")
+
+
+def _is_python(data: Any) -> bool:
+    return isinstance(data, (bool, int, float, complex, list, tuple))
+
+
+def _array_of(data: Any) -> np.ndarray:
+    try:
+        array = np.asarray(data)
+        if array.dtype == np.float64 and _holds_large_integers(data, array):
+            array = np.asarray(data, dtype=np.uint64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise NotAnArrayError(
+            f"{type(data).__name__} is no array: {error}", loc=user_location(),
+            remedy="give numbers, nested lists of equal lengths, or an array",
+        ) from None  # fmt: skip
+    if array.dtype.kind in "OUSMmV" and not hasattr(data, "__array__") and array.dtype.kind == "O":
+        raise NotAnArrayError(
+            f"{type(data).__name__} is neither an array nor a number", loc=user_location(),
+            remedy="give numbers, nested lists of equal lengths, or an array",
+        )  # fmt: skip
+    return array
+
+
+def _holds_large_integers(data: Any, array: np.ndarray) -> bool:
+    """Whether NumPy took Python integers that need uint64 for floats, as some are smaller."""
+    if not _is_python(data) or not array.size or not np.max(array) >= 2.0**63:
+        return False
+    return all(type(number) is int for number in np.asarray(data, dtype=object).flat)
+
+
+def leaf_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
+    """`array_value`, for use inside a trace as well.
+
+    There an array from outside is an input of the trace, read anew on every call.
+    """
+    tracer = runtime_state.current().tracer
+    if tracer is None:
+        return array_value(data, dtype, copy)
+    if isinstance(data, np.ndarray):
+        value = tracer.read_array(data)
+        if dtype is None or dtypes.to_dtype(dtype) is value.type.dtype:
+            return value
+    value = array_value(data, dtype, copy)
+    value.tracer = tracer
+    return value
