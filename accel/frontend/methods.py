@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from ..ir import dtypes
 from . import torch_methods
 from .functions import (
+    arranging,
     combining,
     complex_numbers,
     composed,
@@ -63,9 +64,9 @@ METHODS: dict[ModuleType, str] = {
         logcumsumexp logsumexp max mean min nanmean nansum prod std sum var""",
     norms: "log_softmax norm softmax",
     shapes: """
-        broadcast_to clone contiguous expand flatten flip fliplr flipud moveaxis movedim permute
-        ravel repeat_interleave reshape roll rot90 swapaxes swapdims t tile transpose tril
-        triu unflatten unsqueeze view view_as""",
+        broadcast_to clone contiguous expand flatten moveaxis movedim permute ravel reshape
+        swapaxes swapdims t transpose unflatten unsqueeze view view_as""",
+    arranging: "flip fliplr flipud repeat_interleave roll rot90 tile",
     joining: """
         chunk diagonal dsplit hsplit narrow select split split_with_sizes tensor_split unbind
         vsplit""",
@@ -73,7 +74,7 @@ METHODS: dict[ModuleType, str] = {
         clamp_max clamp_min digamma erfinv float_power frac gcd isneginf isposinf lcm ldexp lgamma
         logaddexp2 mvlgamma""",
     combining: "corrcoef cov dist renorm",
-    diagonals: "diag diag_embed diagflat diagonal_scatter",
+    diagonals: "diag diag_embed diagflat diagonal_scatter tril triu",
     scattering: "index_reduce put scatter scatter_add scatter_reduce",
     linear_algebra: """
         addbmm addmm addmv addr baddbmm bmm cross dot inner kron matmul matrix_power mm mv outer
@@ -124,8 +125,8 @@ def repeat(self: Tensor, *sizes: Any, axis: Any = UNSET) -> Tensor:
     """torch's repeat: copies of the whole along each axis; with ``axis=`` the standard's, each
     element several times in a row."""
     if axis is not UNSET:
-        return shapes.repeat(self, *sizes, axis=axis)
-    return shapes.tile(self, *sizes)
+        return arranging.repeat(self, *sizes, axis=axis)
+    return arranging.tile(self, *sizes)
 
 
 @public

@@ -25,6 +25,7 @@ from .functions.reductions import *
 from .functions.norms import *
 from .functions.shapes import *
 from .functions.joining import *
+from .functions.arranging import *
 from .functions.diagonals import *
 from .functions.combining import *
 from .functions.linear_algebra import *

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..frontend import public as accel
+from ..frontend.functions.arranging import pad
 from ..frontend.functions.elementwise import (
     celu,
     elu,
@@ -34,7 +35,6 @@ from ..frontend.functions.elementwise import (
     tanhshrink,
 )
 from ..frontend.functions.norms import log_softmax, softmax
-from ..frontend.functions.shapes import pad
 from ..frontend.tensors.arguments import public
 from ..frontend.tensors.recording import as_tensor, record
 from ..frontend.tensors.tensor import Tensor

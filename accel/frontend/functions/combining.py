@@ -13,7 +13,7 @@ from ..tensors.arguments import public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
 from . import norms, reductions
-from .shapes import cut_axis
+from .joining import cut_axis
 
 __all__ = ["cartesian_prod", "cdist", "combinations", "corrcoef", "cov", "cumulative_trapezoid",
            "dist", "renorm", "trapezoid", "trapz"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Diagonals put into matrices, and matrices along a diagonal."""
+"""Diagonals put into matrices, matrices along a diagonal, and what lies on one side of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ..tensors.tensor import Tensor
 from . import creation
 from .joining import atleast_2d, diagonal
 
-__all__ = ["block_diag", "diag", "diag_embed", "diagflat", "diagonal_scatter"]
+__all__ = [
+    "block_diag", "diag", "diag_embed", "diagflat", "diagonal_scatter", "tril", "triu",
+]  # fmt: skip
 
 
 @public
@@ -136,3 +138,15 @@ def block_diag(*tensors: Any) -> Tensor:
         rows.append(record("pad", block, low=(0, before), high=(0, behind)))
         before += block.shape[1]
     return record("cat", *rows, axis=0)
+
+
+@public
+def tril(x: Any, /, diagonal: int = 0, *, k: int | None = None) -> Tensor:
+    """The elements on and below a diagonal of the last two axes, zeros elsewhere."""
+    return record("tril", x, diagonal=diagonal if k is None else k)
+
+
+@public
+def triu(x: Any, /, diagonal: int = 0, *, k: int | None = None) -> Tensor:
+    """The elements on and above a diagonal of the last two axes, zeros elsewhere."""
+    return record("triu", x, diagonal=diagonal if k is None else k)

@@ -21,8 +21,8 @@ from ...ir.types import Shape
 from ..tensors.arguments import UNSET, axis_of, public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
+from .arranging import roll
 from .creation import finished
-from .shapes import roll
 
 __all__ = [
     "fft", "fft2", "fftfreq", "fftn", "fftshift", "hfft", "ifft", "ifft2", "ifftn", "ifftshift",

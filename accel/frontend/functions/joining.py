@@ -6,6 +6,7 @@ import builtins
 import functools
 import itertools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import ArgumentError, NotAnArrayError, ShapeError
@@ -13,7 +14,7 @@ from ...ir.axes import one_axis
 from ..tensors.arguments import UNSET, axis_of, extents, public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
-from .shapes import cut_axis, ravel
+from .shapes import ravel
 
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "cat", "chunk", "column_stack", "concat",
@@ -133,6 +134,19 @@ def column_stack(tensors: Any, /) -> Tensor:
 
 
 # -- cuts ----------------------------------------------------------------------------------
+def cut(x: Tensor, places: Sequence[tuple[int, int, int]]) -> Tensor:
+    """The part between a start and a stop in steps, along each axis."""
+    start, stop, step = zip(*places, strict=True) if places else ((), (), ())
+    return record("slice", x, start=start, stop=stop, step=step)
+
+
+def cut_axis(x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Tensor:
+    """The part between a start and a stop in steps, along one axis."""
+    places = [(0, n, 1) for n in x.shape]
+    places[axis] = (start, stop, step)
+    return cut(x, places)
+
+
 @public
 def slice(x: Any, /, dim: int = 0, start: int | None = None, end: int | None = None,
           step: int = 1) -> Tensor:  # fmt: skip

@@ -16,8 +16,10 @@ import numpy as np
 from ...errors import ArgumentError
 from ...ir import dtypes
 from ..functions import (
+    arranging,
     complex_numbers,
     creation,
+    diagonals,
     dtype_functions,
     elementwise,
     fft,
@@ -42,8 +44,8 @@ HANDLERS: dict[Any, Handler] = {
     np.swapaxes: shapes.swapaxes, np.moveaxis: shapes.moveaxis, np.squeeze: lambda a, axis=None:
     shapes.squeeze(a, axis=axis), np.expand_dims: shapes.expand_dims,
     np.broadcast_arrays: lambda *args, subok=False: shapes.broadcast_tensors(*_listed(args)),
-    np.fliplr: shapes.fliplr,
-    np.flipud: shapes.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
+    np.fliplr: arranging.fliplr,
+    np.flipud: arranging.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
     np.atleast_2d: lambda *a: _each(joining.atleast_2d, a), np.dstack: joining.dstack,
     np.column_stack: joining.column_stack, np.real: elementwise.real, np.imag: elementwise.imag,
     np.tensordot: linear_algebra.tensordot, np.inner: linear_algebra.inner,
@@ -59,7 +61,7 @@ HANDLERS: dict[Any, Handler] = {
     np.result_type: dtype_functions.result_type,
     np.iscomplexobj: dtype_functions.is_complex,
     np.isrealobj: lambda x: not dtype_functions.is_complex(x),
-    np.tril: shapes.tril, np.triu: shapes.triu,
+    np.tril: diagonals.tril, np.triu: diagonals.triu,
     np.diff: lambda a, n=1, axis=-1: reductions.diff(a, n, axis=axis),
     **numpy_linalg.HANDLERS,
     **{getattr(np.fft, name): getattr(fft, name) for name in fft.OF_TENSORS},
@@ -392,27 +394,27 @@ def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tens
 
 @handles("flip")
 def _flip(m: Any, axis: Any = None) -> Tensor:
-    return shapes.flip(m, axis=axis)
+    return arranging.flip(m, axis=axis)
 
 
 @handles("rot90")
 def _rot90(m: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
-    return shapes.rot90(m, k, axes)
+    return arranging.rot90(m, k, axes)
 
 
 @handles("roll")
 def _roll(a: Any, shift: Any, axis: Any = None) -> Tensor:
-    return shapes.roll(a, shift=shift, axis=axis)
+    return arranging.roll(a, shift=shift, axis=axis)
 
 
 @handles("tile")
 def _tile(A: Any, reps: Any) -> Tensor:
-    return shapes.tile(A, reps)
+    return arranging.tile(A, reps)
 
 
 @handles("repeat")
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> Tensor:
-    return shapes.repeat_interleave(a, repeats, axis=axis)
+    return arranging.repeat_interleave(a, repeats, axis=axis)
 
 
 @handles("pad")
@@ -422,12 +424,12 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values:
     if any(n < 0 for pair in widths for n in pair):
         raise ArgumentError(f"pad: widths {pad_width!r}", remedy="give widths of 0 or more")
     if np.ndim(constant_values) == 0:
-        return shapes.pad(x, [tuple(w) for w in widths], mode, constant_values)
+        return arranging.pad(x, [tuple(w) for w in widths], mode, constant_values)
     for axis, values in enumerate(np.broadcast_to(constant_values, (x.ndim, 2)).tolist()):
         for side, value in enumerate(values):  # the later ones fill the corners, as in NumPy
             one = [(0, 0)] * x.ndim
             one[axis] = (0, widths[axis][1]) if side else (widths[axis][0], 0)
-            x = shapes.pad(x, one, mode, value)
+            x = arranging.pad(x, one, mode, value)
     return x
 
 
