@@ -182,6 +182,24 @@ CASES = {
         }""",
         [np.zeros(1), np.array([1.7e308]), np.zeros(1)],
     ),
+    # The operand of the cast is off by its bound, and the cast rounds once more.
+    "a rounded difference, rounded to halves": (
+        """graph(%x: f32[1]) {
+          %0 = tanhshrink(%x) : f32[1]
+          %1 = cast(%0, dtype=f16, weak=false) : f16[1]
+          return %1
+        }""",
+        [f32(0.01404572557657957)],
+    ),
+    # One unit in the last place from a pole.
+    "gamma function beside a pole": (
+        """graph(%x: f16[2]) {
+          %0 = softsign(%x) : f16[2]
+          %1 = lgamma(%0) : f16[2]
+          return %1
+        }""",
+        [np.array([-2048.0, -1865.0], np.float16)],
+    ),
     # torch takes a subnormal part for zero.
     "complex numbers with a subnormal part": (
         """graph(%x: c128[1]) {

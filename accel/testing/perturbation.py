@@ -118,6 +118,12 @@ def _quotient(node: Node, operands: list[Known]) -> np.ndarray:
     return ~(np.floor(q - slack) == np.floor(q + slack)) & ((ex > 0) | (ey > 0))
 
 
+def _pole(node: Node, operands: list[Known]) -> np.ndarray:
+    """Where a pole of the gamma function, an integer that is not positive, may be met."""
+    x, reach = widened(operands[0].value), 1.01 * operands[0].bound
+    return (reach > 0) & (np.floor(x + reach) >= np.ceil(x - reach)) & (np.ceil(x - reach) <= 0)
+
+
 def _branch(node: Node, operands: list[Known]) -> np.ndarray:
     """Where `y` may lie on either side of the branch cut of atan2(y, x), the negative half of x."""
     y, x = operands
@@ -149,6 +155,8 @@ _SPECIAL: dict[str, Callable[[Node, list[Known]], np.ndarray]] = {
     "pow": lambda node, o: _holds_zero(o[0]),
     "heaviside": lambda node, o: _holds_zero(o[0]),
     "atan2": _branch,
+    "lgamma": _pole,
+    "polygamma": _pole,
     "sin": lambda node, o: o[0].bound > 0.1,
     "cos": lambda node, o: o[0].bound > 0.1,
     "tan": lambda node, o: (o[0].bound > 0) & (

@@ -196,8 +196,8 @@ def _rounded(
     dtype, exact, complex_ = value.dtype, all(o.exact for o in operands), _meets_complex(node)
     if dtype.kind in "biu" or not (node.op.ulp or mode.rounds or complex_ or not exact):
         return moved
-    if node.op.exact and not node.op.ulp:  # a choice among operands rounds nothing
-        return moved
+    if node.op.exact and not node.op.ulp and node.op.name != "cast":
+        return moved  # a choice among operands rounds nothing
     ulp: Any = node.op.ulp + 1.0
     if complex_:  # the parts round apart
         ulp = max(4.0, 2 * ulp)
