@@ -378,7 +378,8 @@ def test_core_items_may_be_divided_in_any_way() -> None:
 @pytest.mark.parametrize(
     "m, n, k, right, library",
     [(3, 2100, 500, "dense", "lines"), (3, 2100, 500, "transposed", "dots"),
-     (48, 700, 300, "transposed", "turned"), (300, 500, 900, "dense", "tiles")],
+     (48, 700, 300, "transposed", "turned"), (300, 500, 900, "dense", "tiles"),
+     (70, 1024, 900, "dense", "near")],
 )  # fmt: skip
 def test_core_items_of_every_library(m: int, n: int, k: int, right: str, library: str) -> None:
     rng = np.random.default_rng(17)
@@ -415,7 +416,7 @@ class Guarded:
 def test_core_nothing_is_touched_outside_the_operands() -> None:
     guarded, rng = Guarded(), np.random.default_rng(11)
     for (m, n, k), layout, at_end, dtype in itertools.product(
-        [(1, 5, 7), (3, 33, 9), (9, 17, 3), (31, 1, 33), (20, 70, 40)],
+        [(1, 5, 7), (3, 33, 9), (9, 17, 3), (31, 1, 33), (20, 70, 40), (9, 1024, 33)],
         ("dense", "transposed"), (True, False), ("f4", "f8", "i1"),
     ):  # fmt: skip
         turned = layout == "transposed"
@@ -445,7 +446,8 @@ def test_forms_are_chosen_by_shape_and_layout() -> None:
 
     assert form(64, 64, 64, "dense", "dense") == ("tiles", "", "")
     assert form(64, 64, 64, "transposed", "dense") == ("tiles", "", "")
-    assert form(128, 1024, 64, "dense", "dense") == ("tiles", "", "panels")
+    assert form(128, 1024, 64, "dense", "dense") == ("near", "", "")
+    assert form(1024, 1024, 64, "dense", "dense") == ("tiles", "", "panels")
     assert form(32, 256, 784, "dense", "transposed") == ("turned", "panels", "")
     assert form(512, 64, 64, "dense", "transposed") == ("tiles", "", "panels")
     assert form(1, 256, 784, "dense", "dense") == ("lines", "", "")
@@ -457,7 +459,7 @@ def test_forms_are_chosen_by_shape_and_layout() -> None:
 def test_core_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) -> None:
     """Forms that the estimate of time would not choose are right as well."""
     rng = np.random.default_rng(15)
-    for number in range(4):
+    for number in range(5):
         monkeypatch.setattr(
             gemm, "form_of",
             lambda spec, problem: (forms := [f for _, f in candidates(spec, problem)])[
@@ -465,7 +467,8 @@ def test_core_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) ->
             ],
         )  # fmt: skip
         for (m, n, k), left, right in itertools.product(
-            [(1, 1, 1), (3, 70, 19), (4, 33, 130), (37, 50, 41), (65, 18, 0), (2, 2100, 7)],
+            [(1, 1, 1), (3, 70, 19), (4, 33, 130), (37, 50, 41), (65, 18, 0), (2, 2100, 7),
+             (9, 1024, 50)],
             ("dense", "transposed", "strided"), ("dense", "transposed", "negative"),
         ):  # fmt: skip
             a, b = make(rng, (2, m, k), "f4", left), make(rng, (k, n), "f4", right)
@@ -498,7 +501,9 @@ def test_one_kernel_serves_all_shapes() -> None:
     assert len(kernels) == 1 and cache.compiles == 1
 
 
-@pytest.mark.parametrize("name", ["tiles", "turned", "lines", "dots", "pack", "pack_half"])
+@pytest.mark.parametrize(
+    "name", ["tiles", "turned", "near", "lines", "dots", "pack", "pack_half"]
+)
 def test_libraries_compile_for_neon(name: str) -> None:
     llvm = pytest.importorskip("llvmlite.binding")
     llvm.initialize_all_targets()

@@ -6,9 +6,11 @@ Each is one function with the parameters and the frame of `gemm_tiles`:
   rows of A against a B that is read once and in order;
 - ``dots`` has lanes along k, for A and B whose k is consecutive;
 - ``turned`` has lanes along the rows of C, which are consecutive in A's panels, and reads B by
-  single elements: few rows against a B whose k is consecutive then pack A instead of B.
+  single elements: few rows against a B whose k is consecutive then pack A instead of B;
+- ``near`` copies the columns of B that it needs into one place before it calls the library of
+  register tiles for all rows: a B far flung is read once.
 
-None of them starts from sums in C: k is never divided.
+Only ``near`` starts from sums in C: for the others k is never divided.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from .pack import transpose
 from .spec import MatmulSpec, smaller, tile_of
 from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
 
-__all__ = ["LINES_ROWS", "emit_dots", "emit_lines", "emit_turned", "turned_columns"]
+__all__ = [
+    "LINES_ROWS", "NEAR_STEPS", "emit_dots", "emit_lines", "emit_near", "emit_turned",
+    "turned_columns",
+]  # fmt: skip
 
 LINES_ROWS = 4
 """Rows that ``lines`` takes at most."""
 
+NEAR_STEPS = 384
+"""Steps of k that ``near`` takes at most: its copy of B lies on the stack."""
+
+_LINE = 64  # bytes of a cache line
 _DOTS = 4  # rows and columns of the square tile of ``dots``
 
 
@@ -321,6 +330,45 @@ def emit_turned(element: str, machine: Machine) -> str:
             source = fn.gep(result, fn.integer("mul", row.index, width * spec.size))
             target = fn.gep("%c", fn.integer("mul", at, c_row))
             _copy_line(fn, spec, source, target)
+    fn.do("ret void")
+    return module_text([fn])
+
+
+# -- near ----------------------------------------------------------------------------------
+@functools.cache
+def emit_near(element: str, machine: Machine) -> str:
+    """The library ``near`` of an element type, which calls the library of register tiles."""
+    spec, tile = MatmulSpec(element, machine, (element,)), tile_of(element, machine)
+    line = tile.columns * spec.size
+    fn = Function("near", TILES_PARAMS)
+    inner = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
+    panel = fn.op(f"alloca [{NEAR_STEPS * line} x i8], align 64")
+    strides = {name: frame_slot(fn, name) for name in ("a_row", "a_column", "c_row", "accumulate")}
+    for slot, value in {**strides, "b_row": str(line), "b_column": str(spec.size)}.items():
+        fn.store("i64", value, fn.gep(inner, 8 * FRAME.index(slot)), 8)
+    b_row = frame_slot(fn, "b_row")
+    with fn.loop(0, "%k", 1, [("ptr", "%b"), ("ptr", panel)]) as step:
+        source, target = step.values
+        _copy_line(fn, spec, source, target)
+        step.next = [fn.gep(source, b_row), fn.gep(target, line)]
+    tiles = fn.op(f"inttoptr i64 {frame_slot(fn, 'tiles')} to ptr")
+    # Between the tiles the columns of B that come next are asked for, a share at a time.
+    groups = fn.integer("udiv", fn.integer("add", "%m", tile.rows - 1), tile.rows)
+    share = fn.integer("udiv", fn.integer("sub", fn.integer("add", "%k", groups), 1), groups)
+    with fn.loop(0, "%m", tile.rows, [("ptr", fn.gep("%b", line)), ("i64", "0")]) as row:
+        rows = smaller(fn, fn.integer("sub", "%m", row.index), tile.rows)
+        a = fn.gep("%a", fn.integer("mul", row.index, strides["a_row"]))
+        c = fn.gep("%c", fn.integer("mul", row.index, strides["c_row"]))
+        fn.do(f"call void {tiles}(ptr {inner}, i64 %k, ptr {a}, ptr {panel}, ptr {c}, "
+              f"i64 {rows}, i64 %n)")  # fmt: skip
+        following, done = row.values
+        end = smaller(fn, fn.integer("add", done, share), "%k")
+        with fn.loop(done, end, 1, [("ptr", following)]) as step:
+            for at in range(0, line, _LINE):
+                fn.call("void", "llvm.prefetch.p0", ("ptr", fn.gep(step.values[0], at)),
+                        ("i32", "0"), ("i32", "2"), ("i32", "1"))  # fmt: skip
+            step.next = [fn.gep(step.values[0], b_row)]
+        row.next = [step.values[0], end]
     fn.do("ret void")
     return module_text([fn])
 

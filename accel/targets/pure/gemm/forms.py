@@ -22,6 +22,9 @@ CACHE_BYTES = 512 << 10
 COPY = 8
 """What packing an element weighs against a multiply-add."""
 
+_ACROSS = 14  # the same where lines of the copy are columns of the operand
+_TURNED = 16  # what turning a result weighs, where all of them lie beyond the caches
+_NEAR = 3  # what a copy on the stack does, for as many rows as it is made for at a time
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
@@ -62,7 +65,7 @@ class Form:
     def libraries(self) -> tuple[str, ...]:
         """The names of all libraries that it needs."""
         names = [self.library] if self.library else []
-        if self.library == "turned":
+        if self.library in ("turned", "near"):
             names.append("tiles")
         return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
 
@@ -99,14 +102,23 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
         width = turned_columns(spec.element, spec.machine)
         pack_a = "" if problem.a.row == spec.size else "panels"
-        time = rounded(m, tile.lanes) * n * k + COPY * k * m * bool(pack_a)
+        far = m * n * spec.size > 2 * CACHE_BYTES
+        time = rounded(m, tile.lanes) * n * k + _ACROSS * k * m * bool(pack_a)
+        time += _TURNED * m * n * far
         yield time, Form("turned", tile.columns, width, width, pack_a)
 
     pack_a = "panels" if _must_pack_a(spec, problem) else ""
-    pack_b = "panels" if _must_pack_b(spec, problem) else ""
-    copied = k * (m * bool(pack_a) + n * bool(pack_b))
-    time = max(m, _FEW) * rounded(n, tile.lanes) * k + COPY * copied
+    far = _is_far(spec, problem)
+    copies_b = not b_along_n or (far and (m >= 6 * tile.rows or not pack_a))
+    pack_b = "panels" if copies_b else ""
+    copied = COPY * m * bool(pack_a) + (COPY if b_along_n else _ACROSS) * n * bool(pack_b)
+    time = max(m, _FEW) * rounded(n, tile.lanes) * k + copied * k
     yield time, Form("tiles", tile.rows, tile.columns, tile.columns, pack_a, pack_b)
+
+    if far and b_along_n and not pack_a:
+        height = TILE_BYTES // tile.columns // spec.size
+        time = max(m, _FEW) * rounded(n, tile.lanes) * k + _NEAR * k * n * -(-m // height)
+        yield time, Form("near", height, tile.columns, tile.columns)
 
     pack_a = "" if a_along_k else "lines"
     pack_b = "" if b_along_k else "lines"
@@ -130,11 +142,10 @@ def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float
     )
 
 
-def _must_pack_b(spec: MatmulSpec, problem: Problem) -> bool:
-    """Register tiles need consecutive columns; a far-flung B is worth a copy for many rows."""
-    b, rows = problem.b, tile_of(spec.element, spec.machine).rows
-    far = problem.k * problem.n * spec.size > _UNPACKED_BYTES or _hostile(b.row, problem.k)
-    return b.column != spec.size or (far and problem.m >= 6 * rows)
+def _is_far(spec: MatmulSpec, problem: Problem) -> bool:
+    """Whether register tiles would wait for the rows of B where they lie."""
+    b = problem.b
+    return problem.k * problem.n * spec.size > _UNPACKED_BYTES or _hostile(b.row, problem.k)
 
 
 def _must_pack_a(spec: MatmulSpec, problem: Problem) -> bool:

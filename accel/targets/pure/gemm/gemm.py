@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES
 from .emit import emit_multiply
-from .few import emit_dots, emit_lines, emit_turned
+from .few import NEAR_STEPS, emit_dots, emit_lines, emit_near, emit_turned
 from .forms import CACHE_BYTES, COPY, Form, form_of, rounded
 from .pack import emit_pack
 from .problem import Problem, cut, folded
@@ -52,13 +52,14 @@ __all__ = [
     "emit_library", "emit_multiply", "libraries", "schedule", "scratch_bytes",
 ]  # fmt: skip
 
-_BLOCK_K = 384  # steps of k, about, after which the other blocks of A and B have their turn
+# Steps of k, about, after which the other blocks of A and B have their turn.
+_BLOCK_K = {"tiles": 384, "near": NEAR_STEPS * 2 // 3}
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
 _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
     "tiles": emit_tiles, "turned": emit_turned, "lines": emit_lines, "dots": emit_dots,
-    "pack": emit_pack,
+    "near": emit_near, "pack": emit_pack,
     "pack_half": functools.partial(emit_pack, half="half"),
     "pack_bfloat": functools.partial(emit_pack, half="bfloat"),
 }  # fmt: skip
@@ -175,7 +176,7 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
 
 def _block_k(form: Form, k: int) -> int:
     """The steps of k in a block: equal blocks of about `_BLOCK_K`, where there are blocks."""
-    blocks = max(1, round(k / _BLOCK_K)) if form.library == "tiles" else 1
+    blocks = max(1, round(k / _BLOCK_K.get(form.library, k + 1)))
     return max(1, -(-k // blocks))
 
 
