@@ -50,15 +50,15 @@ __all__: list[str] = []
 #: Function names that are methods, by the module that has them.
 METHODS: dict[ModuleType, str] = {
     elementwise: """
-        abs absolute acos acosh add addcdiv addcmul allclose arccos arccosh arcsin arcsinh arctan
-        arctan2 arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
-        bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip conj copysign cos cosh deg2rad
-        div divide eq erf erfc exp exp2 expm1 fix floor floor_divide fmax fmin fmod ge greater
-        greater_equal gt heaviside hypot isclose isfinite isinf isnan le lerp less less_equal log
-        log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logit lt
-        masked_fill maximum minimum mul multiply nan_to_num ne neg negative nextafter not_equal
-        positive pow prelu rad2deg reciprocal relu remainder round rsqrt sigmoid sign signbit
-        sin sinc sinh sqrt square sub subtract tan tanh true_divide trunc xlogy""",
+        abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2
+        arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
+        bitwise_or bitwise_right_shift bitwise_xor ceil clamp clip conj copysign cos cosh
+        deg2rad div divide eq erf erfc exp exp2 expm1 fix floor floor_divide fmax fmin fmod ge
+        greater greater_equal gt heaviside hypot isclose isfinite isinf isnan le lerp less
+        less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor
+        lt masked_fill maximum minimum mul multiply ne neg negative nextafter not_equal positive
+        pow rad2deg reciprocal relu remainder round rsqrt sigmoid sign signbit sin sinh sqrt
+        square sub subtract tan tanh true_divide trunc""",
     reductions: """
         all amax amin aminmax any argmax argmin count_nonzero cumprod cumsum diff
         logcumsumexp logsumexp max mean min nanmean nansum prod std sum var""",
@@ -71,8 +71,8 @@ METHODS: dict[ModuleType, str] = {
         chunk diagonal dsplit hsplit narrow select split split_with_sizes tensor_split unbind
         vsplit""",
     composed: """
-        clamp_max clamp_min digamma erfinv float_power frac gcd isneginf isposinf lcm ldexp lgamma
-        logaddexp2 mvlgamma""",
+        allclose clamp_max clamp_min digamma erfinv float_power frac gcd isneginf isposinf lcm
+        ldexp lgamma logaddexp2 logit mvlgamma nan_to_num prelu sinc xlogy""",
     combining: "corrcoef cov dist renorm",
     diagonals: "diag diag_embed diagflat diagonal_scatter tril triu",
     scattering: "index_reduce put scatter scatter_add scatter_reduce",

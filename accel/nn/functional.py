@@ -12,18 +12,17 @@ from typing import Any
 from ..errors import ArgumentError, ShapeError
 from ..frontend import public as accel
 from ..frontend.functions.arranging import pad
+from ..frontend.functions.composed import glu, prelu
 from ..frontend.functions.elementwise import (
     celu,
     elu,
     gelu,
-    glu,
     hardsigmoid,
     hardswish,
     hardtanh,
     leaky_relu,
     logsigmoid,
     mish,
-    prelu,
     relu,
     relu6,
     selu,

@@ -18,6 +18,7 @@ from ...ir import dtypes
 from ..functions import (
     arranging,
     complex_numbers,
+    composed,
     creation,
     diagonals,
     dtype_functions,
@@ -51,10 +52,10 @@ HANDLERS: dict[Any, Handler] = {
     np.tensordot: linear_algebra.tensordot, np.inner: linear_algebra.inner,
     np.vdot: linear_algebra.vdot, np.kron: linear_algebra.kron,
     np.outer: lambda a, b: linear_algebra.outer(shapes.ravel(a), shapes.ravel(b)),
-    np.isclose: elementwise.isclose, np.allclose: elementwise.allclose,
+    np.isclose: elementwise.isclose, np.allclose: composed.allclose,
     np.argwhere: gathering.argwhere, np.nonzero: gathering.nonzero,
     np.flatnonzero: gathering.flatnonzero,
-    np.take_along_axis: gathering.take_along_axis, np.sinc: elementwise.sinc,
+    np.take_along_axis: gathering.take_along_axis, np.sinc: composed.sinc,
     np.fix: lambda x: elementwise.trunc(x),
     np.angle: lambda z, deg=False: complex_numbers.angle(z, deg),
     np.isreal: complex_numbers.isreal, np.iscomplex: complex_numbers.iscomplex,
@@ -278,7 +279,7 @@ def _round(a: Any, decimals: int = 0, out: Any = None) -> Tensor:
 def _nan_to_num(
     x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Tensor:  # fmt: skip
-    return elementwise.nan_to_num(x, nan, posinf, neginf)
+    return composed.nan_to_num(x, nan, posinf, neginf)
 
 
 @handles("array_equal")

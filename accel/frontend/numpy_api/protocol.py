@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, UnsupportedFunctionError
-from ..functions import elementwise, linear_algebra, ordering, reductions
+from ..functions import composed, elementwise, linear_algebra, ordering, reductions
 from ..tensors.arguments import public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
@@ -86,9 +86,9 @@ if hasattr(np, "vecdot"):
 
 #: Ufuncs of `scipy.special` that are accel's by another name or the same.
 SPECIAL: dict[str, Callable[..., Any]] = {
-    name: getattr(elementwise, name)
-    for name in "erf erfc logit xlogy log1p expm1 exp2".split()
-} | {"expit": elementwise.sigmoid}  # fmt: skip
+    **{name: getattr(elementwise, name) for name in "erf erfc log1p expm1 exp2".split()},
+    "logit": composed.logit, "xlogy": composed.xlogy, "expit": elementwise.sigmoid,
+}  # fmt: skip
 
 
 def _special(ufunc: np.ufunc) -> Callable[..., Any] | None:
