@@ -14,6 +14,7 @@ from ....ir.dtypes import DType
 from ..gemm.pack import transpose
 from ..machine.llvm_text import Function, Lanes
 from .arguments import SCRATCH_ALIGNMENT, Slots
+from .emit_memory import Elements, memory_type, prefetch
 from .emit_phases import Between
 from .lowering import checked_index, lower
 from .nest import (
@@ -159,7 +160,7 @@ class Values:
                 continue
             pointer = self._pointers[access]
             if dim == self.schedule.last and a.lane_class == "1":
-                self._pointers[access] = self.fn.gep(pointer, index, _memory_type(a.dtype))
+                self._pointers[access] = self.fn.gep(pointer, index, memory_type(a.dtype))
             else:
                 stride = self._arguments[self.slots.stride[access][dim]]
                 offset = self.fn.integer("mul", index, stride)
@@ -202,17 +203,6 @@ class Values:
         return lanes.mul(lanes.splat(step), _iota(width))
 
     # -- memory -----------------------------------------------------------------------------
-    def _memory(self, dtype: DType, width: int) -> Lanes:
-        return Lanes(self.fn, _memory_type(dtype), width)
-
-    def _from_memory(self, value: str, dtype: DType, width: int) -> str:
-        return self._memory(dtype, width).cmp("ne", value, 0) if dtype.kind == "b" else value
-
-    def _to_memory(self, value: str, dtype: DType, width: int) -> str:
-        if dtype.kind != "b":
-            return value
-        return cast(Site(self.fn, width), value, dtype, dtypes.uint8)
-
     def _address(
         self, access: int, width: int, indices: Sequence[int], first_slot: int
     ) -> tuple[str, str | None]:
@@ -238,12 +228,6 @@ class Values:
             offsets = own if offsets is None else lanes.add(offsets, own)
         return pointer, offsets
 
-    def _pointers_of_lanes(self, pointer: str, offsets: str, width: int) -> str:
-        """The lanes' pointers; lanes outside the data point to the first one, which is inside."""
-        if self.mask is not None:
-            offsets = Lanes(self.fn, "i64", width).select(self.mask, offsets, 0)
-        return self.fn.op(f"getelementptr i8, ptr {pointer}, <{width} x i64> {offsets}")
-
     def prefetch_lanes(self, places: Sequence[int], strips: int) -> None:
         """Ask for the elements that the loads among `places` read some strips of lanes ahead."""
         for place in places:
@@ -251,7 +235,7 @@ class Values:
             if isinstance(i, Load) and self.nest.accesses[i.access].lane_class == "1":
                 size = self.width * i.dtype.itemsize
                 lines = range(strips * size, (strips + 1) * size, LINE)
-                self._prefetch(self._pointers[i.access], lines, False)
+                prefetch(self.fn, self._pointers[i.access], lines, False)
 
     def prefetch_rows(self, places: Iterable[int], following: bool) -> None:
         """Ask for what the loads and stores among `places` touch at these lanes, of the
@@ -269,47 +253,19 @@ class Values:
                 stride = self._arguments[self.slots.stride[access][dim]]
                 near = self.fn.icmp("slt", stride, _NEAR)
                 pointer = self.fn.gep(pointer, self.fn.op(f"select i1 {near}, i64 {stride}, i64 0"))
-            self._prefetch(pointer, range(0, self.width * a.dtype.itemsize, LINE), writes)
+            lines = range(0, self.width * a.dtype.itemsize, LINE)
+            prefetch(self.fn, pointer, lines, writes)
 
-    def _prefetch(self, pointer: str, lines: Iterable[int], writes: bool) -> None:
-        """Ask for the lines at some bytes from `pointer` on."""
-        for line in lines:
-            self.fn.call("void", "llvm.prefetch.p0", ("ptr", self.fn.gep(pointer, line)),
-                         ("i32", str(int(writes))), ("i32", "3"), ("i32", "1"))  # fmt: skip
+    def _elements(self, dtype: DType, width: int) -> Elements:
+        return Elements(self.fn, dtype, width)
 
     def _read(self, dtype: DType, width: int, pointer: str, offsets: str | None) -> str:
-        lanes = self._memory(dtype, width)
-        if offsets is not None:
-            raw = self.fn.call(
-                lanes.type, f"llvm.masked.gather.{lanes.suffix}.v{width}p0",
-                (f"<{width} x ptr>", self._pointers_of_lanes(pointer, offsets, width)),
-                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
-                (lanes.type, "zeroinitializer"),
-            )  # fmt: skip
-        elif width > 1 and self.mask is not None:
-            raw = lanes.masked_load(pointer, self.mask)
-        else:
-            raw = lanes.load(pointer)
-        return self._from_memory(raw, dtype, width)
+        return self._elements(dtype, width).read(pointer, offsets, self.mask)
 
     def _write(
         self, dtype: DType, width: int, value: str, pointer: str, offsets: str | None
     ) -> None:
-        lanes = self._memory(dtype, width)
-        value = self._to_memory(value, dtype, width)
-        if offsets is not None:
-            if self.mask is not None:  # all lanes outside the data repeat the first one
-                first = self.fn.op(f"extractelement {lanes.type} {value}, i64 0")
-                value = lanes.select(self.mask, value, lanes.splat(first))
-            self.fn.call(
-                "void", f"llvm.masked.scatter.{lanes.suffix}.v{width}p0", (lanes.type, value),
-                (f"<{width} x ptr>", self._pointers_of_lanes(pointer, offsets, width)),
-                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
-            )  # fmt: skip
-        elif width > 1 and self.mask is not None:
-            lanes.masked_store(value, pointer, self.mask)
-        else:
-            lanes.store(value, pointer)
+        self._elements(dtype, width).write(value, pointer, offsets, self.mask)
 
     def _every(self, access: int, dtype: DType) -> str:
         """The lanes of an access that reads elements a few apart."""
@@ -322,11 +278,7 @@ class Values:
                 Lanes(fn, f"i{8 * size}", native), self.width, self._pointers[phase.leader],
                 phase, self._active if self.mask is not None else None,
             )  # fmt: skip
-        lanes = self._memory(dtype, self.width)
-        picked = between.pick(phase)
-        if lanes.is_float:
-            picked = lanes.from_bits(picked)
-        return self._from_memory(picked, dtype, self.width)
+        return self._elements(dtype, self.width).of_bits(between.pick(phase))
 
     def save(self, place: int, pointer: str) -> None:
         """Store a value, to be used elsewhere than here."""
@@ -347,7 +299,7 @@ class Values:
         number = self.number
         if self.schedule.kind == "column":
             number = self.fn.integer("mul", number, self.width)
-        element = _memory_type(self.nest.instructions[place].dtype)
+        element = memory_type(self.nest.instructions[place].dtype)
         return self.fn.gep(self._scratch[place], number, element)
 
     # -- tiles ------------------------------------------------------------------------------
@@ -383,7 +335,8 @@ class Values:
         """A whole tile: vectors along the rows' dimension, transposed in registers."""
         fn, dtype = self.fn, self.nest.accesses[access].dtype
         size = dtype.itemsize
-        lanes = self._memory(dtype, min(TILE_ROWS, self.width, self._register_bytes // size))
+        width = min(TILE_ROWS, self.width, self._register_bytes // size)
+        lanes = self._elements(dtype, width).lanes
         stride = self._arguments[self.slots.stride[access][self.schedule.last]]
         start = fn.gep(self._pointers[access], fn.integer("mul", first, size))
         with fn.loop(0, TILE_ROWS, lanes.width) as row:
@@ -421,14 +374,12 @@ class Values:
             return
         if isinstance(i, Store):
             pointer, offsets = self._address(i.access, width, (), 0)
-            dtype = self.nest.accesses[i.access].dtype
+            elements = self._elements(self.nest.accesses[i.access].dtype, width)
             value = self.get(i.input, width)
             if i.streamed and self.mask is None and width > 1:
-                value = self._to_memory(value, dtype, width)
-                align = min(LINE, width * dtype.itemsize)
-                self.fn.stream(self._memory(dtype, width).type, value, pointer, align)
+                elements.stream(value, pointer)
             else:
-                self._write(dtype, width, value, pointer, offsets)
+                elements.write(value, pointer, offsets, self.mask)
         elif isinstance(i, ScatterAdd):
             self._scatter_add(place, i, width)
         else:
@@ -510,15 +461,6 @@ class Values:
         self._write(dtype, width, total, pointer, None)
 
 
-def _memory_type(dtype: DType) -> str:
-    """The LLVM type of an element in memory."""
-    return "i8" if dtype.kind == "b" else ELEMENTS[dtype]
-
-
 def _iota(width: int, element: str = "i64") -> str:
     """The vector 0, 1, 2 …"""
     return "<" + ", ".join(f"{element} {k}" for k in range(width)) + ">"
-
-
-def _all(width: int) -> str:
-    return "splat (i1 true)" if width > 1 else "true"
