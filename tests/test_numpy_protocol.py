@@ -7,7 +7,7 @@ import pytest
 
 import accel
 from accel import errors
-from accel.frontend.numpy_api.functions import HANDLERS
+from accel.frontend.numpy_api.numerics import HANDLERS
 from accel.frontend.numpy_api.protocol import UFUNCS
 
 RNG = np.random.default_rng(2)

@@ -1,8 +1,9 @@
-"""NumPy's functions in terms of accel's, with NumPy's arguments and defaults.
+"""NumPy's functions of elements, places and shapes in terms of accel's, with NumPy's arguments.
 
 `HANDLERS` maps a NumPy function to what answers for it on Tensors. The first table holds those
 whose arguments need no translation; the rest are small adapters: a keyword that a handler
 lacks is an option that accel does not have, and NumPy's signature decides what may be given.
+`reductions`, `ordering` and `numerics` add theirs, each to what the one before it has.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from ..functions import (
     reductions,
     shapes,
 )
-from ..tensors.arguments import UNSET, unused
+from ..tensors.arguments import unused
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
 from . import linalg as numpy_linalg
 
-__all__ = ["HANDLERS", "flag", "handles", "option"]
+__all__ = ["HANDLERS", "Handler", "flag", "handles", "option"]
 
 Handler = Callable[..., Any]
 
@@ -84,6 +85,16 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
     return enter
 
 
+def flag(keepdims: Any) -> bool:
+    """NumPy's keepdims, which may be left out."""
+    return bool(keepdims) if not isinstance(keepdims, type(np._NoValue)) else False
+
+
+def option(given: Any) -> Any:
+    """An option that may be left out, as None then."""
+    return None if isinstance(given, type(np._NoValue)) else given
+
+
 def _each(function: Callable[[Any], Tensor], arrays: Sequence[Any]) -> Any:
     found = [function(a) for a in arrays]
     return found[0] if len(found) == 1 else found
@@ -94,158 +105,6 @@ def _listed(arrays: Any) -> list[Any]:
     if isinstance(arrays, Tensor):
         return list(joining.unbind(arrays))
     return [np.asarray(a) if isinstance(a, (list, tuple)) else a for a in arrays]
-
-
-# -- reductions ----------------------------------------------------------------------------
-def _reduction(function: Handler) -> Handler:
-    def handler(
-        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False,
-        *, initial: Any = None, where: Any = UNSET,
-    ) -> Tensor:  # fmt: skip
-        unused(function.__name__, out=out)
-        kept = {} if dtype is None else {"dtype": dtype}
-        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims), **kept)
-
-    return handler
-
-
-def flag(keepdims: Any) -> bool:
-    """NumPy's keepdims, which may be left out."""
-    return bool(keepdims) if not isinstance(keepdims, type(np._NoValue)) else False
-
-
-_UNITS = {"sum": 0, "prod": 1, "any": False, "all": True, "nansum": 0}
-
-
-def _masked(function: Handler, a: Any, where: Any, initial: Any, **options: Any) -> Tensor:
-    """A reduction of the elements where a mask is true, `initial` added in."""
-    name = function.__name__
-    if where is not UNSET and where is not True:
-        unit = initial if name in ("amax", "amin") else _UNITS.get(name)
-        if unit is None:
-            raise ArgumentError(f"{name} where= without initial=", remedy="give initial=")
-        a = elementwise.where(where, a, unit)
-    result = function(a, **options)
-    if initial is None or isinstance(initial, type(np._NoValue)):
-        return result
-    join = {"sum": elementwise.add, "nansum": elementwise.add, "prod": elementwise.mul,
-            "amax": elementwise.maximum, "amin": elementwise.minimum}.get(name)  # fmt: skip
-    if join is None:
-        raise ArgumentError(f"{name} does not take initial=", remedy="leave it out")
-    return join(result, initial)
-
-
-for _name, _function in (
-    ("sum", reductions.sum), ("prod", reductions.prod), ("mean", reductions.mean),
-    ("nansum", reductions.nansum),
-):  # fmt: skip
-    handles(_name)(_reduction(_function))
-
-
-def _without_dtype(function: Handler) -> Handler:
-    def handler(
-        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
-        where: Any = UNSET,
-    ) -> Tensor:  # fmt: skip
-        unused(function.__name__, out=out)
-        return _masked(function, a, where, initial, axis=axis, keepdims=flag(keepdims))
-
-    return handler
-
-
-for _names, _function in (
-    (("max", "amax"), reductions.amax), (("min", "amin"), reductions.amin),
-    (("any",), reductions.any), (("all",), reductions.all), (("nanmean",), reductions.nanmean),
-):  # fmt: skip
-    handles(*_names)(_without_dtype(_function))
-
-
-def _place(function: Handler) -> Handler:
-    def handler(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tensor:
-        unused(function.__name__, out=out)
-        return function(a, axis=axis, keepdims=flag(keepdims))
-
-    return handler
-
-
-handles("argmax")(_place(reductions.argmax))
-handles("argmin")(_place(reductions.argmin))
-
-
-def _moment(function: Handler) -> Handler:
-    def handler(
-        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0,
-        keepdims: Any = False, *, correction: Any = None, mean: Any = None, where: Any = None,
-    ) -> Tensor:  # fmt: skip
-        unused(function.__name__, out=out, mean=option(mean), where=option(where))
-        less = option(correction)
-        a = a if dtype is None else dtype_functions.astype(a, dtype)
-        return function(a, axis=axis, correction=ddof if less is None else less,
-                        keepdims=flag(keepdims))  # fmt: skip
-
-    return handler
-
-
-def option(given: Any) -> Any:
-    """An option that may be left out, as None then."""
-    return None if isinstance(given, type(np._NoValue)) else given
-
-
-handles("var")(_moment(reductions.var))
-handles("std")(_moment(reductions.std))
-
-
-def _scan(function: Handler) -> Handler:
-    def handler(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Tensor:
-        unused(function.__name__, out=out)
-        if axis is None:
-            a, axis = shapes.ravel(a), 0
-        return function(a, axis=axis, dtype=dtype)
-
-    return handler
-
-
-handles("cumsum")(_scan(reductions.cumsum))
-handles("cumprod")(_scan(reductions.cumprod))
-
-
-def _standard_scan(function: Handler) -> Handler:
-    def handler(x: Any, /, *, axis: Any = UNSET, dtype: Any = None, out: Any = None,
-                include_initial: bool = False) -> Tensor:  # fmt: skip
-        unused(function.__name__, out=out)
-        return function(x, axis=axis, dtype=dtype, include_initial=include_initial)
-
-    return handler
-
-
-handles("cumulative_sum")(_standard_scan(reductions.cumsum))
-handles("cumulative_prod")(_standard_scan(reductions.cumprod))
-
-
-@handles("count_nonzero")
-def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    return reductions.count_nonzero(a, axis=axis, keepdims=keepdims)
-
-
-@handles("ptp")
-def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tensor:
-    unused("ptp", out=out)
-    over: dict[str, Any] = {"axis": axis, "keepdims": flag(keepdims)}
-    return elementwise.sub(reductions.amax(a, **over), reductions.amin(a, **over))
-
-
-@handles("average")
-def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = False) -> Tensor:
-    keep = flag(keepdims)
-    if weights is None:
-        return reductions.mean(a, axis=axis, keepdims=keep)
-    a, weights = as_tensor(a), as_tensor(weights)
-    if weights.ndim == 1 and a.ndim > 1 and isinstance(axis, int):
-        axis %= a.ndim
-        shape = tuple(-1 if i == axis else 1 for i in range(a.ndim))
-        weights = shapes.broadcast_to(shapes.reshape(weights, shape), a.shape)
-    total = reductions.sum(elementwise.mul(a, weights), axis=axis, keepdims=keep)
-    return elementwise.div(total, reductions.sum(weights, axis=axis, keepdims=keep))
 
 
 # -- element-wise --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""NumPy's functions of numerical work in terms of accel's: see `numpy_functions`."""
+"""NumPy's functions of numerical work in terms of accel's: see `functions`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ...ir.axes import one_axis
 from ..functions import elementwise, gathering, joining, ordering, reductions, shapes
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
-from .ordering import HANDLERS, handles
+from .functions import handles
+from .ordering import HANDLERS
 
 __all__ = ["HANDLERS"]
 

@@ -1,4 +1,4 @@
-"""NumPy's functions of order, sets and bins in terms of accel's: see `numpy_functions`."""
+"""NumPy's functions of order, sets and bins in terms of accel's: see `functions`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..functions import gathering, histograms, nan_reductions, ordering, quantil
 from ..tensors.arguments import unused
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
-from .functions import HANDLERS, flag, handles, option
+from .functions import flag, handles, option
+from .reductions import HANDLERS
 
 __all__ = ["HANDLERS"]
 

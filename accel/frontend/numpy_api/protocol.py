@@ -1,7 +1,7 @@
 """NumPy's own functions on Tensors: recorded, so that a NumPy function compiles as it is.
 
 `UFUNCS` says which op stands for a ufunc, `SPECIAL` for one of SciPy; `array_function` finds the
-function for any other in `numpy_functions.HANDLERS`. A function that neither names raises: silently
+function for any other in `numerics.HANDLERS`. A function that neither names raises: silently
 computing the value in NumPy would drop it from gradients and compiled graphs. ``np.asarray(t)``
 asks for the value.
 """
@@ -227,7 +227,7 @@ def array_function(
     UnsupportedFunctionError
         A TypeError that names the function that accel does not record.
     """
-    from .numerics import HANDLERS  # with those of `numpy_functions`, `numpy_ordering`
+    from .numerics import HANDLERS  # with those of the modules before it
 
     if not all(issubclass(t, (Tensor, np.ndarray)) for t in types):
         return NotImplemented
