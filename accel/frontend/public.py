@@ -9,9 +9,8 @@ from .native import recording as _native_recording  # takes over once code repea
 from .autodiff.grad_modes import (
     enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
-from .autodiff.transforms import (
-    grad, hessian, jacfwd, jacobian, jacrev, jvp, stop_gradient, value_and_grad, vjp,
-)  # fmt: skip
+from .autodiff.transforms import grad, jvp, stop_gradient, value_and_grad, vjp
+from .autodiff.jacobians import hessian, jacfwd, jacobian, jacrev
 from .autodiff.checkpoint import checkpoint
 from .autodiff.custom_gradients import custom_vjp
 from .tracing.compile import compile

@@ -1,7 +1,6 @@
-"""Transforms of functions: gradients, pullbacks, derivatives along a direction, Jacobians.
+"""Transforms of functions: gradients, pullbacks, derivatives along a direction.
 
-Each calls the function on aliases of its arguments, which tell them apart from the same values used
-elsewhere, and derives the record by `derivatives`.
+Each calls the function on aliases of its arguments, and derives the record by `derivatives`.
 """
 
 from __future__ import annotations
@@ -10,110 +9,22 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from ...errors import ArgumentError, GradientError, NotAnArrayError
+from ...errors import ArgumentError, GradientError
 from ...runtime import state as runtime_state
 from ..tensors import trees
-from ..tensors.evaluation import evaluate
-from ..tensors.module_state import Stateful, tensors_of
-from ..tensors.recording import as_tensor, record
+from ..tensors.recording import as_tensor
 from ..tensors.tensor import Tensor, value_of
-from ..tensors.values import Value, strong_type, topological, user_location
+from ..tensors.values import Value, user_location
+from .arguments import Argument, lower_flags, parted, positions_of
 from .derivatives import cotangent_of, full_like, gradients
 from .derivatives import tangents as tangents_of
 
-__all__ = ["grad", "hessian", "jacfwd", "jacobian", "jacrev", "jvp", "stop_gradient",
-           "value_and_grad", "vjp"]  # fmt: skip
+__all__ = ["grad", "jvp", "stop_gradient", "value_and_grad", "vjp"]
 
 
 def stop_gradient(x: Any) -> Tensor:
     """The same values, through which no gradient flows; `Tensor.detach` as a function."""
     return as_tensor(x).detach()
-
-
-# -- arguments and results ---------------------------------------------------------------------
-class _Argument:
-    """One differentiated argument: a tree of arrays, or a Module for its parameters."""
-
-    def __init__(self, argument: Any, position: int) -> None:
-        self.originals: list[Value] = []
-        self.aliases: list[Value] = []
-        if isinstance(argument, Stateful):
-            self.replacement = argument
-            named = {k: t for k, t in tensors_of(argument).items() if t.requires_grad}
-            self.structure: Any = (dict, tuple(named), (trees.LEAF,) * len(named))
-            self.aliases = [value_of(t) for t in named.values()]
-            return
-        tracer = runtime_state.current().tracer
-        leaves, self.structure = trees.flatten(argument)
-        replaced = []
-        for leaf in leaves:
-            tensor = _differentiable(leaf, position)
-            original = value_of(tensor)
-            alias = original.alias(True, tracer=tracer)
-            self.originals.append(original)
-            self.aliases.append(alias)
-            replaced.append(Tensor._of(alias))
-        self.replacement = trees.unflatten(self.structure, replaced)
-
-    def along(self, tangent: Any) -> list[Value]:
-        """A tangent of the argument, as Values of the aliases' types."""
-        given, structure = trees.flatten(tangent)
-        if isinstance(self.replacement, Stateful):
-            structure = self.structure if len(given) == len(self.aliases) else None
-        if structure != self.structure:
-            raise GradientError("the tangent's structure is not that of the primal",
-                                loc=user_location(), remedy="give the same tree")  # fmt: skip
-        pairs = zip(self.aliases, given, strict=True)
-        return [cotangent_of(alias, t, "tangent") for alias, t in pairs]
-
-
-def _differentiable(leaf: Any, position: int) -> Tensor:
-    try:
-        tensor = as_tensor(leaf)
-    except NotAnArrayError as error:
-        raise NotAnArrayError(
-            f"gradient with respect to argument {position}, which is {type(leaf).__name__}",
-            loc=user_location(), remedy="name array arguments in argnums",
-        ) from error  # fmt: skip
-    if value_of(tensor).type.weak:  # a float argument of a compiled function
-        tensor = record("cast", tensor, dtype=tensor.dtype)
-    if not tensor.dtype.is_inexact:
-        raise GradientError(
-            f"gradient with respect to argument {position}, a tensor of {tensor.dtype}",
-            loc=user_location(), remedy="convert it to a floating-point dtype first",
-        )  # fmt: skip
-    return tensor
-
-
-def _positions(argnums: int | Sequence[int], count: int) -> list[int]:
-    listed = [argnums] if isinstance(argnums, int) else list(argnums)
-    for position in listed:
-        if not -count <= position < count:
-            raise ArgumentError(
-                f"argnums names argument {position} of {count}", loc=user_location(),
-                remedy="differentiated arguments are passed by position",
-            )  # fmt: skip
-    return [p % count for p in listed]
-
-
-def _lower_flags(roots: Sequence[Value], arguments: Sequence[_Argument]) -> None:
-    """Results carry gradients only if the arguments themselves do, not for our aliases' sake.
-
-    Whatever depends on an alias was recorded by this very call, so its flags are ours to set.
-    """
-    ours: set[Value] = set()
-    for argument in arguments:
-        for alias, original in zip(argument.aliases, argument.originals, strict=False):
-            if not original.requires_grad:
-                alias.set_requires_grad(False)
-                ours.add(alias)
-    if not ours:
-        return
-    for value in topological(roots, lambda v: v in ours or not v.requires_grad):
-        if value.inputs and value.owner is None and value.requires_grad:
-            value.set_requires_grad(any(i.requires_grad for i in value.inputs))
 
 
 # -- reverse mode ------------------------------------------------------------------------------
@@ -147,9 +58,9 @@ def value_and_grad(
 
     @functools.wraps(fn)
     def transformed(*args: Any, **kwargs: Any) -> Any:
-        positions = _positions(argnums, len(args))
+        positions = positions_of(argnums, len(args))
         with runtime_state.override(grad_enabled=True):
-            arguments = {p: _Argument(args[p], p) for p in positions}
+            arguments = {p: Argument(args[p], p) for p in positions}
             replaced = [arguments[p].replacement if p in arguments else a
                         for p, a in enumerate(args)]  # fmt: skip
             result = fn(*replaced, **kwargs)
@@ -163,7 +74,7 @@ def value_and_grad(
             found = _pull([root], [cotangent_of(root, None)], list(arguments.values()))
         kept = [root, *(value_of(t) for t in trees.leaves(aux) if isinstance(t, Tensor))]
         kept += [value_of(g) for tree in found for g in trees.leaves(tree)]
-        _lower_flags(kept, list(arguments.values()))
+        lower_flags(kept, list(arguments.values()))
         chosen = found[0] if isinstance(argnums, int) else tuple(found)
         return ((value, aux) if has_aux else value), chosen
 
@@ -171,7 +82,7 @@ def value_and_grad(
 
 
 def _split(result: Any, has_aux: bool) -> tuple[Tensor, Any]:
-    value, aux = _parted(result, has_aux)
+    value, aux = parted(result, has_aux)
     if not isinstance(value, Tensor) or not value.dtype.is_floating:
         shown = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(
@@ -183,7 +94,7 @@ def _split(result: Any, has_aux: bool) -> tuple[Tensor, Any]:
 
 
 def _pull(
-    roots: Sequence[Value], cotangents: Sequence[Value], arguments: Sequence[_Argument]
+    roots: Sequence[Value], cotangents: Sequence[Value], arguments: Sequence[Argument]
 ) -> list[Any]:
     """Gradients in the structure of each argument; zeros where no path leads."""
     wrt = [a for argument in arguments for a in argument.aliases]
@@ -243,8 +154,8 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
     [[5.0, 70.0], [2.0, 30.0]]
     """
     with runtime_state.override(grad_enabled=True):
-        arguments = [_Argument(p, i) for i, p in enumerate(primals)]
-        value, aux = _parted(fn(*(a.replacement for a in arguments)), has_aux)
+        arguments = [Argument(p, i) for i, p in enumerate(primals)]
+        value, aux = parted(fn(*(a.replacement for a in arguments)), has_aux)
     outputs, structure = trees.flatten(value)
     roots = [value_of(as_tensor(t)) for t in outputs]
 
@@ -301,205 +212,24 @@ def jvp(
         raise GradientError(f"{len(tangents)} tangents for {len(primals)} primals",
                             loc=user_location(), remedy="give one for each")  # fmt: skip
     with runtime_state.override(grad_enabled=True):
-        arguments = [_Argument(p, i) for i, p in enumerate(primals)]
+        arguments = [Argument(p, i) for i, p in enumerate(primals)]
         directions = [d for a, t in zip(arguments, tangents, strict=True) for d in a.along(t)]
-        value, aux = _parted(fn(*(a.replacement for a in arguments)), has_aux)
+        value, aux = parted(fn(*(a.replacement for a in arguments)), has_aux)
         outputs, structure = trees.flatten(value)
         roots = [value_of(as_tensor(t)) for t in outputs]
         pushed = _push(roots, arguments, directions)
     kept = [*roots, *map(value_of, pushed)]
     kept += [value_of(t) for t in trees.leaves(aux) if isinstance(t, Tensor)]
-    _lower_flags(kept, arguments)
+    lower_flags(kept, arguments)
     derivative = trees.unflatten(structure, pushed)
     return (value, derivative, aux) if has_aux else (value, derivative)
 
 
 def _push(
-    roots: Sequence[Value], arguments: Sequence[_Argument], directions: Sequence[Value]
+    roots: Sequence[Value], arguments: Sequence[Argument], directions: Sequence[Value]
 ) -> list[Tensor]:
     """What `roots` move by; zeros where they do not."""
     wrt = [a for argument in arguments for a in argument.aliases]
     found = tangents_of(roots, wrt, directions)
     return [Tensor._of(t) if t is not None else full_like(r, 0)
             for t, r in zip(found, roots, strict=True)]  # fmt: skip
-
-
-def _parted(result: Any, has_aux: bool) -> tuple[Any, Any]:
-    """A function's result, and what else it returns with `has_aux`."""
-    if not has_aux:
-        return result, None
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise GradientError(
-            "with has_aux the function returns a pair: the value and anything else",
-            loc=user_location(), remedy="return value, aux",
-        )  # fmt: skip
-    return result[0], result[1]
-
-
-# -- Jacobians and Hessians -----------------------------------------------------------------------
-def jacrev(
-    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """The function that returns the Jacobian of `fn`, row by row: a pullback for each result.
-
-    See `jacobian`.
-
-    Examples
-    --------
-    >>> jacrev(lambda x: x[:2] * x[1])(Tensor([2.0, 3.0, 4.0])).tolist()
-    [[3.0, 2.0, 0.0], [0.0, 6.0, 0.0]]
-    """
-    return _jacobian(fn, argnums, has_aux, forward=False)
-
-
-def jacfwd(
-    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """The function that returns the Jacobian of `fn`, column by column: a derivative for each
-    element of the arguments.
-
-    See `jacobian`.
-
-    Examples
-    --------
-    >>> jacfwd(lambda x: x * x)(Tensor([2.0, 3.0])).tolist()
-    [[4.0, 0.0], [0.0, 6.0]]
-    """
-    return _jacobian(fn, argnums, has_aux, forward=True)
-
-
-def jacobian(
-    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """The function that returns the Jacobian of `fn`: every result's derivative by every operand.
-
-    It is taken in the mode that has fewer steps: forward (`jacfwd`) where there are more results
-    than elements of arguments, otherwise reverse (`jacrev`).
-
-    Parameters
-    ----------
-    fn
-        Returns a tree of arrays; with `has_aux`, a pair of that and anything else.
-    argnums
-        Positions of the arguments to differentiate by, which are trees of arrays.
-
-    Returns
-    -------
-    callable
-        Returns, for each array of the result's tree, a tree of the argument's structure (a tuple
-        of those if `argnums` is one), whose arrays have the result's shape, then the argument's;
-        with `has_aux`, a pair of that and what else `fn` returned.
-
-    Raises
-    ------
-    GradientError
-        Forward by complex arguments, and in reverse of complex results: their derivatives are no
-        single matrix.
-
-    Examples
-    --------
-    >>> jacobian(lambda x, y: x * y, argnums=(0, 1))(Tensor([2.0, 3.0]), Tensor(5.0))[1].tolist()
-    [2.0, 3.0]
-    """
-    return _jacobian(fn, argnums, has_aux, forward=None)
-
-
-def hessian(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """The function that returns the second derivatives of `fn`: `jacfwd` of `jacrev`.
-
-    Examples
-    --------
-    >>> hessian(lambda x: x[0] ** 2 * x[1])(Tensor([2.0, 3.0])).tolist()
-    [[6.0, 4.0], [4.0, 0.0]]
-    """
-    return jacfwd(jacrev(fn, argnums), argnums)
-
-
-def _jacobian(
-    fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, forward: bool | None
-) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    def transformed(*args: Any, **kwargs: Any) -> Any:
-        positions = _positions(argnums, len(args))
-        with runtime_state.override(grad_enabled=True):
-            chosen = {p: _Argument(args[p], p) for p in positions}
-            arguments = list(chosen.values())
-            replaced = [chosen[p].replacement if p in chosen else a for p, a in enumerate(args)]
-            value, aux = _parted(fn(*replaced, **kwargs), has_aux)
-            outputs, structure = trees.flatten(value)
-            roots = [value_of(as_tensor(t)) for t in outputs]
-            wrt = [a for argument in arguments for a in argument.aliases]
-            columns = _fewer_columns(roots, wrt) if forward is None else forward
-            blocks = (_columns if columns else _rows)(roots, wrt)
-        kept = [value_of(t) for row in blocks for t in row]
-        kept += [value_of(t) for t in trees.leaves(aux) if isinstance(t, Tensor)]
-        _lower_flags(kept, arguments)
-        rows = [_by_argument(row, arguments, argnums) for row in blocks]
-        found = trees.unflatten(structure, rows)
-        return (found, aux) if has_aux else found
-
-    return transformed
-
-
-def _by_argument(
-    row: Sequence[Tensor], arguments: Sequence[_Argument], argnums: int | Sequence[int]
-) -> Any:
-    """The blocks of one result in the structures of the arguments."""
-    given = iter(row)
-    found = [trees.unflatten(a.structure, [next(given) for _ in a.aliases]) for a in arguments]
-    return found[0] if isinstance(argnums, int) else tuple(found)
-
-
-def _fewer_columns(roots: Sequence[Value], wrt: Sequence[Value]) -> bool:
-    """Whether there are more results than operands (of complex ones there are no columns)."""
-    results, operands = (sum(v.type.size for v in each) for each in (roots, wrt))
-    return operands < results and all(w.type.dtype.kind == "f" for w in wrt)
-
-
-def _units(value: Value) -> list[Value]:
-    """For each element of `value`, the array of its type that is 1 there and else 0."""
-    dtype = strong_type(value.type).dtype
-    if dtype.kind != "f":
-        raise GradientError(
-            f"a Jacobian along each element of a tensor of {dtype}", loc=user_location(),
-            remedy="take it of real and imaginary parts, or use accel.jvp and accel.vjp",
-        )  # fmt: skip
-    shape, size = value.type.shape, value.type.size
-    return [value_of(as_tensor(u.reshape(shape))) for u in np.eye(size, dtype=dtype.numpy)]
-
-
-def _rows(roots: Sequence[Value], wrt: Sequence[Value]) -> list[list[Tensor]]:
-    """The blocks of a Jacobian, for each root by each of `wrt`, from pullbacks."""
-    blocks = []
-    for root in roots:
-        pulled = [_settled(gradients([root], [unit], wrt, again=True)) for unit in _units(root)]
-        blocks.append([_stacked([p[i] for p in pulled], root, w, 0) for i, w in enumerate(wrt)])
-    return blocks
-
-
-def _columns(roots: Sequence[Value], wrt: Sequence[Value]) -> list[list[Tensor]]:
-    """The same from derivatives along each element."""
-    columns = []
-    for w in wrt:
-        pushed = [_settled(tangents_of(roots, [w], [unit])) for unit in _units(w)]
-        columns.append([_stacked([p[i] for p in pushed], r, w, -1) for i, r in enumerate(roots)])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _settled(parts: list[Value | None]) -> list[Value | None]:
-    """`parts`, computed unless a function is being traced: each step of a Jacobian is then one
-    more run of what the first became, not a part of one large graph."""
-    state = runtime_state.current()
-    if state.tracer is None:
-        evaluate([p for p in parts if p is not None], state)
-    return parts
-
-
-def _stacked(parts: Sequence[Value | None], root: Value, w: Value, axis: int) -> Tensor:
-    """Derivatives by or of single elements, together, in the shape of a block."""
-    shape = (*root.type.shape, *w.type.shape)
-    of = w if axis == 0 else root
-    listed = [Tensor._of(p) if p is not None else full_like(of, 0) for p in parts]
-    if not listed:
-        return full_like(of, 0, shape)
-    return record("reshape", record("stack", *listed, axis=axis), shape=shape)
