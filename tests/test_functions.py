@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -682,3 +683,11 @@ def test_errors_inside_a_compiled_function_name_the_line() -> None:
     with pytest.raises(errors.ShapeError) as caught:
         wrong(accel.ones((2, 2)))
     assert caught.value.loc.file == __file__
+
+
+def test_functions_are_pickled_by_name() -> None:
+    """As a client that sends work to other processes does."""
+    functions = [f for n in dir(accel) if callable(f := getattr(accel, n)) and n[0] != "_"]
+    assert len(functions) > 300
+    for function in functions:
+        assert pickle.loads(pickle.dumps(function)) is function

@@ -21,10 +21,10 @@ __all__ = [
     "nan_to_num", "polygamma", "prelu", "rsub", "sinc", "xlogy",
 ]  # fmt: skip
 
-erfinv = function_of("erfinv")
-gcd = function_of("gcd")
-lcm = function_of("lcm")
-lgamma = function_of("lgamma")
+erfinv = function_of("erfinv", __name__)
+gcd = function_of("gcd", __name__)
+lcm = function_of("lcm", __name__)
+lgamma = function_of("lgamma", __name__)
 
 
 @public

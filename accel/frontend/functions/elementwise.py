@@ -48,8 +48,8 @@ _KINDS = {"b": "bool", "i": "integer", "f": "floating", "c": "complex"}
 
 
 # -- from declaration to function ----------------------------------------------------------
-def function_of(name: str) -> Function:
-    """The public function of the op `name`."""
+def function_of(name: str, module: str = __name__) -> Function:
+    """The public function of the op `name`, to be found by its name in `module`."""
     op = get_op(name)
     arity, attrs = op.arity[0], tuple(op.attrs)
     table = transitions_of(name)
@@ -92,6 +92,7 @@ def function_of(name: str) -> Function:
     if function in (unary, binary):
         OVERTAKEN.append((name, apply, overtake))
     function.__name__ = function.__qualname__ = name
+    function.__module__ = module
     function.__signature__ = _signature(op)
     function.__doc__ = _document(op)
     return function
