@@ -4,6 +4,8 @@
     Any import of torch raises, so the pure suite proves that accel does not need it.
 ``ACCEL_TEST_CUDA=1``
     Runs the tests marked ``cuda``.
+``ACCEL_TEST_LARGE=1``
+    Runs what touches arrays beyond 2**31 bytes and elements, where 12 GB of memory are free.
 ``ACCEL_HYPOTHESIS_PROFILE=fuzz``
     Random, long property tests in place of the short, repeatable ones.
 ``SCIPY_ARRAY_API=1``

@@ -186,7 +186,7 @@ def test_norms_and_conditions(dtype: Any) -> None:
     close(accel.norm(x, "nuc"), np.asarray(np.linalg.norm(x, "nuc")), 20)
     square = matrix(2, 3, 3, dtype=dtype)
     for kind in (None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf):
-        close(LA.cond(square, kind), np.linalg.cond(square, kind), 100)
+        close(LA.cond(square, kind), np.linalg.cond(square, kind).real, 100)
     assert np.isinf(LA.cond(np.ones((2, 2), dtype), 1).numpy())
     assert np.isinf(LA.cond(np.zeros((2, 2), dtype)).numpy())
     close(LA.cond(x), np.asarray(np.linalg.cond(x)), 100)
