@@ -231,6 +231,27 @@ def test_a_program_from_disk_knows_its_errors_and_its_kernels(tmp_path: Path) ->
     assert "out of range" in first[0]
 
 
+OWN_OP = """
+import json, numpy as np
+from accel.frontend.functions.elementwise import function_of
+from accel.ir import Op
+from accel.ir.op import register
+import accel
+register(Op(
+    name="own", form="pointwise", category="elementwise", arity=(1, 1), kinds="f",
+    reference=lambda x: NUMPY, expand=lambda b, x: OURS, doc="An op that is accel's user's."))
+own = accel.compile(lambda x: function_of("own")(x) + 1)
+print(json.dumps(own(np.arange(3.0)).tolist()))
+"""
+
+
+def test_ops_that_are_not_ours_may_mean_something_else_next_time(tmp_path: Path) -> None:
+    for numpy, ours, wanted in (("x * 2", "b.mul(x, 2)", [1, 3, 5]),
+                                ("x * x", "b.mul(x, x)", [1, 2, 5])):  # fmt: skip
+        found, _ = run(OWN_OP.replace("NUMPY", numpy).replace("OURS", ours), tmp_path)
+        assert found == wanted
+
+
 def test_each_cpu_level_has_entries_of_its_own(tmp_path: Path) -> None:
     files = 0
     for level in LEVELS:

@@ -1,5 +1,6 @@
 """The op families. Importing this package fills the registry."""
 
+from ..op import all_ops
 from . import (
     activation,
     advanced_indexing,
@@ -33,8 +34,12 @@ from . import (
 )
 
 __all__ = [
-    "activation", "advanced_indexing", "arrangement", "attention", "binary", "class_loss",
-    "contraction", "convolution", "creation", "custom", "decomposition", "fourier", "gather",
-    "indexing", "logic", "loss", "moments", "movement", "normalization", "ordering", "pooling",
-    "random", "reduce", "scan", "scatter_reduce", "solving", "special", "structure", "unary",
+    "BUILT_IN", "activation", "advanced_indexing", "arrangement", "attention", "binary",
+    "class_loss", "contraction", "convolution", "creation", "custom", "decomposition",
+    "fourier", "gather", "indexing", "logic", "loss", "moments", "movement", "normalization",
+    "ordering", "pooling", "random", "reduce", "scan", "scatter_reduce", "solving", "special",
+    "structure", "unary",
 ]  # fmt: skip
+
+#: The names of accel's own ops; others may come and go, and mean something else next time.
+BUILT_IN = frozenset(all_ops())

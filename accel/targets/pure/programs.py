@@ -17,6 +17,7 @@ import numpy as np
 
 from ...ir.dtypes import to_dtype
 from ...ir.graph import Graph
+from ...ir.ops import BUILT_IN
 from .machine import object_cache
 from .machine.jit import KERNELS, Address, Kernel, host_machine
 
@@ -85,7 +86,7 @@ class Program(NamedTuple):
 def find(run: Graph, layouts: Layouts) -> tuple[Program, list[Kernel]] | None:
     """The program of `run` and its kernels; None unless all of them are kept."""
     disk = object_cache.shared()
-    if disk.directory is None or not _is_small(run):
+    if disk.directory is None or not _can_be_kept(run):
         return None
     data = disk.get(_key(run, layouts))
     if data is None:
@@ -98,7 +99,7 @@ def find(run: Graph, layouts: Layouts) -> tuple[Program, list[Kernel]] | None:
 def keep(run: Graph, layouts: Layouts, program: Program) -> None:
     """Leave a program for later processes, where it can be."""
     disk = object_cache.shared()
-    if disk.directory is None or not _is_small(run):
+    if disk.directory is None or not _can_be_kept(run):
         return
     content = encoded(program)
     if content is not None:
@@ -110,11 +111,14 @@ def _key(run: Graph, layouts: Layouts) -> str:
     return object_cache.described_key(described, host_machine().fingerprint)
 
 
-def _is_small(run: Graph) -> bool:
-    """Whether the constants of `run` are few enough to be written down."""
+def _can_be_kept(run: Graph) -> bool:
+    """Whether `run` says all that its program depends on, and briefly: its ops are accel's own,
+    and its constants few enough to be written down."""
     bodies = [n.attrs["body"] for n in run.nodes if n.op.name == "region"]
-    found = [n.type.nbytes for g in (run, *bodies) for n in g.nodes if n.op.name == "constant"]
-    return sum(found) <= _CONSTANTS_KEPT
+    nodes = [n for g in (run, *bodies) for n in g.nodes]
+    if any(n.op.name not in BUILT_IN for n in nodes):
+        return False
+    return sum([n.type.nbytes for n in nodes if n.op.name == "constant"]) <= _CONSTANTS_KEPT
 
 
 def encoded(program: Program) -> dict[str, Any] | None:
