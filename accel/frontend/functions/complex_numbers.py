@@ -163,4 +163,5 @@ def adjoint(x: Any, /) -> Tensor:
     ShapeError
         For fewer than two dimensions.
     """
-    return conj(matrix_transpose(x))
+    x = matrix_transpose(x)
+    return conj(x) if x.dtype.kind == "c" else x

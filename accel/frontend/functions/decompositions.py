@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError
-from ...ir import dtypes
 from ..tensors.arguments import public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
-from .shapes import matrix_transpose
+from .complex_numbers import adjoint
 
 __all__ = [
-    "EigResult", "EighResult", "QRResult", "SVDResult", "SlogdetResult", "adjoint", "cholesky",
-    "det", "eig", "eigh", "eigvals", "eigvalsh", "inexact", "logdet", "matrix_exp", "qr",
-    "slogdet", "svd", "svdvals",
+    "EigResult", "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "det",
+    "eig", "eigh", "eigvals", "eigvalsh", "logdet", "matrix_exp", "qr", "slogdet", "svd",
+    "svdvals",
 ]  # fmt: skip
 
 
@@ -59,16 +58,6 @@ class SlogdetResult(NamedTuple):
 
     sign: Tensor
     logabsdet: Tensor
-
-
-def inexact(x: Any) -> Tensor:
-    x = as_tensor(x)
-    return x if x.dtype.is_inexact else record("cast", x, dtype=dtypes.float32)
-
-
-def adjoint(x: Tensor) -> Tensor:
-    x = matrix_transpose(x)
-    return record("conj", x) if x.dtype.kind == "c" else x
 
 
 def _is_upper(name: str, triangle: str) -> bool:

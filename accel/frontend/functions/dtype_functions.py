@@ -23,6 +23,12 @@ _WORDS = {
 }  # fmt: skip
 
 
+def inexact(x: Any) -> Tensor:
+    """`x` as a tensor of floating or complex numbers: those of other dtypes become float32."""
+    x = as_tensor(x)
+    return x if x.dtype.is_inexact else record("cast", x, dtype=dtypes.float32)
+
+
 @public
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
     """The elements in another dtype.

@@ -18,6 +18,7 @@ from ...ir.axes import reduced_shape, some_axes
 from ..tensors.arguments import UNSET, public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
+from .dtype_functions import inexact
 from .indexing import get_item
 from .ordering import along, at_places, found_along
 from .reductions import ValuesAndIndices, axes_of
@@ -35,10 +36,6 @@ def _lanes(op: str, x: Any, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
     return record("reshape", lanes, shape=shape), axes
 
 
-def _floating(x: Tensor) -> Tensor:
-    return x if x.dtype.is_inexact else record("cast", x, dtype=dtypes.float32)
-
-
 def _counts(lanes: Tensor) -> Tensor:
     """How many elements of each lane are not NaN, with the lane's axis of extent 1."""
     known = record("logical_not", record("isnan", lanes))
@@ -49,7 +46,7 @@ def _counts(lanes: Tensor) -> Tensor:
 def _mean_of_middles(op: str, x: Any, axis: Any, keep: bool, ignore: bool) -> Tensor:
     """NumPy's median: the mean of the two middle elements, or the one."""
     lanes, axes = _lanes(op, x, axis)
-    ordered = record("sort", _floating(lanes), axis=-1)
+    ordered = record("sort", inexact(lanes), axis=-1)
     n = lanes.shape[-1]
     if not n:
         middles = ordered  # their mean is NaN
@@ -226,7 +223,7 @@ def _quantiles(
     if not n:
         raise EmptyReductionError(f"{op} of {list(shape)} over axes {axes}: no elements",
                                   remedy="make sure that the axes are not empty")  # fmt: skip
-    ordered = record("sort", _floating(lanes), axis=-1)
+    ordered = record("sort", inexact(lanes), axis=-1)
     count: Any = _counts(ordered) if ignore else Tensor([n])
     row = record("reshape", levels, shape=(1,) * (lanes.ndim - 1) + (levels.size,))
     low, weight = _rank(row, record("cast", count, dtype=dtypes.float64), method)

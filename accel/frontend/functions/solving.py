@@ -16,7 +16,9 @@ from ...ir import dtypes
 from ..tensors.arguments import public
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
-from .decompositions import adjoint, eigvalsh, inexact, slogdet, svdvals
+from .complex_numbers import adjoint
+from .decompositions import eigvalsh, slogdet, svdvals
+from .dtype_functions import inexact
 from .norms import matrix_norm
 from .shapes import matrix_transpose
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..functions import einsum, linalg, linear_algebra
+from ..functions.dtype_functions import inexact
 from ..tensors.arguments import unused
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
@@ -47,9 +48,7 @@ def _matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any 
 
 
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    x = as_tensor(x)
-    x = x if x.dtype.is_inexact else record("cast", x, dtype="float32")
-    return linalg.norm(x, ord, axis=axis, keepdims=keepdims)
+    return linalg.norm(inexact(x), ord, axis=axis, keepdims=keepdims)
 
 
 def _multi_dot(arrays: Any, *, out: Any = None) -> Tensor:
