@@ -7,14 +7,14 @@ recorded, then those that the pass has added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import Location
 from ...ir.node import Node
 from ...ir.op import Op
 from .plans import BoundedCache
-from .values import Lowering, Step, Value
+from .values import Lowering, Step, Value, topological
 
 __all__ = ["PULLBACKS", "Pullback", "describe_pullback"]
 
@@ -49,7 +49,9 @@ class Pullback:
             places[node] = len(self._known)
             self._known.append(tuple(found))
         self._made: list[tuple[Step, tuple[int, ...], int | None]] = []
-        for node in _missing([n for n in wanted if n is not None], known):
+        for node in topological([n for n in wanted if n is not None], known.__contains__):
+            if node in known:
+                continue
             inputs = tuple([places[i] for i in node.inputs])
             places[node] = len(self._known) + len(self._made)
             step = Step(node.op, node.attrs, node.type)
@@ -74,26 +76,6 @@ class Pullback:
             found.append(Value(step.type, None, inputs, loc=loc, requires_grad=flows,
                                tracer=tracer, step=step))  # fmt: skip
         return [None if place is None else found[place] for place in self._wanted]
-
-
-def _missing(wanted: Iterable[Node], known: Iterable[Node]) -> list[Node]:
-    """The nodes that `wanted` are made of and that are not `known`, operands first."""
-    done = set(known)
-    order: list[Node] = []
-    stack = list(wanted)
-    while stack:
-        node = stack[-1]
-        if node in done:
-            stack.pop()
-            continue
-        pending = [i for i in node.inputs if i not in done]
-        if pending:
-            stack.extend(pending)
-            continue
-        stack.pop()
-        done.add(node)
-        order.append(node)
-    return order
 
 
 def describe_pullback(

@@ -11,7 +11,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ...errors import (
     HIDDEN_FOLDERS,
@@ -223,10 +223,14 @@ class Value:
             self.step, self.inputs = None, ()
 
 
-def topological(roots: Iterable[Value], stop: Callable[[Value], bool]) -> list[Value]:
+#: What is made of `inputs`: Values, and the nodes of a graph.
+Made = TypeVar("Made", Value, Node)
+
+
+def topological(roots: Iterable[Made], stop: Callable[[Made], bool]) -> list[Made]:
     """`roots` and what they are made of, operands first; not looking behind `stop`."""
-    order: list[Value] = []
-    done: set[Value] = set()
+    order: list[Made] = []
+    done: set[Made] = set()
     stack = list(roots)
     while stack:
         value = stack[-1]
