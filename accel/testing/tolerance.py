@@ -148,8 +148,8 @@ def _undefined(node: Node, operands: list[Known], lenient: bool) -> np.ndarray |
 def _has_subnormal_part(value: np.ndarray) -> np.ndarray:
     """Of complex numbers: whether libraries may take a part of it for zero."""
     tiny = np.finfo(value.dtype).tiny if value.dtype.kind == "c" else 0.0
-    parts = np.abs(value.real), np.abs(value.imag)
-    return (((parts[0] > 0) & (parts[0] < tiny)) | ((parts[1] > 0) & (parts[1] < tiny)))
+    parts = np.abs(np.stack([value.real, value.imag]))
+    return ((parts > 0) & (parts < tiny)).any(axis=0)
 
 
 def _is_exact(node: Node, rounds: bool) -> bool:

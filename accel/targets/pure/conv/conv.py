@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from ..gemm.spec import MatmulSpec, Matrix
 from ..machine import threads
+from ..machine.llvm_text import LINE
 from .emit import emit_windows
 from .finite import emit_finite, finite_block
 from .geometry import Geometry, ceil_div, displacements, even, phases_of
@@ -36,7 +37,6 @@ _STEPS = 256  # of a table, about
 _ITEMS = 8  # of a large convolution at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 _PAGE = 4096
-_LINE = 64
 _SCRATCH_KEPT = 8 << 20
 _FEW_PARTS = 16
 _FEW_VECTORS = 4
@@ -168,7 +168,7 @@ def plan(spec: MatmulSpec, windows: Windows) -> Plan:
     slab = 0 if direct else geometry.slab(windows.channels)
     sums_row = (ceil_div(height * pitch + room, lanes) | 1) * lanes * size
     sums = 0 if windows.strips else min(ROWS, windows.rows) * sums_row
-    slot = ceil_div(slab + sums, _PAGE) * _PAGE + _LINE
+    slot = ceil_div(slab + sums, _PAGE) * _PAGE + LINE
     items = ceil_div(columns.extent, width) * ceil_div(rows.extent, height)
     items *= ceil_div(windows.rows, block_m) * planes.extent * windows.groups * windows.batch
     parts = max(_FEW_PARTS, _SCRATCH_KEPT // slot)

@@ -232,7 +232,7 @@ class _Writer:
         lanes, row = self.lanes, self.arguments.field(_SOURCE, "row")
         ahead = self.fn.integer("mul", row, _AHEAD * self.made.stride)
         middle = self.fn.gep(line, places[len(places) // 2][0], lanes.element)
-        self._ask(self.fn.gep(middle, ahead), writing=False)
+        self.fn.prefetch(self.fn.gep(middle, ahead))
         return [
             lanes.masked_load(self.fn.gep(line, place, lanes.element), mask)
             for place, mask in places
@@ -244,12 +244,7 @@ class _Writer:
         for i, element in enumerate(self.spec.outputs):
             size = 1 if element == "i1" else ELEMENT_BYTES[element]
             at = fn.gep(finish.outputs[i], fn.integer("mul", column, size))
-            self._ask(fn.gep(at, fn.integer("mul", finish.steps[i], _AHEAD)), writing=True)
-
-    def _ask(self, address: str, writing: bool) -> None:
-        """Let a line of memory come nearer, if there is one."""
-        numbers = [("i32", str(n)) for n in (int(writing), 3, 1)]
-        self.fn.call("void", "llvm.prefetch.p0", ("ptr", address), *numbers)
+            fn.prefetch(fn.gep(at, fn.integer("mul", finish.steps[i], _AHEAD)), writes=True)
 
     def _seen_by_taps(self, read: Sequence[str]) -> list[str]:
         """What each tap of a row sees: the vectors themselves, or of each two of them the even

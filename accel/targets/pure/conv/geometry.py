@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..machine.llvm_text import LINE
 from .spec import Axis
 
 __all__ = ["Geometry", "Phases", "ceil_div", "displacements", "even", "phases_of"]
-
-_LINE = 64
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -93,12 +92,12 @@ class Geometry:
         pitch, height = columns + across.span, rows + down.span
         phase = ceil_div(height * pitch + lanes, lanes) * lanes * size
         channel = phase * len(displacements(planes)) * len(down.firsts) * len(across.firsts)
-        channel += _LINE if channel // _LINE % 2 == 0 else 0
+        channel += LINE if channel // LINE % 2 == 0 else 0
         return cls(pitch, height, phase, channel)
 
     def slab(self, channels: int) -> int:
         """Bytes of a packed block."""
-        return ceil_div(channels * self.channel + _LINE, _LINE) * _LINE
+        return ceil_div(channels * self.channel + LINE, LINE) * LINE
 
     def taps(self, axes: Sequence[Axis], size: int) -> list[int]:
         """Where each tap's element for a block's first place lies in a channel, in bytes."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ....errors import InternalCompilerError
-from ..machine.llvm_text import Function, Lanes, module_text
+from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .spec import (
     KERNEL_PARAMS,
     Arguments,
@@ -31,8 +31,6 @@ __all__ = ["TILE_BYTES", "Finish", "emit_multiply", "identity"]
 
 TILE_BYTES = 16 << 10
 """Bytes of the sums of a tile at most: with an epilogue they wait in a buffer of this size."""
-
-_LINE = 64  # bytes of a cache line
 
 _A, _B, _PARTIAL, _FIRST = 0, 1, 2, 3  # operand records of the multiply kernel
 
@@ -108,7 +106,7 @@ class Finish:
                 continue
             at = self.fn.gep(line, self.fn.integer("mul", column, target.bytes))
             if mask is None and self.streamed:
-                align = min(_LINE, target.width * target.bytes)
+                align = min(LINE, target.width * target.bytes)
                 self.fn.stream(target.type, result, at, align)
             elif mask is None:
                 target.store(result, at)
@@ -311,9 +309,8 @@ class _Multiply:
         """Ask for the share of `rows` rows from `row` on in a panel that comes next."""
         fn = self.fn
         end = fn.integer("mul", fn.integer("add", row, rows), self.ahead)
-        with fn.loop(fn.integer("mul", row, self.ahead), end, _LINE) as line:
-            fn.call("void", "llvm.prefetch.p0", ("ptr", fn.gep(panel, line.index)), ("i32", "0"),
-                    ("i32", "2"), ("i32", "1"))  # fmt: skip
+        with fn.loop(fn.integer("mul", row, self.ahead), end, LINE) as line:
+            fn.prefetch(fn.gep(panel, line.index), locality=2)
 
     def _sums_at(self, item: _Item) -> None:
         """Where sums go: to memory of the whole product if k is divided or nothing is done to

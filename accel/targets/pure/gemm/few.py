@@ -1,4 +1,4 @@
-"""The tile libraries for few rows or columns, and for B with consecutive k.
+"""The tile libraries for few rows or columns, and for B with consecutive k or far-flung rows.
 
 Each is one function with the parameters and the frame of `gemm_tiles`:
 
@@ -16,10 +16,10 @@ Only ``near`` starts from sums in C: for the others k is never divided.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..machine.jit import Machine
-from ..machine.llvm_text import Function, Lanes, module_text
+from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .pack import transpose
 from .spec import MatmulSpec, smaller, tile_of
 from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
@@ -35,7 +35,6 @@ LINES_ROWS = 4
 NEAR_STEPS = 384
 """Steps of k that ``near`` takes at most: its copy of B lies on the stack."""
 
-_LINE = 64  # bytes of a cache line
 _DOTS = 4  # rows and columns of the square tile of ``dots``
 
 
@@ -304,15 +303,13 @@ def emit_turned(element: str, machine: Machine) -> str:
     height, width = tile_of(element, machine).columns, turned_columns(element, machine)
     fn = Function("turned", TILES_PARAMS)
     lanes = Lanes(fn, element, machine.lanes(spec.size))
-    inner = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
     sums, result = (fn.op(f"alloca [{height * width * spec.size} x i8], align 64") for _ in "ab")
     strides = {
         "a_row": frame_slot(fn, "b_column"), "a_column": frame_slot(fn, "b_row"),
         "b_row": frame_slot(fn, "a_column"), "b_column": frame_slot(fn, "a_row"),
         "c_row": str(height * spec.size), "accumulate": "0",
     }  # fmt: skip
-    for slot, value in strides.items():
-        fn.store("i64", value, fn.gep(inner, 8 * FRAME.index(slot)), 8)
+    inner = _frame(fn, strides)
     tiles = fn.op(f"inttoptr i64 {frame_slot(fn, 'tiles')} to ptr")
     fn.do(f"call void {tiles}(ptr {inner}, i64 %k, ptr %b, ptr %a, ptr {sums}, i64 %n, i64 %m)")
     c_row = frame_slot(fn, "c_row")
@@ -341,11 +338,9 @@ def emit_near(element: str, machine: Machine) -> str:
     spec, tile = MatmulSpec(element, machine, (element,)), tile_of(element, machine)
     line = tile.columns * spec.size
     fn = Function("near", TILES_PARAMS)
-    inner = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
     panel = fn.op(f"alloca [{NEAR_STEPS * line} x i8], align 64")
     strides = {name: frame_slot(fn, name) for name in ("a_row", "a_column", "c_row", "accumulate")}
-    for slot, value in {**strides, "b_row": str(line), "b_column": str(spec.size)}.items():
-        fn.store("i64", value, fn.gep(inner, 8 * FRAME.index(slot)), 8)
+    inner = _frame(fn, {**strides, "b_row": str(line), "b_column": str(spec.size)})
     b_row = frame_slot(fn, "b_row")
     with fn.loop(0, "%k", 1, [("ptr", "%b"), ("ptr", panel)]) as step:
         source, target = step.values
@@ -364,13 +359,21 @@ def emit_near(element: str, machine: Machine) -> str:
         following, done = row.values
         end = smaller(fn, fn.integer("add", done, share), "%k")
         with fn.loop(done, end, 1, [("ptr", following)]) as step:
-            for at in range(0, line, _LINE):
-                fn.call("void", "llvm.prefetch.p0", ("ptr", fn.gep(step.values[0], at)),
-                        ("i32", "0"), ("i32", "2"), ("i32", "1"))  # fmt: skip
+            for at in range(0, line, LINE):
+                fn.prefetch(fn.gep(step.values[0], at), locality=2)
             step.next = [fn.gep(step.values[0], b_row)]
         row.next = [step.values[0], end]
     fn.do("ret void")
     return module_text([fn])
+
+
+# -- for those that call the library of register tiles --------------------------------------
+def _frame(fn: Function, slots: Mapping[str, str]) -> str:
+    """A frame on the stack that holds `slots`; to be made in the entry block."""
+    frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
+    for slot, value in slots.items():
+        fn.store("i64", value, fn.gep(frame, 8 * FRAME.index(slot)), 8)
+    return frame
 
 
 def _copy_line(fn: Function, spec: MatmulSpec, source: str, target: str) -> None:

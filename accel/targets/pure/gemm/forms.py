@@ -102,9 +102,9 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
         width = turned_columns(spec.element, spec.machine)
         pack_a = "" if problem.a.row == spec.size else "panels"
-        far = m * n * spec.size > 2 * CACHE_BYTES
         time = rounded(m, tile.lanes) * n * k + _ACROSS * k * m * bool(pack_a)
-        time += _TURNED * m * n * far
+        if m * n * spec.size > 2 * CACHE_BYTES:
+            time += _TURNED * m * n
         yield time, Form("turned", tile.columns, width, width, pack_a)
 
     pack_a = "panels" if _must_pack_a(spec, problem) else ""

@@ -52,7 +52,8 @@ __all__ = [
     "emit_library", "emit_multiply", "libraries", "schedule", "scratch_bytes",
 ]  # fmt: skip
 
-# Steps of k, about, after which the other blocks of A and B have their turn.
+# Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
+# as long again.
 _BLOCK_K = {"tiles": 384, "near": NEAR_STEPS * 2 // 3}
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
@@ -176,7 +177,8 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
 
 def _block_k(form: Form, k: int) -> int:
     """The steps of k in a block: equal blocks of about `_BLOCK_K`, where there are blocks."""
-    blocks = max(1, round(k / _BLOCK_K.get(form.library, k + 1)))
+    wanted = _BLOCK_K.get(form.library)
+    blocks = max(1, round(k / wanted)) if wanted else 1
     return max(1, -(-k // blocks))
 
 

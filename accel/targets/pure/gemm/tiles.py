@@ -81,8 +81,7 @@ class _TileWriter:
     def _prefetch(self, places: list[tuple[int, str]]) -> None:
         """Ask for the lines of C, which are needed when the sums are ready."""
         for _, pointer in places:
-            self.fn.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", "1"),
-                         ("i32", "3"), ("i32", "1"))  # fmt: skip
+            self.fn.prefetch(pointer, writes=True)
 
     def _with_earlier(self, places: list[tuple[int, str]], sums: list[str]) -> list[str]:
         """The sums, and what C holds of earlier blocks of k if the frame says ``accumulate``."""

@@ -15,7 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
-__all__ = ["Carried", "Function", "Lanes", "Loop", "float_literal", "module_text"]
+__all__ = ["LINE", "Carried", "Function", "Lanes", "Loop", "float_literal", "module_text"]
+
+#: Bytes of a cache line.
+LINE = 64
 
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}
 ELEMENT_BYTES = {
@@ -151,6 +154,11 @@ class Function:
         """A store that passes by the caches; a fence must follow before others are told."""
         self.do(f"store {type_} {value}, ptr {pointer}, align {align}, !nontemporal !0")
         self.streams = True
+
+    def prefetch(self, pointer: str, writes: bool = False, locality: int = 3) -> None:
+        """Ask for the line of memory at `pointer`: 3 for the nearest cache, 2 for the next."""
+        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(writes))),
+                  ("i32", str(locality)), ("i32", "1"))  # fmt: skip
 
     def integer(self, operation: str, a: str | int, b: str | int) -> str:
         """i64 arithmetic on extents and offsets: add, sub, mul, sdiv, srem, and, shl …"""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from ....ir import dtypes
 from ....ir.dtypes import DType
-from ..machine.llvm_text import Function, Lanes
-from .nest import LINE
+from ..machine.llvm_text import LINE, Function, Lanes
 from .site import ELEMENTS, Site, cast
 
 __all__ = ["Elements", "memory_type", "prefetch"]
@@ -26,8 +25,7 @@ def memory_type(dtype: DType) -> str:
 def prefetch(fn: Function, pointer: str, lines: Iterable[int], writes: bool) -> None:
     """Ask for the lines at some bytes from `pointer` on."""
     for line in lines:
-        fn.call("void", "llvm.prefetch.p0", ("ptr", fn.gep(pointer, line)),
-                ("i32", str(int(writes))), ("i32", "3"), ("i32", "1"))  # fmt: skip
+        fn.prefetch(fn.gep(pointer, line), writes)
 
 
 @dataclass(frozen=True)

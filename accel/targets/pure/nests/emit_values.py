@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from ....ir import dtypes
 from ....ir.dtypes import DType
 from ..gemm.pack import transpose
-from ..machine.llvm_text import Function, Lanes
+from ..machine.llvm_text import LINE, Function, Lanes
 from .arguments import SCRATCH_ALIGNMENT, Slots
 from .emit_memory import Elements, memory_type, prefetch
 from .emit_phases import Between
 from .lowering import checked_index, lower
 from .nest import (
-    LINE,
     Const,
     Gather,
     Instruction,

@@ -24,12 +24,10 @@ from typing import Any, NamedTuple
 
 from ....ir.dtypes import DType
 from ....ir.node import attr_key
+from ..machine.llvm_text import LINE
 
-__all__ = ["LINE", "Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Phase",
+__all__ = ["Access", "Const", "Gather", "Instruction", "Iota", "Load", "Nest", "Phase",
            "Pointwise", "Reduce", "ScatterAdd", "Store", "operands_of"]  # fmt: skip
-
-#: Bytes of a cache line.
-LINE = 64
 
 #: Transposed operands that a kernel reads through tiles, at most.
 _TILES = 8
