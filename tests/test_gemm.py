@@ -52,10 +52,12 @@ class Product:
         outputs: Sequence[np.ndarray],
         extras: Sequence[tuple[np.ndarray | int, Extra]] = (),
         epilogue: gemm.Epilogue | None = None,
+        machine: jit.Machine | None = None,
     ) -> None:
+        half = "bfloat" if a.dtype == ml_dtypes.bfloat16 else ""
         self.spec = MatmulSpec(
-            element(a), jit.host_machine(), tuple(element(c) for c in outputs),
-            tuple(extra for _, extra in extras),
+            "float" if half else element(a), machine or jit.host_machine(),
+            tuple(element(c) for c in outputs), tuple(extra for _, extra in extras), half,
         )  # fmt: skip
         batch = outputs[0].shape[:-2]
         self.arrays: list[np.ndarray] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..machine.llvm_text import LINE
 from .emit import TILE_BYTES
 from .few import LINES_ROWS, turned_columns
 from .problem import Problem
@@ -51,6 +52,10 @@ class Form:
         that k is consecutive; empty: read in place.
     packing
         The library that packs.
+    per_step
+        Elements of k that the library takes in a step.
+    head
+        Bytes before a panel that say something of it.
     """
 
     library: str
@@ -60,6 +65,8 @@ class Form:
     pack_a: str = ""
     pack_b: str = ""
     packing: str = "pack"
+    per_step: int = 1
+    head: int = 0
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -68,6 +75,11 @@ class Form:
         if self.library in ("turned", "near"):
             names.append("tiles")
         return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
+
+
+    def steps(self, k: int) -> int:
+        """The steps along `k` elements."""
+        return -(-k // self.per_step)
 
 
 def rounded(extent: int, multiple: int) -> int:
@@ -130,9 +142,14 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
-    """Both operands are widened as they are packed."""
+    """Both operands are packed: widened, or in pairs."""
     m, n, k = problem.m, problem.n, problem.k
     tile, packing = tile_of(spec.element, spec.machine), "pack_" + spec.half
+    if spec.in_pairs:
+        yield max(m, _FEW) * rounded(n, tile.lanes) * k / 2, Form(
+            "pairs", tile.columns, tile.columns, tile.columns, "panels", "panels", "pack_pairs",
+            2, LINE,
+        )
     yield max(m, _FEW) * rounded(n, tile.lanes) * k, Form(
         "tiles", tile.rows, tile.columns, tile.columns, "lines", "panels", packing
     )

@@ -43,6 +43,7 @@ from .emit import emit_multiply
 from .few import NEAR_STEPS, emit_dots, emit_lines, emit_near, emit_turned
 from .forms import CACHE_BYTES, COPY, Form, form_of, rounded
 from .pack import emit_pack
+from .pairs import emit_pack_pairs, emit_pairs
 from .problem import Problem, cut, folded
 from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block, tile_of
 from .tiles import emit_tiles
@@ -54,7 +55,7 @@ __all__ = [
 
 # Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
 # as long again.
-_BLOCK_K = {"tiles": 384, "near": NEAR_STEPS * 2 // 3}
+_BLOCK_K = {"tiles": 384, "near": NEAR_STEPS * 2 // 3, "pairs": 384}
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
@@ -63,6 +64,7 @@ _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
     "near": emit_near, "pack": emit_pack,
     "pack_half": functools.partial(emit_pack, half="half"),
     "pack_bfloat": functools.partial(emit_pack, half="bfloat"),
+    "pairs": emit_pairs, "pack_pairs": emit_pack_pairs,
 }  # fmt: skip
 
 
@@ -170,16 +172,16 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
     at_b = _packed_bytes(spec, problem, form, "a")
     at_partials = total = at_b + _packed_bytes(spec, problem, form, "b")
     block_k = _block_k(form, problem.k)
-    if problem.k > block_k and not _sums_in_output(spec, problem):
+    if form.steps(problem.k) > block_k and not _sums_in_output(spec, problem):
         total += math.prod(problem.batch) * problem.m * problem.n * spec.size
     return _Plan(problem, form, rows, columns, width, block_k, at_b, at_partials, total)
 
 
 def _block_k(form: Form, k: int) -> int:
     """The steps of k in a block: equal blocks of about `_BLOCK_K`, where there are blocks."""
-    wanted = _BLOCK_K.get(form.library)
-    blocks = max(1, round(k / wanted)) if wanted else 1
-    return max(1, -(-k // blocks))
+    wanted, steps = _BLOCK_K.get(form.library), form.steps(k)
+    blocks = max(1, round(steps / wanted)) if wanted else 1
+    return max(1, -(-steps // blocks))
 
 
 def _division(spec: MatmulSpec, problem: Problem, form: Form) -> tuple[int, int, int]:
@@ -220,13 +222,18 @@ def _panel_width(spec: MatmulSpec, kind: str, columns: int) -> int:
     return rounded(max(columns, 1), tile.lanes) if kind == "lines" else tile.columns
 
 
+def _panel_bytes(spec: MatmulSpec, form: Form, width: int, rows: int) -> int:
+    """Bytes from one panel to the next."""
+    return form.head + form.steps(rows) * width * spec.size
+
+
 def _packed_bytes(spec: MatmulSpec, problem: Problem, form: Form, which: str) -> int:
     kind = form.pack_a if which == "a" else form.pack_b
     if not kind:
         return 0
     source, columns, rows = _source(spec, problem, form, which)
     width = _panel_width(spec, kind, columns)
-    return _copies(source, problem) * rounded(columns, width) * rows * spec.size
+    return _copies(source, problem) * -(-columns // width) * _panel_bytes(spec, form, width, rows)
 
 
 def _copies(operand: Matrix, problem: Problem) -> int:
@@ -245,8 +252,7 @@ def _pack_step(
     source, columns, rows = _source(spec, problem, form, which)
     width = _panel_width(spec, kind, columns)
     panels = -(-columns // width)
-    line = width * spec.size
-    panel = rows * line
+    line, panel = width * spec.size, _panel_bytes(spec, form, width, rows)
     extents: list[int] = []
     strides: list[int] = []
     step = panels * panel
@@ -254,7 +260,7 @@ def _pack_step(
         extents.insert(0, extent if stride else 1)
         strides.insert(0, step if stride else 0)
         step *= extents[0]
-    packed = Matrix(base, offset, line, spec.size, tuple(strides), panel)
+    packed = Matrix(base, offset + form.head, line, spec.size, tuple(strides), panel)
     header = {"n": columns, "k": rows, "column_blocks": panels, "width": width}
     block = argument_block(header, extents, [source, packed])
     items = _copies(source, problem) * panels
@@ -276,7 +282,7 @@ def _steps(
     spec: MatmulSpec, plan: _Plan, addresses: Mapping[str, int], base: int, offset: int
 ) -> list[Step]:
     problem, form = plan.problem, plan.form
-    m, n, k = problem.m, problem.n, problem.k
+    m, n, k = problem.m, problem.n, form.steps(problem.k)
     if m == 0 or n == 0 or 0 in problem.batch:
         return []
     steps = []

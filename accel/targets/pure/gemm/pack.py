@@ -9,10 +9,10 @@ from ..machine.llvm_text import Function, Lanes, module_text
 from .half import widened
 from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller
 
-__all__ = ["emit_pack", "transpose"]
+__all__ = ["Pack", "emit_pack", "transpose"]
 
 
-class _Pack:
+class Pack:
     """Writes the kernel that copies a K x N matrix into panels of a run-time number of columns.
 
     A panel holds its columns of one step of k side by side; item p is panel p % panels of
@@ -41,12 +41,12 @@ class _Pack:
                 self.arguments.pointer(1, batch), fn.integer("mul", panel, field(1, "panel"))
             )
             columns = smaller(fn, fn.integer("sub", n, first), width)
-            self._panel(source, target, columns)
+            self.panel(source, target, columns)
         fn.do("ret i64 0")
         return module_text([fn])
 
-    def _panel(self, source: str, target: str, columns: str) -> None:
-        """Full vectors by the way that the strides allow, the rest one by one."""
+    def panel(self, source: str, target: str, columns: str) -> None:
+        """A panel: full vectors by the way that the strides allow, the rest one by one."""
         fn, width = self.fn, self.lanes.width
         along_columns = fn.icmp("eq", self.column, self.source_size)
         along_k = fn.op(f"xor i1 {along_columns}, true")
@@ -170,4 +170,4 @@ def emit_pack(element: str, machine: Machine, half: str = "") -> str:
     """The packing kernel of an element type, from halves if they are named; its exported
     function is ``pack``, ``pack_half`` or ``pack_bfloat``."""
     spec = MatmulSpec(element, machine, (element,), half=half)
-    return _Pack(spec, f"pack_{half}" if half else "pack").write()
+    return Pack(spec, f"pack_{half}" if half else "pack").write()

@@ -80,7 +80,7 @@ class MatmulSpec:
         The operands that the epilogue loads.
     half
         ``half`` or ``bfloat`` where A and B hold such numbers, which packing widens to
-        `element`; else empty.
+        `element` if they are not multiplied `in_pairs`; else empty.
     """
 
     element: str
@@ -97,6 +97,11 @@ class MatmulSpec:
     @property
     def is_float(self) -> bool:
         return self.element in ("float", "double")
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether A and B are packed as they are, two steps of k in a word (`pairs`)."""
+        return self.half == "bfloat" and self.machine.has_pairs
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ import functools
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import Function, Lanes, module_text
-from .spec import MatmulSpec, tile_of
+from .spec import MatmulSpec, Tile, tile_of
 
-__all__ = ["FRAME", "TILES_PARAMS", "emit_tiles", "frame_slot", "multiply_add"]
+__all__ = [
+    "FRAME", "TILES_PARAMS", "TileWriter", "emit_tiles", "frame_slot", "multiply_add",
+    "tile_functions",
+]  # fmt: skip
 
 FRAME = ("a_row", "a_column", "b_row", "b_column", "c_row", "accumulate", "tiles")
 """The slots of a frame, 64-bit integers: byte strides, whether C holds sums to start from, and
@@ -39,7 +42,7 @@ def multiply_add(lanes: Lanes, a: str, b: str, sums: str, spec: MatmulSpec) -> s
 
 
 # -- the register tile ---------------------------------------------------------------------
-class _TileWriter:
+class TileWriter:
     """Writes ``tile(k, A, B, C)``: C (+)= A @ B for `rows` rows and `vectors` vectors.
 
     The vectors whose numbers are in `masked` are loaded and stored under the mask of the `n`
@@ -47,10 +50,12 @@ class _TileWriter:
     only lengthens the address arithmetic, and 16 FMAs hide the loop.
     """
 
+    stem = "tile"
+
     def __init__(
         self, spec: MatmulSpec, rows: int, vectors: int, lanes: int, masked: range
     ) -> None:
-        name = f"tile_{rows}x{vectors}" + (f"_masked{len(masked)}" if masked else "")
+        name = f"{self.stem}_{rows}x{vectors}" + (f"_masked{len(masked)}" if masked else "")
         self.fn = Function(name, _TILE_PARAMS, "void", "noinline nounwind", "internal")
         self.lanes = Lanes(self.fn, spec.element, lanes)
         self.spec, self.rows, self.vectors, self.masked = spec, rows, vectors, masked
@@ -125,8 +130,12 @@ class _TileWriter:
             left = lanes.splat(fn.load(lanes.element, at, lanes.bytes))
             for vector, right in enumerate(columns):
                 held = sums[row * self.vectors + vector]
-                result.append(multiply_add(lanes, left, right, held, self.spec))
+                result.append(self.multiply_add(left, right, held))
         return [fn.gep(a, self.a_column), fn.gep(b, self.b_row), *result]
+
+    def multiply_add(self, left: str, right: str, sums: str) -> str:
+        """What a step of k makes of the sums."""
+        return multiply_add(self.lanes, left, right, sums, self.spec)
 
     def _load(self, pointer: str, vector: int) -> str:
         if vector in self.masks:
@@ -142,17 +151,17 @@ class _TileWriter:
 
 # -- the library ---------------------------------------------------------------------------
 class _Library:
-    """Writes the variants of the register tile and the choice among them."""
+    """Writes the variants of a register tile and, into `fn`, the choice among them."""
 
-    def __init__(self, spec: MatmulSpec) -> None:
-        self.spec = spec
-        self.tile = tile_of(spec.element, spec.machine)
+    def __init__(
+        self, spec: MatmulSpec, tile: Tile, writer: type[TileWriter], fn: Function
+    ) -> None:
+        self.spec, self.tile, self.writer, self.fn = spec, tile, writer, fn
         # Cheap masks serve full panels too; elsewhere full panels have their own variant.
         self.unmasked = not spec.machine.has_masks
-        self.fn = Function("tiles", TILES_PARAMS)
         self.functions: list[Function] = []
 
-    def write(self) -> str:
+    def write(self) -> list[Function]:
         """Tiles of full height, then those of the binary digits of the rows that are left."""
         fn, height = self.fn, self.tile.rows
         whole = fn.integer("and", "%m", -height)
@@ -164,7 +173,7 @@ class _Library:
             with fn.when(fn.icmp("ne", fn.integer("and", "%m", height), 0)):
                 self._call(name, fn.integer("and", "%m", -2 * height))
         fn.do("ret void")
-        return module_text([*self.functions, fn])
+        return [*self.functions, fn]
 
     def _of_height(self, rows: int) -> str:
         """The variant of a height for the columns that there are."""
@@ -179,7 +188,7 @@ class _Library:
         return name
 
     def _variant(self, rows: int, vectors: int, masked: range) -> str:
-        function = _TileWriter(self.spec, rows, vectors, self.tile.lanes, masked).write()
+        function = self.writer(self.spec, rows, vectors, self.tile.lanes, masked).write()
         self.functions.append(function)
         return "@" + function.name
 
@@ -194,7 +203,15 @@ class _Library:
         fn.do(f"call void {name}(ptr %frame, i64 %k, ptr {a}, ptr %b, ptr {c}, i64 %n)")
 
 
+def tile_functions(
+    spec: MatmulSpec, tile: Tile, writer: type[TileWriter], fn: Function
+) -> list[Function]:
+    """`fn`, of `TILES_PARAMS`, written as a library of tiles, behind the variants that it calls."""
+    return _Library(spec, tile, writer, fn).write()
+
+
 @functools.cache
 def emit_tiles(element: str, machine: Machine) -> str:
     """The library of register tiles of an element type; its exported function is ``tiles``."""
-    return _Library(MatmulSpec(element, machine, (element,))).write()
+    spec, fn = MatmulSpec(element, machine, (element,)), Function("tiles", TILES_PARAMS)
+    return module_text(tile_functions(spec, tile_of(element, machine), TileWriter, fn))

@@ -59,6 +59,11 @@ class Machine(NamedTuple):
         return self.vector_bytes == 64
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether an instruction multiplies pairs of bfloat16 and adds them to float32."""
+        return self.has_masks and "+avx512bf16" in self.features.split(",")
+
+    @property
     def instructions(self) -> str:
         """The set that holds vector instructions which LLVM has no portable word for: ``avx512``,
         ``avx2``, ``neon``, or none."""

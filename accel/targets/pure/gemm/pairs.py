@@ -1,0 +1,242 @@
+"""Products of bfloat16 by pairs: two steps of k of A and of B at a time, added to float32.
+
+A word of 32 bits holds two steps of k of one row of A, or of one column of B: the first in its
+lower half. A and B are packed into panels of words, zeros behind an odd k.
+
+AVX-512 BF16 has the instruction (VDPBF16PS). It adds the product of the upper halves to the sum,
+and then that of the lower halves, each rounded once, as a fused multiply-add does. But it takes
+subnormal numbers, sums among them, for zeros. Therefore the head of every panel holds the least
+exponent in it, and where e and f are those of a panel of A and one of B:
+
+- If numbers are subnormal, a tile of the panels is computed by fused multiply-adds of the halves
+  widened, in the same order.
+- Otherwise, with 8 bits to a significand, every product is a multiple of 2**(e + f - 14). So are
+  all sums, which rounding leaves multiples of a power of two. From 2**-126 on no multiple of it is
+  subnormal: if e + f >= -112 the instruction gives the very bits of the multiply-adds, and
+  if not, these give them.
+
+The instruction: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from ..machine.host import Machine
+from ..machine.llvm_text import LINE, Function, Lanes, module_text
+from .pack import Pack, transpose
+from .spec import MatmulSpec, tile_of
+from .tiles import TILES_PARAMS, TileWriter, frame_slot, tile_functions
+
+__all__ = ["emit_pack_pairs", "emit_pairs"]
+
+_BIAS = 127  # of exponents: in the heads of panels they are biased
+_LEAST = 2 * _BIAS - 112  # the least sum of two for which the instruction is exact
+_SUBNORMAL = -1024  # is in the head of a panel with subnormal numbers
+
+
+# -- packing -------------------------------------------------------------------------------
+class _Pack(Pack):
+    """Writes the kernel that copies a K x N matrix into panels of words."""
+
+    def __init__(self, spec: MatmulSpec, name: str) -> None:
+        super().__init__(spec, name)
+        self.words = self.lanes.integers
+        self.halves = Lanes(self.fn, "i16", 2 * self.words.width)
+        assert tile_of(spec.element, spec.machine).columns == self.halves.width
+
+    def panel(self, source: str, target: str, columns: str) -> None:
+        fn = self.fn
+        self.steps = fn.integer("lshr", fn.integer("add", self.k, 1), 1)
+        along_columns = fn.icmp("eq", self.column, self.source_size)
+        elsewhere = fn.op(f"xor i1 {along_columns}, true")
+        along_k = fn.icmp("eq", self.row, self.source_size)
+        with fn.when(along_columns):
+            self._interleave(source, target, columns)
+        with fn.when(fn.op(f"and i1 {elsewhere}, {along_k}")):
+            self._turn(source, target, columns)
+        across = fn.op(f"xor i1 {along_k}, true")
+        with fn.when(fn.op(f"and i1 {elsewhere}, {across}")):
+            self._gather(source, target, columns)
+
+    def _interleave(self, source: str, target: str, columns: str) -> None:
+        """Pairs of rows, in which the columns are consecutive."""
+        fn, halves = self.fn, self.halves
+        mask = halves.lane_mask(0, columns)
+        two = fn.integer("shl", self.row, 1)
+        carried = [("ptr", source), ("ptr", target), (halves.type, halves.const(-1))]
+        with fn.loop(1, self.k, 2, carried) as loop:
+            s, t, least = loop.values
+            rows = [halves.masked_load(at, mask) for at in (s, fn.gep(s, self.row))]
+            self._store_pairs(rows, t)
+            for row in rows:
+                least = halves.intrinsic("umin", least, _rank(halves, row))
+            loop.next = [fn.gep(s, two), fn.gep(t, self.line), least]
+        s, t, least = loop.values
+        odd = fn.icmp("ne", fn.integer("and", self.k, 1), 0)
+        with fn.when(odd, [(halves.type, least)]) as last:
+            row = halves.masked_load(s, mask)
+            self._store_pairs([row, halves.const(0)], t)
+            last.next = [halves.intrinsic("umin", least, _rank(halves, row))]
+        self._write_head(target, halves, last.values[0])
+
+    def _store_pairs(self, rows: list[str], target: str) -> None:
+        """A line of words from two rows."""
+        fn, halves, words = self.fn, self.halves, self.words
+        for part in (0, 1):
+            first = part * words.width
+            order = [f"i32 {i + at}" for i in range(first, first + words.width)
+                     for at in (0, halves.width)]  # fmt: skip
+            pairs = fn.op(
+                f"shufflevector {halves.type} {rows[0]}, {halves.type} {rows[1]}, "
+                f"<{halves.width} x i32> <{', '.join(order)}>"
+            )
+            halves.store(pairs, fn.gep(target, part * words.width * words.bytes))
+
+    def _turn(self, source: str, target: str, columns: str) -> None:
+        """Square blocks of words: k is consecutive in the columns."""
+        fn, halves, words = self.fn, self.halves, self.words
+        carried = [(halves.type, halves.const(-1))]
+        with fn.loop(0, columns, words.width, carried) as c:
+            s = fn.gep(source, fn.integer("mul", c.index, self.column))
+            t = fn.gep(target, fn.integer("mul", c.index, words.bytes))
+            # Behind the last column it is read again, into lanes that nobody looks at.
+            strides = [
+                fn.op(f"select i1 {fn.icmp('slt', fn.integer('add', c.index, i + 1), columns)}, "
+                      f"i64 {self.column}, i64 0")
+                for i in range(words.width)
+            ]  # fmt: skip
+            with fn.loop(0, self.k, halves.width, [(halves.type, c.values[0])]) as k:
+                k.next = [self._turn_block(s, t, k.index, strides, k.values[0])]
+            c.next = k.values
+        self._write_head(target, halves, c.values[0])
+
+    def _turn_block(
+        self, source: str, target: str, k: str, strides: list[str], least: str
+    ) -> str:
+        """The block of words from `k` on; the least rank of its numbers and `least`."""
+        fn, halves, words = self.fn, self.halves, self.words
+        mask = halves.lane_mask(k, self.k)
+        at = fn.gep(source, fn.integer("mul", k, halves.bytes))
+        rows = []
+        for stride in strides:
+            row = halves.masked_load(at, mask)
+            least = halves.intrinsic("umin", least, _rank(halves, row))
+            rows.append(fn.op(f"bitcast {halves.type} {row} to {words.type}"))
+            at = fn.gep(at, stride)
+        step = fn.integer("lshr", k, 1)
+        left = fn.integer("sub", self.steps, step)
+        lines, to = [], fn.gep(target, fn.integer("mul", step, self.line))
+        for row in transpose(words, rows):
+            lines.append((row, to))
+            to = fn.gep(to, self.line)
+        whole = fn.icmp("sge", left, words.width)
+        with fn.when(whole):
+            for row, to in lines:
+                words.store(row, to)
+        with fn.when(fn.op(f"xor i1 {whole}, true")):
+            for i, (row, to) in enumerate(lines):
+                with fn.when(fn.icmp("sgt", left, i)):
+                    words.store(row, to)
+        return least
+
+    def _gather(self, source: str, target: str, columns: str) -> None:
+        """Number by number, whatever the strides."""
+        fn, one, word = self.fn, Lanes(self.fn, "i16", 1), Lanes(self.fn, "i32", 1)
+        with fn.loop(0, self.steps, 1, [(one.type, one.const(-1))]) as step:
+            first = fn.integer("shl", step.index, 1)
+            second = fn.icmp("slt", fn.integer("add", first, 1), self.k)
+            s = fn.gep(source, fn.integer("mul", first, self.row))
+            t = fn.gep(target, fn.integer("mul", step.index, self.line))
+            above = fn.op(f"select i1 {second}, i64 {self.row}, i64 0")
+            with fn.loop(0, columns, 1, [(one.type, step.values[0])]) as c:
+                at = fn.gep(s, fn.integer("mul", c.index, self.column))
+                low, high = one.load(at), one.load(fn.gep(at, above))
+                high = one.select(second, high, 0)
+                bits = [word.convert("zext", x, one) for x in (low, high)]
+                pair = word.binary("or", word.binary("shl", bits[1], 16), bits[0])
+                word.store(pair, fn.gep(t, fn.integer("mul", c.index, word.bytes)))
+                least = c.values[0]
+                for x in (low, high):
+                    least = one.intrinsic("umin", least, _rank(one, x))
+                c.next = [least]
+            step.next = c.values
+        self._write_head(target, one, step.values[0])
+
+    def _write_head(self, target: str, lanes: Lanes, least: str) -> None:
+        """Write the least biased exponent of the panel at `target`."""
+        fn, word = self.fn, Lanes(self.fn, "i32", 1)
+        if lanes.width > 1:
+            name = f"llvm.vector.reduce.umin.{lanes.suffix}"
+            least = fn.call("i16", name, (lanes.type, least))
+        bits = word.add(word.convert("zext", least, Lanes(fn, "i16", 1)), 1)
+        exponent = word.binary("lshr", bits, 7)
+        exponent = word.select(word.cmp("eq", exponent, 0), _SUBNORMAL, exponent)
+        word.store(exponent, fn.gep(target, -LINE))
+
+
+def _rank(halves: Lanes, bits: str) -> str:
+    """Integers in the order of magnitude of the numbers `bits`, zero behind all others."""
+    return halves.sub(halves.binary("and", bits, 0x7FFF), 1)
+
+
+@functools.cache
+def emit_pack_pairs(element: str, machine: Machine) -> str:
+    """The kernel ``pack_pairs``, which packs bfloat16."""
+    return _Pack(MatmulSpec(element, machine, (element,), half="bfloat"), "pack_pairs").write()
+
+
+# -- tiles ---------------------------------------------------------------------------------
+class _Dotted(TileWriter):
+    """The register tile by the instruction."""
+
+    stem = "dotted"
+
+    def multiply_add(self, left: str, right: str, sums: str) -> str:
+        fn, lanes = self.fn, self.lanes
+        pairs = Lanes(fn, "bfloat", 2 * lanes.width)
+        factors = [fn.op(f"bitcast {lanes.type} {x} to {pairs.type}") for x in (left, right)]
+        return fn.call(
+            lanes.type, "llvm.x86.avx512bf16.dpbf16ps.512",
+            (lanes.type, sums), *((pairs.type, x) for x in factors),
+        )  # fmt: skip
+
+
+class _Widened(TileWriter):
+    """The register tile by fused multiply-adds, in the order of the instruction."""
+
+    stem = "widened"
+
+    def multiply_add(self, left: str, right: str, sums: str) -> str:
+        lanes, words = self.lanes, self.lanes.integers
+        bits = [lanes.bits_of(x) for x in (left, right)]
+        for name, number in (("and", -1 << 16), ("shl", 16)):
+            a, b = (lanes.from_bits(words.binary(name, x, number)) for x in bits)
+            sums = lanes.fma(a, b, sums)
+        return sums
+
+
+@functools.cache
+def emit_pairs(element: str, machine: Machine) -> str:
+    """The library ``pairs``, over rows of at most one panel of A."""
+    spec, tile = MatmulSpec(element, machine, (element,)), tile_of(element, machine)
+    fn = Function("pairs", TILES_PARAMS)
+    word = Lanes(fn, "i32", 1)
+    heads = []
+    for panel, stride in (("%a", "a_column"), ("%b", "b_row")):
+        before = fn.integer("mul", frame_slot(fn, "accumulate"), frame_slot(fn, stride))
+        start = fn.gep(panel, fn.integer("sub", -LINE, before))
+        heads.append(word.load(start))
+    exact = word.cmp("sge", word.add(*heads), _LEAST)
+    functions, names = [], []
+    # The rare way has fewer variants, and each of its steps two multiply-adds to hide another.
+    for writer, rows in ((_Dotted, tile.rows), (_Widened, tile.rows // 2)):
+        tiles = Function(f"{writer.stem}_tiles", TILES_PARAMS, linkage="internal")
+        functions += tile_functions(spec, replace(tile, rows=rows), writer, tiles)
+        names.append("@" + tiles.name)
+    chosen = fn.op(f"select i1 {exact}, ptr {names[0]}, ptr {names[1]}")
+    arguments = ", ".join(f"{t} %{name}" for t, name in TILES_PARAMS)
+    fn.do(f"call void {chosen}({arguments})")
+    fn.do("ret void")
+    return module_text([*functions, fn])
