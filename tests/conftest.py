@@ -113,13 +113,13 @@ def _every_graph_reads_back() -> Iterator[None]:
     compiler.ON_COMPILE.remove(_text_reads_back)
 
 
-def _program_reads_back(run: Any, layouts: Any, program: Any) -> None:
+def _program_reads_back(key: str, program: Any) -> bool:
     """In place of keeping a program: what is written down of it says all that is in it."""
     from accel.targets.pure import KERNELS, programs
 
     content = programs.encoded(program)
     if content is None:
-        return
+        return False
     kernels = KERNELS.find(program.kernels)
     assert kernels is not None
     read = programs.decoded(json.loads(json.dumps(content)), kernels)
@@ -132,15 +132,29 @@ def _program_reads_back(run: Any, layouts: Any, program: Any) -> None:
     for ours, theirs in zip(program.constants, read.constants, strict=True):
         assert (ours.dtype, ours.shape, ours.tobytes()) == (
             theirs.dtype, theirs.shape, theirs.tobytes())  # fmt: skip
+    return True
+
+
+def _call_reads_back(key: str, made: Any) -> None:
+    """In place of keeping an executable: a call of one run says what the run takes and gives."""
+    from accel.runtime import kept
+
+    if made.native_run is not None:
+        run = made.steps[0].graph
+        types = [n.type for n in run.inputs], [n.type for n in run.outputs]
+        assert kept.types_of(made.stages.recorded, made.one) == types
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _every_run_is_built() -> Iterator[None]:
     """Tests that change the compiler must not be served what it made before."""
+    from accel.runtime import kept
     from accel.targets.pure import programs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "find", lambda run, layouts: None)
+        patch.setattr(kept, "find", lambda key: None)
+        patch.setattr(kept, "keep", _call_reads_back)
+        patch.setattr(programs, "find", lambda key: None)
         patch.setattr(programs, "keep", _program_reads_back)
         yield
 

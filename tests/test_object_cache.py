@@ -252,6 +252,95 @@ def test_ops_that_are_not_ours_may_mean_something_else_next_time(tmp_path: Path)
         assert found == wanted
 
 
+#: A process that compiles with the settings given, and says which work a call took.
+SETTLED = """
+import json, sys
+import numpy as np
+import accel
+from accel.runtime.state import override
+
+@accel.compile
+def f(x):
+    y = accel.exp(x) * SCALE
+    return y, accel.sum(y + 0.0, axis=0)
+
+x = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
+with override(**SETTINGS):
+    found = [r.numpy().tobytes().hex() for r in f(x)]
+    passes, lowered = ("accel." + m in sys.modules for m in ("passes.fuse", "targets.pure.build"))
+    explained = str(f.explain(x))
+    stages = [str(f.graph(x, stage=s)) for s in ("recorded", "optimized", "fused", "placed")]
+print(json.dumps({
+    "result": found, "passes": passes, "lowered": lowered, "explained": explained,
+    "stages": stages}))
+"""
+
+
+def settled(directory: Path, settings: str = "", scale: float = 2.0) -> dict[str, Any]:
+    code = SETTLED.replace("SETTINGS", f"dict({settings})").replace("SCALE", str(scale))
+    found: dict[str, Any] = run(code, directory)[0]
+    return found
+
+
+def test_what_was_recorded_before_needs_no_passes(tmp_path: Path) -> None:
+    first, second = settled(tmp_path), settled(tmp_path)
+    assert first["passes"] and first["lowered"]
+    assert not second["passes"] and not second["lowered"]
+    for what in ("result", "explained", "stages"):  # who looks inside sees no difference
+        assert second[what] == first[what]
+
+
+@pytest.mark.parametrize(
+    "settings", ["disabled_passes=frozenset(['fuse'])", "verify=True", "mode='reference'"]
+)
+def test_other_settings_find_no_executable_of_these(tmp_path: Path, settings: str) -> None:
+    plain = settled(tmp_path)
+    first, second = settled(tmp_path, settings), settled(tmp_path, settings)
+    assert first["passes"] and first["explained"] == second["explained"]
+    assert (first["explained"] == plain["explained"]) == ("verify" in settings)
+    assert second["passes"] == ("disabled" not in settings)
+    assert not settled(tmp_path)["passes"]
+
+
+def test_another_graph_finds_no_executable_of_this(tmp_path: Path) -> None:
+    assert settled(tmp_path)["result"] != settled(tmp_path, scale=3.0)["result"]
+    assert settled(tmp_path, scale=-2.0)["passes"]
+
+
+def test_a_damaged_executable_is_made_again(tmp_path: Path) -> None:
+    first = settled(tmp_path)
+    (call,) = (p for p in tmp_path.glob("*.object") if b'"pure_count":' in p.read_bytes())
+    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])):
+        damage(call)
+        second = settled(tmp_path)
+        assert second["result"] == first["result"]
+        assert second["passes"] and not second["lowered"]
+        assert not settled(tmp_path)["passes"]
+    for path in [*programs_in(tmp_path), *code_in(tmp_path)]:
+        path.unlink()
+    second = settled(tmp_path)
+    assert second["result"] == first["result"] and second["lowered"]
+
+
+def test_executables_from_disk_are_logged_and_dumped(tmp_path: Path) -> None:
+    code = SETTLED.replace("SETTINGS", "{}").replace("SCALE", "2.0")
+    code = code.replace("import accel\n", "import accel, logging\naccel.enable_logging()\n", 1)
+    seen = []
+    for number in (1, 2):
+        dumps = tmp_path / f"dumps{number}"
+        found, log = run(code, tmp_path / "cache", ACCEL_DUMP=str(dumps))
+        names = sorted(p.relative_to(dumps) for p in dumps.rglob("*.*"))
+        seen.append((found["explained"], log, names))
+    assert seen[0] == seen[1]
+    assert "-> pure (mode pure)" in seen[0][1] and len(seen[0][2]) > 5
+
+
+def test_executables_of_settings_without_native_calls(tmp_path: Path) -> None:
+    first = settled(tmp_path)
+    code = SETTLED.replace("SETTINGS", "{}").replace("SCALE", "2.0")
+    assert run(code, tmp_path, ACCEL_NATIVE_CALLS="0")[0]["result"] == first["result"]
+
+
 def test_each_cpu_level_has_entries_of_its_own(tmp_path: Path) -> None:
     files = 0
     for level in LEVELS:

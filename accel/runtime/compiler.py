@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
 from ..ir.graph import Graph
 from ..ir.types import CPU
-from ..passes.pipeline import Pipeline, Stages
-from ..passes.place import Policy, heaviest
 from .collector import collection_paused
 from .executable import Executable, Run
 from .state import State
 from .statistics import STATISTICS
+
+if TYPE_CHECKING:
+    from .outline import Outline
 
 __all__ = ["clear_cache", "compile_graph"]
 
@@ -97,61 +99,39 @@ def clear_cache() -> None:
 
 def _compile(graph: Graph, state: State) -> Executable:
     with collection_paused():
-        stages = _stages(graph, state)
-        executable = Executable(stages, partial(compile_run, state=state))
-    _log_decisions(stages.placed)
+        executable = _executable(graph, state)
+    if LOG.isEnabledFor(logging.INFO):
+        from .stages import log_decisions
+
+        log_decisions(executable.stages.placed)
     for observer in ON_COMPILE:
         observer(executable)
     return executable
 
 
-def _stages(graph: Graph, state: State) -> Stages:
-    """All stages. Torch is imported only once a region is placed on it, and may prove broken."""
-    policy = _policy(state)
-    stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
-    if policy.target is None and _uses_torch(stages.placed) and not _torch_works():
-        policy = Policy("pure", "mode auto, torch cannot be imported")
-        stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
-    return stages
+def _executable(graph: Graph, state: State) -> Executable:
+    """What runs `graph`: from disk where an earlier process left it there, or compiled."""
+    outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=())))
+    key = None
+    if state.mode == "pure" and not state.verify:  # nothing decides, and nobody wants to look on
+        from . import kept  # brings the pure target
+
+        key = kept.key_of(graph, state)
+        found = None if key is None else kept.find(key)
+        if found is not None:
+            return kept.executable(graph, found, outline)
+    runs = [compile_run(s.target, s.graph, state) for s in outline().stretches]
+    made = Executable(len(graph.inputs), outline, runs)
+    if key is not None:
+        kept.keep(key, made)
+    return made
 
 
-def _uses_torch(placed: Graph) -> bool:
-    return any(n.attrs["target"] == "torch" for n in placed.nodes if n.op.name == "region")
+def _outline(graph: Graph, state: State) -> Outline:
+    from .outline import Outline
+    from .stages import stages_of  # what is found on disk does without the passes
 
-
-def _torch_works() -> bool:
-    from ..targets import torch as torch_target
-
-    return torch_target.available()
-
-
-def _policy(state: State) -> Policy:
-    """What placement must know, from the settings and what is installed."""
-    if state.mode in ("pure", "reference"):
-        return Policy(state.mode, f"mode {state.mode}")
-    from ..targets import torch as torch_target
-
-    if state.mode == "torch":
-        torch_target.require()
-        return Policy("torch", "mode torch")
-    if not torch_target.installed():
-        return Policy("pure", "mode auto, torch is not installed")
-    on_gpu = state.device is not None and state.device.startswith("cuda")
-    return Policy(
-        None, "", state.thresholds,
-        transfer_ns=20_000 if on_gpu else 2_000, byte_ns=0.1 if on_gpu else 0.0,
-    )  # fmt: skip
-
-
-def _log_decisions(placed: Graph) -> None:
-    if not LOG.isEnabledFor(logging.INFO):
-        return
-    for node in placed.nodes:
-        if node.op.name == "region":
-            weight = heaviest(node.attrs["body"])
-            shape = "x".join(map(str, weight.shape)) or "scalar"
-            LOG.info("[accel] %s %s -> %s (%s)", weight.op, shape, node.attrs["target"],
-                     node.attrs["reason"])  # fmt: skip
+    return Outline(stages_of(graph, state))
 
 
 def compile_run(target: str, run: Graph, state: State) -> Run:

@@ -88,7 +88,7 @@ class _Writer:
         self.block = entry.executable.native_block(cache_hits=1)
         # the block first, by which the size of tables is found
         self.kept: list[Any] = [self.block, entry, self.arguments, self.names]
-        reads = entry.executable.native_reads
+        reads = entry.executable.one.reads
         self._bases = {id(entry.references[i]): base for base, i in enumerate(reads)}
         self._checks: list[tuple[int, ...]] = []
         self._leaves: dict[int, int] = {}  # places of the arguments by number of their leaves
@@ -345,7 +345,7 @@ class _Writer:
         raise Unsupported
 
     def _output(self, place: int) -> int:
-        return int(self.entry.executable.native_order[place])
+        return int(self.entry.executable.one.order[place])
 
     def _write(self, x: Write) -> tuple[int, int, int, int, int, int]:
         if x.attribute is not None or x.source is not None or x.kind not in ("value", "grad"):

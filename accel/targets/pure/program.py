@@ -8,13 +8,14 @@ process, or is built (`build.py`), which only then is imported.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
+from ...ir.types import TensorType
 from ..parts import Watch
 from ..reference import run_graph
 from . import programs
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .records import KernelInfo
 
 __all__ = ["KERNELS", "PureRun"]
+
+Types = Sequence[TensorType]
 
 #: Arenas that a run keeps for its next calls; large ones go back to the pool of them all.
 _ARENAS_KEPT = 4
@@ -64,10 +67,14 @@ class PureRun:
 
     Parameters
     ----------
-    run
-        The graph.
+    inputs, outputs
+        Types of what a call takes and gives.
+    graph
+        Gives the run's graph; asked where that is not found on disk, or looked into.
     strides
         For every input its strides in elements, or None where it is C-contiguous.
+    key
+        Under which the program is to be found on disk, where that is known without the graph.
 
     Attributes
     ----------
@@ -79,27 +86,35 @@ class PureRun:
         Names of the ops that run on the NumPy reference.
     arena_bytes
         Memory for intermediates.
+    key
+        Under which the program lies on disk; None where it is not kept.
     """
 
-    def __init__(self, run: Graph, strides: Layouts | None = None) -> None:
-        self._graph = run
+    def __init__(
+        self, inputs: Types, outputs: Types, graph: Callable[[], Graph],
+        strides: Layouts | None = None, key: str | None = None,
+    ) -> None:  # fmt: skip
+        self._graph = graph
+        self._types = inputs, outputs
         self._arenas: deque[np.ndarray] = deque()
-        self._layouts = strides or (None,) * len(run.inputs)
+        self._layouts = strides or (None,) * len(inputs)
         self._others: dict[Layouts, PureRun] = {}
-        self._inputs = [n.type.dtype.numpy for n in run.inputs]
-        announce(max([n.type.nbytes for n in run.outputs], default=0))
+        self._inputs = [t.dtype.numpy for t in inputs]
+        announce(max([t.nbytes for t in outputs], default=0))
         self._built: Build | None = None
-        found = programs.find(run, self._layouts)
+        self.key = key or programs.key_of(graph(), f"program {self._layouts}")
+        found = None if self.key is None else programs.find(self.key)
         if found is not None:
             program, kernels = found
         else:
             self._built = built = self._build()
             program, kernels = built.program, built.kernels
-            programs.keep(run, self._layouts, program)
+            if self.key is not None and not programs.keep(self.key, program):
+                self.key = None
         self._kept: list[Any] = [kernels]  # their code stays mapped as long as this run lives
         self.arena_bytes = program.arena_bytes
         self._new_arena = aligned(program.arena_bytes)
-        self._outputs = [allocator(n.type.shape, n.type.dtype.numpy) for n in run.outputs]
+        self._outputs = [allocator(t.shape, t.dtype.numpy) for t in outputs]
         self._constants = program.constants
         self._work = 0
         self._segments = [
@@ -112,7 +127,7 @@ class PureRun:
     def _build(self) -> Build:
         from .build import Build  # lowering takes a while to import
 
-        return Build(self._graph, self._layouts)
+        return Build(self._graph(), self._layouts)
 
     def _description(self) -> Build:
         """What the run was built from; built for that where the program lay on disk."""
@@ -213,7 +228,7 @@ class PureRun:
             return self
         if self.reference_ops:  # they take whole buffers
             return self
-        least = max(_WORTH_PLANNING, len(self._graph.nodes) * _PLANNED_NODE)
+        least = max(_WORTH_PLANNING, len(self._graph().nodes) * _PLANNED_NODE)
         layouts = tuple([
             _strides(a, d) if _is_strided(a) and a.nbytes >= least else None
             for a, d in zip(arrays, self._inputs, strict=True)
@@ -224,27 +239,27 @@ class PureRun:
         if found is None:
             if len(self._others) >= _LAYOUTS_KEPT:
                 return self
-            found = self._others.setdefault(layouts, PureRun(self._graph, layouts))
+            found = self._others.setdefault(layouts, PureRun(*self._types, self._graph, layouts))
         return found
 
     def native(self) -> NativeRun | None:
         """What native calls need; None where a call is more than one stretch of kernels."""
         if len(self._segments) != 1 or not isinstance(self._segments[0], Job) or not available():
             return None
-        types = [n.type for n in self._graph.outputs]
+        inputs, outputs = self._types
         pooled = self.arena_bytes >= POOLED
         return NativeRun(
             self._segments[0],
-            [(n.type.shape, n.type.dtype.numpy) for n in self._graph.inputs],
+            [(t.shape, t.dtype.numpy) for t in inputs],
             [(t.shape, t.dtype.numpy, new if t.nbytes >= POOLED else None)
-             for t, new in zip(types, self._outputs, strict=True)],
+             for t, new in zip(outputs, self._outputs, strict=True)],
             self._constants, None if pooled else self._new_arena(), self._new_arena,
             self._work >= _UNLOCKED, self._kept, np.array([pooled], np.int64),
         )  # fmt: skip
 
     def _fail(self, arrays: Sequence[np.ndarray], stretch: int, status: int) -> None:
         """Raise the error of a check that failed, as the reference words it."""
-        run_graph(self._graph, arrays)
+        run_graph(self._graph(), arrays)
         # An index computed from floats may differ by a rounding, so that only ours is wrong.
         record, number = (status >> 32) - 1, (status & 0xFFFFFFFF) - 1
         node = self._description().checks[stretch][record][number]

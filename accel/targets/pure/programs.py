@@ -21,7 +21,8 @@ from ...ir.ops import BUILT_IN
 from .machine import object_cache
 from .machine.jit import KERNELS, Address, Kernel, host_machine
 
-__all__ = ["Entry", "Interlude", "Layouts", "Program", "decoded", "encoded", "find", "keep"]
+__all__ = ["Entry", "Interlude", "Layouts", "Program", "decoded", "encoded", "find", "keep",
+           "key_of"]  # fmt: skip
 
 #: For every input its strides in elements, or None where it is C-contiguous.
 Layouts = tuple["tuple[int, ...] | None", ...]
@@ -83,12 +84,18 @@ class Program(NamedTuple):
 
 
 # -- on disk ------------------------------------------------------------------------------
-def find(run: Graph, layouts: Layouts) -> tuple[Program, list[Kernel]] | None:
-    """The program of `run` and its kernels; None unless all of them are kept."""
-    disk = object_cache.shared()
-    if disk.directory is None or not _can_be_kept(run):
+def key_of(run: Graph, what: object) -> str | None:
+    """The key of what is made of `run` and `what`; None where nothing is kept, or `run` does not
+    say all on which that depends."""
+    if object_cache.shared().directory is None or not _can_be_kept(run):
         return None
-    data = disk.get(_key(run, layouts))
+    described = f"{what}\n{run.text(lines=False)}"
+    return object_cache.described_key(described, host_machine().fingerprint)
+
+
+def find(key: str) -> tuple[Program, list[Kernel]] | None:
+    """A program and its kernels; None unless all of them are kept."""
+    data = object_cache.shared().get(key)
     if data is None:
         return None
     content = json.loads(data)
@@ -96,26 +103,21 @@ def find(run: Graph, layouts: Layouts) -> tuple[Program, list[Kernel]] | None:
     return None if kernels is None else (decoded(content, kernels), kernels)
 
 
-def keep(run: Graph, layouts: Layouts, program: Program) -> None:
-    """Leave a program for later processes, where it can be."""
-    disk = object_cache.shared()
-    if disk.directory is None or not _can_be_kept(run):
-        return
+def keep(key: str, program: Program) -> bool:
+    """Leave a program for later processes; whether it can be."""
     content = encoded(program)
-    if content is not None:
-        disk.put(_key(run, layouts), json.dumps(content, separators=(",", ":")).encode())
-
-
-def _key(run: Graph, layouts: Layouts) -> str:
-    described = f"program {layouts}\n{run.text(lines=False)}"
-    return object_cache.described_key(described, host_machine().fingerprint)
+    if content is None:
+        return False
+    object_cache.shared().put(key, json.dumps(content, separators=(",", ":")).encode())
+    return True
 
 
 def _can_be_kept(run: Graph) -> bool:
     """Whether `run` says all that its program depends on, and briefly: its ops are accel's own,
     and its constants few enough to be written down."""
-    bodies = [n.attrs["body"] for n in run.nodes if n.op.name == "region"]
-    nodes = [n for g in (run, *bodies) for n in g.nodes]
+    nodes = list(run.nodes)
+    for node in nodes:  # grows as it goes
+        nodes += [n for v in node.attrs.values() if isinstance(v, Graph) for n in v.nodes]
     if any(n.op.name not in BUILT_IN for n in nodes):
         return False
     return sum([n.type.nbytes for n in nodes if n.op.name == "constant"]) <= _CONSTANTS_KEPT

@@ -92,7 +92,7 @@ def _sources(root: Path) -> str:
     import numpy
 
     found: list[object] = [sys.version, numpy.__version__]
-    for place in ("ir", "passes", "targets/pure"):
+    for place in ("ir", "passes", "runtime", "targets/pure"):
         for folder, _, names in os.walk(root / place):
             below = os.path.relpath(folder, root)
             for name in names:
