@@ -58,17 +58,13 @@ class Node(NamedTuple):
     type: TensorType
     loc: Location | None = None
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:
-        return id(self) >> 4
-
     def __repr__(self) -> str:
         return f"<{self.op.name} : {self.type}>"
+
+
+# Passes look nodes up all the time: all of these, so that Python finds the comparison in C.
+for _name in ("__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
+    setattr(Node, _name, getattr(object, _name))
 
 
 def attr_key(value: Any) -> Any:

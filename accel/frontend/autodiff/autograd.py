@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import GradientError, NotAnArrayError
+from ..tensors.entering import unheard
 from ..tensors.recording import record
 from ..tensors.tensor import Tensor, value_of
 from ..tensors.values import Value, topological, user_location
@@ -44,7 +45,7 @@ def backward(
             loc=user_location(), remedy="set requires_grad_() on the inputs before computing",
         )  # fmt: skip
     cotangent = cotangent_of(value, gradient)
-    order = topological([value], lambda v: not v.requires_grad)
+    order = unheard(topological, [value], lambda v: not v.requires_grad)
     owners = [v for v in order if v.owner is not None and v.requires_grad]
     if inputs is not None:
         owners = _leaves(inputs, owners)

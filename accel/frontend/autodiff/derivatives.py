@@ -40,7 +40,7 @@ def gradients(
     def is_input(value: Value) -> bool:
         return value in targets or not value.requires_grad or value.owner is not None
 
-    order = topological([r for r in roots if r.requires_grad], is_input)
+    order = unheard(topological, [r for r in roots if r.requires_grad], is_input)
     pairs = [(r, c) for r, c in zip(roots, cotangents, strict=True) if r.requires_grad]
     reached, arriving = [r for r, _ in pairs], [c for _, c in pairs]
 
@@ -51,7 +51,7 @@ def gradients(
             [nodes[w] if w in nodes else lowering.input(w) for w in wrt],
         )  # fmt: skip
 
-    return _derived(derive, "pull", order, is_input, reached, arriving, wrt, again)
+    return unheard(_derived, derive, "pull", order, is_input, reached, arriving, wrt, again)
 
 
 def tangents(
@@ -63,7 +63,7 @@ def tangents(
     def is_input(value: Value) -> bool:
         return value in targets or not value.requires_grad or value.owner is not None
 
-    order = topological(roots, is_input)
+    order = unheard(topological, roots, is_input)
 
     def derive(lowering: Lowering) -> list[Node | None]:
         nodes = lowering.nodes
@@ -73,7 +73,7 @@ def tangents(
             [nodes[d] for d in directions],
         )  # fmt: skip
 
-    return _derived(derive, "push", order, is_input, roots, directions, wrt, True)
+    return unheard(_derived, derive, "push", order, is_input, roots, directions, wrt, True)
 
 
 def _derived(
@@ -86,13 +86,13 @@ def _derived(
     key = (way, *key)
     pullback = PULLBACKS.get(key)
     if pullback is None:
-        lowering = unheard(_lowered, order, is_input, given)
-        pullback = Pullback(unheard(derive, lowering), lowering, values)
+        lowering = _lowered(order, is_input, given)
+        pullback = Pullback(derive(lowering), lowering, values)
         PULLBACKS.put(key, pullback)
     tracer = runtime_state.current().tracer
     if tracer is not None:
         tracer.consumed.update(order)
-    return unheard(pullback, values, again, tracer)
+    return pullback(values, again, tracer)
 
 
 def _lowered(
