@@ -343,8 +343,9 @@ def test_core_every_half_is_widened_and_rounded_as_numpy_does(name: str) -> None
         other = np.array([[factor]], dtype)
         with np.errstate(all="ignore"):  # a product of two halves is exact in single precision
             expected = (every.astype(np.float32) * other.astype(np.float32)).astype(dtype)
-        found = np.asarray(multiply(every, other))
-        np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
+        for found in (multiply(every, other), multiply(other, every.T)[0, :, None]):
+            found = np.asarray(found).astype(np.float32)
+            np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 def test_core_special_values_and_empty_sums() -> None:
@@ -504,16 +505,17 @@ def test_one_kernel_serves_all_shapes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiles", "turned", "near", "lines", "dots", "pack", "pack_half"]
+    "name", ["tiles", "turned", "near", "lines", "dots", "pack",
+             "lines_half", "dots_half", "pack_half", "lines_bfloat", "dots_bfloat", "pack_bfloat"]
 )
 def test_libraries_compile_for_neon(name: str) -> None:
     llvm = pytest.importorskip("llvmlite.binding")
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = jit.Machine("aarch64-unknown-linux-gnu", "cortex-a72", "+neon", 16, True)
-    for element in ("float", "double") if name != "pack_half" else ("float",):
+    for element in ("float", "double") if "_" not in name else ("float",):
         text = jit.assembly(gemm.emit_library(name, element, machine), machine)
-        if name in ("tiles", "lines", "dots"):
+        if name.startswith(("tiles", "lines", "dots")):
             assert "fmla" in text
 
 

@@ -163,6 +163,16 @@ def test_pairs_are_used_where_the_processor_multiplies_them() -> None:
         assert (gemm.libraries(spec, problem) == ("pairs", "pack_pairs")) == pairs
 
 
+@pytest.mark.parametrize("right, library", [("dense", "lines_"), ("transposed", "dots_")])
+@pytest.mark.parametrize("half", ["half", "bfloat"])
+def test_one_row_reads_halves_where_they_lie(right: str, library: str, half: str) -> None:
+    a, b = np.ones((1, 300), BFLOAT), make(np.random.default_rng(1), (300, 500), "i2", right)
+    problem = Product(a, b.view(BFLOAT), [np.empty((1, 500), "f4")]).problem
+    spec = gemm.MatmulSpec("float", jit.host_machine(), ("float",), half=half)
+    assert gemm.libraries(spec, problem) == (library + half,)
+    assert gemm.scratch_bytes(spec, problem) == 0
+
+
 def test_the_instruction_is_emitted() -> None:
     llvm = pytest.importorskip("llvmlite.binding")
     llvm.initialize_all_targets()

@@ -10,7 +10,8 @@ Each is one function with the parameters and the frame of `gemm_tiles`:
 - ``near`` copies the columns of B that it needs into one place before it calls the library of
   register tiles for all rows: a B far flung is read once.
 
-Only ``near`` starts from sums in C: for the others k is never divided.
+``lines`` and ``dots`` read halves as well where they lie. Only ``near`` starts from sums in C: for
+the others k is never divided.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
+from .half import read
 from .pack import transpose
-from .spec import MatmulSpec, smaller, tile_of
+from .spec import MatmulSpec, library_of, smaller, tile_of
 from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
 
 __all__ = [
-    "LINES_ROWS", "NEAR_STEPS", "emit_dots", "emit_lines", "emit_near", "emit_turned",
+    "DOTS_TILE", "LINES_ROWS", "NEAR_STEPS", "emit_dots", "emit_lines", "emit_near", "emit_turned",
     "turned_columns",
 ]  # fmt: skip
 
@@ -35,7 +37,13 @@ LINES_ROWS = 4
 NEAR_STEPS = 384
 """Steps of k that ``near`` takes at most: its copy of B lies on the stack."""
 
-_DOTS = 4  # rows and columns of the square tile of ``dots``
+DOTS_TILE = 4
+"""Rows and columns of the square tile of ``dots``."""
+
+
+def _internal(name: str, params: Sequence[tuple[str, str]], spec: MatmulSpec) -> Function:
+    own = spec.machine.instructions
+    return Function(name, params, "void", "noinline nounwind", "internal", own)
 
 
 # -- lines ---------------------------------------------------------------------------------
@@ -48,7 +56,7 @@ class _LineWriter:
 
     def __init__(self, spec: MatmulSpec, rows: int) -> None:
         params = [p for p in TILES_PARAMS if p[1] != "m"]
-        fn = self.fn = Function(f"line_{rows}", params, "void", "noinline nounwind", "internal")
+        fn = self.fn = _internal(f"line_{rows}", params, spec)
         self.spec = spec
         self.steps = 8 if spec.machine.has_masks else 4  # as many streams of B
         self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
@@ -60,7 +68,7 @@ class _LineWriter:
 
     def write(self) -> Function:
         fn = self.fn
-        self._along(lambda lanes, at, mask: [lanes.const(0)] * len(self.c_rows))
+        self._along(lambda lanes, column, mask: [lanes.const(0)] * len(self.c_rows))
         whole = fn.integer("and", "%k", -self.steps)
         a, b = "%a", "%b"
         for begin, end, steps in (("0", whole, self.steps), (whole, "%k", 1)):
@@ -75,16 +83,17 @@ class _LineWriter:
         fn, (a, b) = self.fn, pointers
         left, lines = [], []
         for _ in range(steps):
-            left.append([fn.load(self.one.element, fn.gep(a, at), self.one.bytes)
-                         for at in self.a_rows])  # fmt: skip
+            left.append([read(self.one, fn.gep(a, at), self.spec.half) for at in self.a_rows])
             lines.append(b)
             a, b = fn.gep(a, self.a_column), fn.gep(b, self.b_row)
         splats = {value: self.wide.splat(value) for values in left for value in values}
 
-        def sums(lanes: Lanes, at: str, mask: str | None) -> list[str]:
-            found = [_read(lanes, fn.gep(row, at), mask) for row in self.c_rows]
+        def sums(lanes: Lanes, column: str, mask: str | None) -> list[str]:
+            at = fn.integer("mul", column, lanes.bytes)
+            found = [read(lanes, fn.gep(row, at), mask=mask) for row in self.c_rows]
+            at = fn.integer("mul", column, self.spec.source_size)
             for values, line in zip(left, lines, strict=True):
-                right = _read(lanes, fn.gep(line, at), mask)
+                right = read(lanes, fn.gep(line, at), self.spec.half, mask)
                 for row, value in enumerate(values):
                     factor = value if lanes.width == 1 else splats[value]
                     found[row] = multiply_add(lanes, factor, right, found[row], self.spec)
@@ -94,33 +103,32 @@ class _LineWriter:
         return [a, b]
 
     def _along(self, sums: Callable[[Lanes, str, str | None], list[str]]) -> None:
-        """Store `sums(lanes, byte offset, mask)`, one value a row, for all columns."""
+        """Store `sums(lanes, column, mask)`, one value a row, for all columns."""
         fn, wide = self.fn, self.wide
         whole = fn.integer("and", "%n", -wide.width)
         with fn.loop(0, whole, wide.width) as loop:
+            values = sums(wide, loop.index, None)
             at = fn.integer("mul", loop.index, wide.bytes)
-            for value, row in zip(sums(wide, at, None), self.c_rows, strict=True):
+            for value, row in zip(values, self.c_rows, strict=True):
                 wide.store(value, fn.gep(row, at))
         rest = wide if self.spec.machine.has_masks else self.one
         with fn.loop(whole, "%n", rest.width) as loop:
-            at = fn.integer("mul", loop.index, rest.bytes)
             mask = rest.lane_mask(loop.index, "%n") if rest is wide else None
-            for value, row in zip(sums(rest, at, mask), self.c_rows, strict=True):
+            values = sums(rest, loop.index, mask)
+            at = fn.integer("mul", loop.index, rest.bytes)
+            for value, row in zip(values, self.c_rows, strict=True):
                 if mask is None:
                     rest.store(value, fn.gep(row, at))
                 else:
                     rest.masked_store(value, fn.gep(row, at), mask)
 
 
-def _read(lanes: Lanes, pointer: str, mask: str | None) -> str:
-    return lanes.load(pointer) if mask is None else lanes.masked_load(pointer, mask)
-
-
 @functools.cache
-def emit_lines(element: str, machine: Machine) -> str:
-    """The library ``lines`` of an element type: at most `LINES_ROWS` rows, any columns."""
-    spec = MatmulSpec(element, machine, (element,))
-    fn = Function("lines", TILES_PARAMS)
+def emit_lines(element: str, machine: Machine, half: str = "") -> str:
+    """The library ``lines`` of an element type, or of halves (``lines_half``, ``lines_bfloat``):
+    at most `LINES_ROWS` rows, any columns."""
+    spec = MatmulSpec(element, machine, (element,), half=half)
+    fn = Function(library_of("lines", half), TILES_PARAMS)
     functions = []
     rows = LINES_ROWS
     while rows:
@@ -145,9 +153,9 @@ class _DotWriter:
     def __init__(self, spec: MatmulSpec, rows: int, columns: int) -> None:
         params = [p for p in TILES_PARAMS if p[1] not in ("m", "n")]
         name = f"dots_{rows}x{columns}"
-        fn = self.fn = Function(name, params, "void", "noinline nounwind", "internal")
+        fn = self.fn = _internal(name, params, spec)
         self.spec, self.rows, self.columns = spec, rows, columns
-        self.chains = 2 if rows * columns <= _DOTS else 1
+        self.chains = 2 if rows * columns <= DOTS_TILE else 1
         self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
         self.one = Lanes(fn, spec.element, 1)
 
@@ -190,12 +198,12 @@ class _DotWriter:
     def _products(self, lanes: Lanes, k: str, sums: Sequence[str], mask: str | None) -> list[str]:
         """`sums`, row by row, and the products of the lanes from `k` on."""
         fn = self.fn
-        at = fn.integer("mul", k, lanes.bytes)
-        right = [_read(lanes, fn.gep(b, at), mask) for b in self.b_columns]
+        at = fn.integer("mul", k, self.spec.source_size)
+        right = [read(lanes, fn.gep(b, at), self.spec.half, mask) for b in self.b_columns]
         found = []
         held = iter(sums)
         for a in self.a_rows:
-            left = _read(lanes, fn.gep(a, at), mask)
+            left = read(lanes, fn.gep(a, at), self.spec.half, mask)
             found += [multiply_add(lanes, left, b, next(held), self.spec) for b in right]
         return found
 
@@ -262,18 +270,19 @@ def _picked(lanes: Lanes, x: str, y: str, order: list[int]) -> str:
 
 
 @functools.cache
-def emit_dots(element: str, machine: Machine) -> str:
-    """The library ``dots`` of an element type: any rows and columns."""
-    spec = MatmulSpec(element, machine, (element,))
-    fn = Function("dots", TILES_PARAMS)
+def emit_dots(element: str, machine: Machine, half: str = "") -> str:
+    """The library ``dots`` of an element type, or of halves (``dots_half``, ``dots_bfloat``):
+    any rows and columns."""
+    spec = MatmulSpec(element, machine, (element,), half=half)
+    fn = Function(library_of("dots", half), TILES_PARAMS)
     functions = []
     a_row, b_column, c_row = (frame_slot(fn, name) for name in ("a_row", "b_column", "c_row"))
-    rows, columns = (fn.integer("and", extent, -_DOTS) for extent in ("%m", "%n"))
-    for first, last, width in (("0", columns, _DOTS), (columns, "%n", 1)):
+    rows, columns = (fn.integer("and", extent, -DOTS_TILE) for extent in ("%m", "%n"))
+    for first, last, width in (("0", columns, DOTS_TILE), (columns, "%n", 1)):
         with fn.loop(first, last, width) as column:
             b = fn.gep("%b", fn.integer("mul", column.index, b_column))
             c = fn.gep("%c", fn.integer("mul", column.index, spec.size))
-            for begin, end, height in (("0", rows, _DOTS), (rows, "%m", 1)):
+            for begin, end, height in (("0", rows, DOTS_TILE), (rows, "%m", 1)):
                 functions.append(_DotWriter(spec, height, width).write())
                 with fn.loop(begin, end, height) as row:
                     left = fn.gep("%a", fn.integer("mul", row.index, a_row))

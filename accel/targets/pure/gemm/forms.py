@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from ..machine.llvm_text import LINE
 from .emit import TILE_BYTES
-from .few import LINES_ROWS, turned_columns
+from .few import DOTS_TILE, LINES_ROWS, turned_columns
 from .problem import Problem
-from .spec import MatmulSpec, tile_of
+from .spec import MatmulSpec, library_of, tile_of
 
 __all__ = ["CACHE_BYTES", "COPY", "Form", "candidates", "form_of", "rounded"]
 
@@ -29,6 +29,8 @@ _NEAR = 3  # what a copy on the stack does, for as many rows as it is made for a
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
+
+_WIDENED = 1  # widening a half with each reading
 
 _UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows spread over the caches
 _TURNED_BYTES = 1 << 20  # of a panel of A, which turned tiles read again and again
@@ -107,9 +109,7 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     b_along_n = problem.b.column == spec.size
 
     if m <= LINES_ROWS and b_along_n:
-        width = TILE_BYTES // spec.size // LINES_ROWS
-        unit = min(width, 32 * tile.lanes)  # memory is read in stretches of so many columns
-        yield m * rounded(n, tile.lanes) * k, Form("lines", LINES_ROWS, width, unit)
+        yield m * rounded(n, tile.lanes) * k, _lines(spec)
 
     if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
         width = turned_columns(spec.element, spec.machine)
@@ -136,27 +136,45 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     pack_b = "" if b_along_k else "lines"
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
     time = m * n * (rounded(k, tile.lanes) + _TOTAL) + COPY * copied
-    height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
-    width = TILE_BYTES // spec.size // height
-    yield time, Form("dots", height, width, 4, pack_a, pack_b)
+    yield time, _dots(spec, m, "dots", pack_a, pack_b)
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
-    """Both operands are packed: widened, or in pairs."""
-    m, n, k = problem.m, problem.n, problem.k
-    tile, packing = tile_of(spec.element, spec.machine), "pack_" + spec.half
+    """Both operands are packed, widened or in pairs, or both are read where they lie."""
+    m, n, k, size = problem.m, problem.n, problem.k, spec.source_size
+    tile, packing = tile_of(spec.element, spec.machine), library_of("pack", spec.half)
+    time, read = max(m, _FEW) * rounded(n, tile.lanes) * k, (m + n) * k
     if spec.in_pairs:
-        yield max(m, _FEW) * rounded(n, tile.lanes) * k / 2, Form(
+        yield time / 2 + COPY * read, Form(
             "pairs", tile.columns, tile.columns, tile.columns, "panels", "panels", "pack_pairs",
             2, LINE,
         )
-    yield max(m, _FEW) * rounded(n, tile.lanes) * k, Form(
+    yield time + COPY * read, Form(
         "tiles", tile.rows, tile.columns, tile.columns, "lines", "panels", packing
     )
+    if m <= LINES_ROWS and problem.b.column == size:
+        time = m * rounded(n, tile.lanes) * k + _WIDENED * n * k
+        yield time, _lines(spec, library_of("lines", spec.half))
+    time = m * n * (rounded(k, tile.lanes) + _TOTAL)
+    if k <= 1 or problem.a.column == size == problem.b.row:
+        times = -(-m // DOTS_TILE) * n + -(-n // DOTS_TILE) * m
+        yield time + _WIDENED * times * k, _dots(spec, m, library_of("dots", spec.half))
+    else:
+        yield time + COPY * read, _dots(spec, m, "dots", "lines", "lines", packing)
+
+
+def _lines(spec: MatmulSpec, library: str = "lines") -> Form:
+    width = TILE_BYTES // spec.size // LINES_ROWS
+    unit = min(width, 32 * spec.machine.lanes(spec.size))  # memory is read in such stretches
+    return Form(library, LINES_ROWS, width, unit)
+
+
+def _dots(
+    spec: MatmulSpec, m: int, library: str = "dots", pack_a: str = "", pack_b: str = "",
+    packing: str = "pack",
+) -> Form:  # fmt: skip
     height = min(rounded(max(m, 1), 4), _DOTS_ROWS)
-    yield m * n * (rounded(k, tile.lanes) + _TOTAL), Form(
-        "dots", height, TILE_BYTES // spec.size // height, 4, "lines", "lines", packing
-    )
+    return Form(library, height, TILE_BYTES // spec.size // height, 4, pack_a, pack_b, packing)
 
 
 def _is_far(spec: MatmulSpec, problem: Problem) -> bool:

@@ -45,7 +45,7 @@ from .forms import CACHE_BYTES, COPY, Form, form_of, rounded
 from .pack import emit_pack
 from .pairs import emit_pack_pairs, emit_pairs
 from .problem import Problem, cut, folded
-from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block, tile_of
+from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block, library_of, tile_of
 from .tiles import emit_tiles
 
 __all__ = [
@@ -62,8 +62,11 @@ _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
     "tiles": emit_tiles, "turned": emit_turned, "lines": emit_lines, "dots": emit_dots,
     "near": emit_near, "pack": emit_pack,
-    "pack_half": functools.partial(emit_pack, half="half"),
-    "pack_bfloat": functools.partial(emit_pack, half="bfloat"),
+    **{
+        library_of(name, half): functools.partial(emit, half=half)
+        for name, emit in (("lines", emit_lines), ("dots", emit_dots), ("pack", emit_pack))
+        for half in ("half", "bfloat")
+    },
     "pairs": emit_pairs, "pack_pairs": emit_pack_pairs,
 }  # fmt: skip
 
@@ -148,7 +151,7 @@ def schedule(
 def _plans(spec: MatmulSpec, problem: Problem) -> list[_Plan]:
     problem = folded(problem)
     if problem.n == 1:  # a single column has no stride of its own
-        problem = replace(problem, b=problem.b._replace(column=spec.size))
+        problem = replace(problem, b=problem.b._replace(column=spec.source_size))
         problem = _as_row(spec, problem)
     return [_plan(spec, part) for part in cut(problem)]
 

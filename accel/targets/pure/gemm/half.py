@@ -10,7 +10,14 @@ from __future__ import annotations
 from ..machine.llvm_text import Lanes
 from ..vecmath.instructions import has_halves, to_half
 
-__all__ = ["narrowed", "widened"]
+__all__ = ["narrowed", "read", "widened"]
+
+
+def read(lanes: Lanes, pointer: str, kind: str = "", mask: str | None = None) -> str:
+    """Consecutive numbers, those in `mask` only, widened if `kind` says that they are halves."""
+    memory = lanes.like("i16") if kind else lanes
+    found = memory.load(pointer) if mask is None else memory.masked_load(pointer, mask)
+    return widened(found, kind, lanes) if kind else found
 
 
 def widened(bits: str, kind: str, lanes: Lanes) -> str:

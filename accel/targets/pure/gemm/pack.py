@@ -6,8 +6,8 @@ import functools
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import Function, Lanes, module_text
-from .half import widened
-from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, smaller
+from .half import read
+from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, library_of, smaller
 
 __all__ = ["Pack", "emit_pack", "transpose"]
 
@@ -20,11 +20,12 @@ class Pack:
     """
 
     def __init__(self, spec: MatmulSpec, name: str) -> None:
-        self.fn = Function(name, KERNEL_PARAMS, "i64")
+        own = spec.machine.instructions
+        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=own)
         self.arguments = Arguments(self.fn)
         self.lanes = Lanes(self.fn, spec.element, spec.machine.lanes(spec.size))
         self.half = spec.half
-        self.size, self.source_size = spec.size, 2 if spec.half else spec.size
+        self.size, self.source_size = spec.size, spec.source_size
 
     def write(self) -> str:
         fn, field = self.fn, self.arguments.field
@@ -65,9 +66,7 @@ class Pack:
         return self.fn.gep(source, self.fn.integer("mul", index, self.source_size))
 
     def _read(self, lanes: Lanes, pointer: str) -> str:
-        if not self.half:
-            return lanes.load(pointer)
-        return widened(lanes.like("i16").load(pointer), self.half, lanes)
+        return read(lanes, pointer, self.half)
 
     def _copy(self, source: str, target: str, columns: str) -> None:
         fn = self.fn
@@ -170,4 +169,4 @@ def emit_pack(element: str, machine: Machine, half: str = "") -> str:
     """The packing kernel of an element type, from halves if they are named; its exported
     function is ``pack``, ``pack_half`` or ``pack_bfloat``."""
     spec = MatmulSpec(element, machine, (element,), half=half)
-    return Pack(spec, f"pack_{half}" if half else "pack").write()
+    return Pack(spec, library_of("pack", half)).write()

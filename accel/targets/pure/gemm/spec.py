@@ -17,7 +17,7 @@ from ..machine.llvm_text import ELEMENT_BYTES, Function, Lanes
 
 __all__ = [
     "Arguments", "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Tile",
-    "argument_block", "tile_of",
+    "argument_block", "library_of", "tile_of",
 ]  # fmt: skip
 
 MAX_BATCH = 3
@@ -79,8 +79,8 @@ class MatmulSpec:
     extras
         The operands that the epilogue loads.
     half
-        ``half`` or ``bfloat`` where A and B hold such numbers, which packing widens to
-        `element` if they are not multiplied `in_pairs`; else empty.
+        ``half`` or ``bfloat`` where A and B hold such numbers, which are widened to `element`
+        where they are read if they are not multiplied `in_pairs`; else empty.
     """
 
     element: str
@@ -93,6 +93,11 @@ class MatmulSpec:
     def size(self) -> int:
         """Bytes of an element."""
         return ELEMENT_BYTES[self.element]
+
+    @property
+    def source_size(self) -> int:
+        """Bytes of an element of A and B in memory."""
+        return 2 if self.half else self.size
 
     @property
     def is_float(self) -> bool:
@@ -116,6 +121,11 @@ class Tile:
     def columns(self) -> int:
         """Columns of a tile, and of a packed panel."""
         return self.vectors * self.lanes
+
+
+def library_of(name: str, half: str) -> str:
+    """The name of a library that reads halves, if they are named."""
+    return f"{name}_{half}" if half else name
 
 
 def tile_of(element: str, machine: Machine) -> Tile:
