@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_gemm import Product, make, output
+from test_gemm import Guarded, Product, make, output
 
 import accel
 from accel.targets.pure.gemm import gemm
@@ -83,13 +83,41 @@ def test_core_long_sums_and_many_items(m: int, n: int, k: int, right: str) -> No
     assert whole.tobytes() == parts.tobytes()
 
 
-def test_core_subnormal_numbers_count_beside_large_ones() -> None:
+@pytest.mark.parametrize("layout", ["dense", "transposed"])
+def test_core_subnormal_numbers_count_beside_large_ones(layout: str) -> None:
     rng = np.random.default_rng(4)
     for left, right in ((-133, 30), (30, -133)):
         for k in (1, 2, 9, 1300):
             a = numbers(rng, (9, k), "dense", left, left + 7)
-            b = numbers(rng, (k, 170), "dense", right, right + 7)
+            b = numbers(rng, (k, 170), layout, right, right + 7)
             check(a, b, sums(a, b))
+
+
+@pytest.mark.parametrize("layout", ["dense", "transposed"])
+def test_core_one_subnormal_number_anywhere(layout: str) -> None:
+    m, n, k = 8, 70, 999
+    for row, column in ((0, 0), (7, 511), (3, 998)):
+        a, b = np.zeros((m, k), BFLOAT), np.full((k, n), 2.0**60).astype(BFLOAT)
+        a[row, column] = 2.0**-130
+        found = sums(a, b if layout == "dense" else b.T.copy().T)
+        assert (found[row] == 2.0**-70).all() and np.count_nonzero(found) == n
+    for row, column in ((0, 0), (511, 35), (998, 69)):
+        a, b = np.full((m, k), 2.0**60).astype(BFLOAT), np.zeros((k, n), BFLOAT)
+        b[row, column] = 2.0**-130
+        found = sums(a, b if layout == "dense" else b.T.copy().T)
+        assert (found[:, column] == 2.0**-70).all() and np.count_nonzero(found) == m
+
+
+def test_core_nothing_is_touched_outside_the_operands() -> None:
+    guarded = Guarded()
+    for m, n, k in [(1, 40, 5), (4, 70, 333), (4, 9, 31), (33, 17, 63), (40, 65, 64)]:
+        for turned, at_end in ((False, True), (True, True), (False, False), (True, False)):
+            a = guarded.array((m, k), BFLOAT, at_end)
+            b = guarded.array((n, k) if turned else (k, n), BFLOAT, at_end)
+            a[...], b[...] = 1, 2
+            right = b.T if turned else b
+            assert (sums(a, right) == 2 * k).all()
+            assert (sums(a.T.copy().T, right) == 2 * k).all()
 
 
 @pytest.mark.parametrize("total", range(-140, -98))
@@ -104,18 +132,19 @@ def test_core_sums_that_cancel_are_not_flushed(total: int) -> None:
             assert a[0, 1] == 2.0**low and b[1, 0] != 0
             for x, y in ((a, b), (a[:, ::-1], b[::-1])):
                 wanted = np.float32(u * u * one * 2.0**total)
-                for right in (y, np.repeat(y, 20, 1)):
+                for right in (y, np.repeat(y, 20, 1), np.repeat(y.T, 20, 0).T):
                     assert (sums(np.repeat(x, 9, 0), right) == wanted).all(), (low, one)
 
 
-def test_core_how_they_are_computed_cannot_be_seen() -> None:
+@pytest.mark.parametrize("layout", ["dense", "transposed"])
+def test_core_how_they_are_computed_cannot_be_seen(layout: str) -> None:
     """Subnormal numbers in a row or a column change no bit of the other sums."""
     rng = np.random.default_rng(3)
     for m, n, k, low in [(9, 31, 64, -8), (31, 20, 131, -30), (17, 16, 1500, -55), (5, 5, 33, -90)]:
-        a, b = numbers(rng, (m, k), "dense", low, low + 9), numbers(rng, (k, n), "dense", -8, 4)
+        a, b = numbers(rng, (m, k), "dense", low, low + 9), numbers(rng, (k, n), layout, -8, 4)
         plain = sums(a, b)
         check(a, b, plain)
-        other, right = a.copy(), b.copy()
+        other, right = a.copy("K"), b.copy("K")
         other[-1], right[:, 0] = BFLOAT(2.0**-130), BFLOAT(2.0**-130)
         for x, y, same in ((other, b, np.s_[:-1, :]), (a, right, np.s_[:, 1:])):
             found = sums(x, y)
@@ -161,6 +190,9 @@ def test_pairs_are_used_where_the_processor_multiplies_them() -> None:
         spec = gemm.MatmulSpec("float", machine, ("float",), half="bfloat")
         problem = Product(a, b, [np.empty((64, 64), "f4")]).problem
         assert (gemm.libraries(spec, problem) == ("pairs", "pack_pairs")) == pairs
+        few, turned = np.ones((8, 999), BFLOAT), np.ones((64, 999), BFLOAT).T
+        problem = Product(few, turned, [np.empty((8, 64), "f4")]).problem
+        assert (gemm.libraries(spec, problem) == ("pair_dots",)) == pairs
 
 
 @pytest.mark.parametrize("right, library", [("dense", "lines_"), ("transposed", "dots_")])
@@ -178,11 +210,16 @@ def test_the_instruction_is_emitted() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = jit.Machine("x86_64-unknown-linux-gnu", "cooperlake", "+avx512bf16", 64, True)
-    text = jit.assembly(gemm.emit_library("pairs", "float", machine), machine)
-    dotted, widened = text.count("vdpbf16ps"), text.count("vfmadd")
+    def counts(library: str) -> tuple[int, int]:
+        text = jit.assembly(gemm.emit_library(library, "float", machine), machine)
+        return text.count("vdpbf16ps"), text.count("vfmadd")
+
     # Variants of 8, 4, 2, 1 rows and of 2 and 1 vectors; of 4, 2, 1, with two additions a pair.
-    assert dotted == 15 * 3 and widened == 2 * 7 * 3
-    jit.assembly(gemm.emit_library("pack_pairs", "float", machine), machine)
+    assert counts("pairs") == (15 * 3, 2 * 7 * 3)
+    # Variants of 4 by 4, 4 by 1 and 1 by 4, and 1: two loops, or three of which one has two steps.
+    sums = 2 * 16 + 4 * (4 + 4 + 1)
+    assert counts("pair_dots") == (sums, 2 * sums)
+    assert counts("pack_pairs") == (0, 0)
 
 
 def test_core_compiled_products_with_an_epilogue() -> None:

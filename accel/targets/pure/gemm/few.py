@@ -27,8 +27,8 @@ from .spec import MatmulSpec, library_of, smaller, tile_of
 from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
 
 __all__ = [
-    "DOTS_TILE", "LINES_ROWS", "NEAR_STEPS", "emit_dots", "emit_lines", "emit_near", "emit_turned",
-    "turned_columns",
+    "DOTS_TILE", "DotWriter", "LINES_ROWS", "NEAR_STEPS", "dot_functions", "emit_dots",
+    "emit_lines", "emit_near", "emit_turned", "turned_columns",
 ]  # fmt: skip
 
 LINES_ROWS = 4
@@ -144,46 +144,49 @@ def emit_lines(element: str, machine: Machine, half: str = "") -> str:
 
 
 # -- dots ----------------------------------------------------------------------------------
-class _DotWriter:
+class DotWriter:
     """Writes ``dots(k, a, b, c)`` for some rows and columns, with lanes along k.
 
-    Thin tiles take two vectors of k at a time, for enough independent sums.
+    Thin tiles take two vectors of k at a time, for enough independent sums. `wide` are the lanes
+    of sums, `taken` those of what a vector takes of k.
     """
+
+    stem = "dots"
 
     def __init__(self, spec: MatmulSpec, rows: int, columns: int) -> None:
         params = [p for p in TILES_PARAMS if p[1] not in ("m", "n")]
-        name = f"dots_{rows}x{columns}"
+        name = f"{self.stem}_{rows}x{columns}"
         fn = self.fn = _internal(name, params, spec)
         self.spec, self.rows, self.columns = spec, rows, columns
         self.chains = 2 if rows * columns <= DOTS_TILE else 1
-        self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
+        self.wide = self.taken = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
         self.one = Lanes(fn, spec.element, 1)
 
     def write(self) -> Function:
-        fn, spec, wide = self.fn, self.spec, self.wide
+        fn, spec, wide, width = self.fn, self.spec, self.wide, self.taken.width
         step = frame_slot(fn, "a_row")
         self.a_rows = [fn.gep("%a", fn.integer("mul", step, i)) for i in range(self.rows)]
         step = frame_slot(fn, "b_column")
         self.b_columns = [fn.gep("%b", fn.integer("mul", step, i)) for i in range(self.columns)]
         tiles = self.rows * self.columns
-        many = fn.integer("and", "%k", -wide.width * self.chains)
-        whole = fn.integer("and", "%k", -wide.width)
+        many = fn.integer("and", "%k", -width * self.chains)
+        whole = fn.integer("and", "%k", -width)
         carried = [(wide.type, wide.const(0))] * tiles
-        with fn.loop(0, many, wide.width * self.chains, carried * self.chains) as loop:
+        with fn.loop(0, many, width * self.chains, carried * self.chains) as loop:
             loop.next = []
             for chain in range(self.chains):
-                at = fn.integer("add", loop.index, chain * wide.width)
+                at = fn.integer("add", loop.index, chain * width)
                 sums = loop.values[chain * tiles : (chain + 1) * tiles]
                 loop.next += self._products(wide, at, sums, None)
         sums = loop.values[:tiles]
         if self.chains > 1:
             sums = [wide.add(x, y) for x, y in zip(sums, loop.values[tiles:], strict=True)]
-            with fn.loop(many, whole, wide.width, [(wide.type, s) for s in sums]) as loop:
+            with fn.loop(many, whole, width, [(wide.type, s) for s in sums]) as loop:
                 loop.next = self._products(wide, loop.index, loop.values, None)
             sums = loop.values
         if spec.machine.has_masks:
-            with fn.loop(whole, "%k", wide.width, [(wide.type, s) for s in sums]) as loop:
-                mask = wide.lane_mask(loop.index, "%k")
+            with fn.loop(whole, "%k", width, [(wide.type, s) for s in sums]) as loop:
+                mask = self.taken.lane_mask(loop.index, "%k")
                 loop.next = self._products(wide, loop.index, loop.values, mask)
             sums = loop.values
         totals = self._totals(sums)
@@ -199,13 +202,21 @@ class _DotWriter:
         """`sums`, row by row, and the products of the lanes from `k` on."""
         fn = self.fn
         at = fn.integer("mul", k, self.spec.source_size)
-        right = [read(lanes, fn.gep(b, at), self.spec.half, mask) for b in self.b_columns]
+        right = [self.read(lanes, fn.gep(b, at), mask) for b in self.b_columns]
         found = []
         held = iter(sums)
         for a in self.a_rows:
-            left = read(lanes, fn.gep(a, at), self.spec.half, mask)
-            found += [multiply_add(lanes, left, b, next(held), self.spec) for b in right]
+            left = self.read(lanes, fn.gep(a, at), mask)
+            found += [self.multiply_add(lanes, left, b, next(held)) for b in right]
         return found
+
+    def read(self, lanes: Lanes, pointer: str, mask: str | None) -> str:
+        """What lies at `pointer` along k."""
+        return read(lanes, pointer, self.spec.half, mask)
+
+    def multiply_add(self, lanes: Lanes, left: str, right: str, sums: str) -> str:
+        """What is made of the sums."""
+        return multiply_add(lanes, left, right, sums, self.spec)
 
     def _totals(self, sums: Sequence[str]) -> list[str]:
         """The sums over the lanes, as many at a time as there are lanes (4 at most)."""
@@ -275,6 +286,11 @@ def emit_dots(element: str, machine: Machine, half: str = "") -> str:
     any rows and columns."""
     spec = MatmulSpec(element, machine, (element,), half=half)
     fn = Function(library_of("dots", half), TILES_PARAMS)
+    return module_text(dot_functions(spec, DotWriter, fn))
+
+
+def dot_functions(spec: MatmulSpec, writer: type[DotWriter], fn: Function) -> list[Function]:
+    """`fn`, of `TILES_PARAMS`, written as a library of dot products, behind what it calls."""
     functions = []
     a_row, b_column, c_row = (frame_slot(fn, name) for name in ("a_row", "b_column", "c_row"))
     rows, columns = (fn.integer("and", extent, -DOTS_TILE) for extent in ("%m", "%n"))
@@ -283,14 +299,14 @@ def emit_dots(element: str, machine: Machine, half: str = "") -> str:
             b = fn.gep("%b", fn.integer("mul", column.index, b_column))
             c = fn.gep("%c", fn.integer("mul", column.index, spec.size))
             for begin, end, height in (("0", rows, DOTS_TILE), (rows, "%m", 1)):
-                functions.append(_DotWriter(spec, height, width).write())
+                functions.append(writer(spec, height, width).write())
                 with fn.loop(begin, end, height) as row:
                     left = fn.gep("%a", fn.integer("mul", row.index, a_row))
                     to = fn.gep(c, fn.integer("mul", row.index, c_row))
                     name = functions[-1].name
                     fn.do(f"call void @{name}(ptr %frame, i64 %k, ptr {left}, ptr {b}, ptr {to})")
     fn.do("ret void")
-    return module_text([*functions, fn])
+    return [*functions, fn]
 
 
 # -- turned --------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
 
 _WIDENED = 1  # widening a half with each reading
+_DOTTED = 0.75  # a product in a pair, where operands are read where they lie
+_SCANNED = 2  # looking for the least exponent beforehand
 
 _UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows spread over the caches
 _TURNED_BYTES = 1 << 20  # of a panel of A, which turned tiles read again and again
@@ -157,6 +159,9 @@ def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float
         yield time, _lines(spec, library_of("lines", spec.half))
     time = m * n * (rounded(k, tile.lanes) + _TOTAL)
     if k <= 1 or problem.a.column == size == problem.b.row:
+        if spec.in_pairs:
+            paired = m * n * (_DOTTED * rounded(k, 2 * tile.lanes) + _TOTAL)
+            yield paired + _SCANNED * read, _dots(spec, m, "pair_dots")
         times = -(-m // DOTS_TILE) * n + -(-n // DOTS_TILE) * m
         yield time + _WIDENED * times * k, _dots(spec, m, library_of("dots", spec.half))
     else:

@@ -43,7 +43,7 @@ from .emit import emit_multiply
 from .few import NEAR_STEPS, emit_dots, emit_lines, emit_near, emit_turned
 from .forms import CACHE_BYTES, COPY, Form, form_of, rounded
 from .pack import emit_pack
-from .pairs import emit_pack_pairs, emit_pairs
+from .pairs import emit_pack_pairs, emit_pair_dots, emit_pairs
 from .problem import Problem, cut, folded
 from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block, library_of, tile_of
 from .tiles import emit_tiles
@@ -67,7 +67,7 @@ _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
         for name, emit in (("lines", emit_lines), ("dots", emit_dots), ("pack", emit_pack))
         for half in ("half", "bfloat")
     },
-    "pairs": emit_pairs, "pack_pairs": emit_pack_pairs,
+    "pairs": emit_pairs, "pair_dots": emit_pair_dots, "pack_pairs": emit_pack_pairs,
 }  # fmt: skip
 
 

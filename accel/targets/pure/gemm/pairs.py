@@ -25,11 +25,13 @@ from dataclasses import replace
 
 from ..machine.host import Machine
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
+from .few import DotWriter, dot_functions
+from .half import read
 from .pack import Pack, transpose
 from .spec import MatmulSpec, tile_of
 from .tiles import TILES_PARAMS, TileWriter, frame_slot, tile_functions
 
-__all__ = ["emit_pack_pairs", "emit_pairs"]
+__all__ = ["emit_pack_pairs", "emit_pair_dots", "emit_pairs"]
 
 _BIAS = 127  # of exponents: in the heads of panels they are biased
 _LEAST = 2 * _BIAS - 112  # the least sum of two for which the instruction is exact
@@ -165,20 +167,23 @@ class _Pack(Pack):
         self._write_head(target, one, step.values[0])
 
     def _write_head(self, target: str, lanes: Lanes, least: str) -> None:
-        """Write the least biased exponent of the panel at `target`."""
-        fn, word = self.fn, Lanes(self.fn, "i32", 1)
-        if lanes.width > 1:
-            name = f"llvm.vector.reduce.umin.{lanes.suffix}"
-            least = fn.call("i16", name, (lanes.type, least))
-        bits = word.add(word.convert("zext", least, Lanes(fn, "i16", 1)), 1)
-        exponent = word.binary("lshr", bits, 7)
-        exponent = word.select(word.cmp("eq", exponent, 0), _SUBNORMAL, exponent)
-        word.store(exponent, fn.gep(target, -LINE))
+        """Write the least exponent of the panel at `target`."""
+        self.fn.store("i32", _exponent(lanes, least), self.fn.gep(target, -LINE), 4)
 
 
 def _rank(halves: Lanes, bits: str) -> str:
     """Integers in the order of magnitude of the numbers `bits`, zero behind all others."""
     return halves.sub(halves.binary("and", bits, 0x7FFF), 1)
+
+
+def _exponent(halves: Lanes, least: str) -> str:
+    """The biased exponent of the least rank in the lanes, an i32."""
+    fn, word = halves.fn, Lanes(halves.fn, "i32", 1)
+    if halves.width > 1:
+        least = fn.call("i16", f"llvm.vector.reduce.umin.{halves.suffix}", (halves.type, least))
+    bits = word.add(word.convert("zext", least, Lanes(fn, "i16", 1)), 1)
+    exponent = word.binary("lshr", bits, 7)
+    return word.select(word.cmp("eq", exponent, 0), _SUBNORMAL, exponent)
 
 
 @functools.cache
@@ -187,56 +192,127 @@ def emit_pack_pairs(element: str, machine: Machine) -> str:
     return _Pack(MatmulSpec(element, machine, (element,), half="bfloat"), "pack_pairs").write()
 
 
+# -- sums ----------------------------------------------------------------------------------
+def _dotted(lanes: Lanes, left: str, right: str, sums: str) -> str:
+    """The sums and the products of words, by the instruction."""
+    fn, pairs = lanes.fn, Lanes(lanes.fn, "bfloat", 2 * lanes.width)
+    factors = [fn.op(f"bitcast {lanes.type} {x} to {pairs.type}") for x in (left, right)]
+    return fn.call(
+        lanes.type, "llvm.x86.avx512bf16.dpbf16ps.512",
+        (lanes.type, sums), *((pairs.type, x) for x in factors),
+    )  # fmt: skip
+
+
+def _widened(lanes: Lanes, left: str, right: str, sums: str) -> str:
+    """The same by fused multiply-adds, in the order of the instruction."""
+    words, bits = lanes.integers, [lanes.bits_of(x) for x in (left, right)]
+    for name, number in (("and", -1 << 16), ("shl", 16)):
+        a, b = (lanes.from_bits(words.binary(name, x, number)) for x in bits)
+        sums = lanes.fma(a, b, sums)
+    return sums
+
+
 # -- tiles ---------------------------------------------------------------------------------
-class _Dotted(TileWriter):
-    """The register tile by the instruction."""
-
-    stem = "dotted"
+class _DottedTile(TileWriter):
+    stem = "dotted_tile"
 
     def multiply_add(self, left: str, right: str, sums: str) -> str:
-        fn, lanes = self.fn, self.lanes
-        pairs = Lanes(fn, "bfloat", 2 * lanes.width)
-        factors = [fn.op(f"bitcast {lanes.type} {x} to {pairs.type}") for x in (left, right)]
-        return fn.call(
-            lanes.type, "llvm.x86.avx512bf16.dpbf16ps.512",
-            (lanes.type, sums), *((pairs.type, x) for x in factors),
-        )  # fmt: skip
+        return _dotted(self.lanes, left, right, sums)
 
 
-class _Widened(TileWriter):
-    """The register tile by fused multiply-adds, in the order of the instruction."""
-
-    stem = "widened"
+class _WidenedTile(TileWriter):
+    stem = "widened_tile"
 
     def multiply_add(self, left: str, right: str, sums: str) -> str:
-        lanes, words = self.lanes, self.lanes.integers
-        bits = [lanes.bits_of(x) for x in (left, right)]
-        for name, number in (("and", -1 << 16), ("shl", 16)):
-            a, b = (lanes.from_bits(words.binary(name, x, number)) for x in bits)
-            sums = lanes.fma(a, b, sums)
-        return sums
+        return _widened(self.lanes, left, right, sums)
 
 
 @functools.cache
 def emit_pairs(element: str, machine: Machine) -> str:
-    """The library ``pairs``, over rows of at most one panel of A."""
+    """The library ``pairs`` of register tiles, over rows of at most one panel of A."""
     spec, tile = MatmulSpec(element, machine, (element,)), tile_of(element, machine)
     fn = Function("pairs", TILES_PARAMS)
-    word = Lanes(fn, "i32", 1)
-    heads = []
+    exponents = []
     for panel, stride in (("%a", "a_column"), ("%b", "b_row")):
         before = fn.integer("mul", frame_slot(fn, "accumulate"), frame_slot(fn, stride))
-        start = fn.gep(panel, fn.integer("sub", -LINE, before))
-        heads.append(word.load(start))
-    exact = word.cmp("sge", word.add(*heads), _LEAST)
-    functions, names = [], []
+        exponents.append(fn.load("i32", fn.gep(panel, fn.integer("sub", -LINE, before)), 4))
+    dotted, widened = (
+        Function(name, TILES_PARAMS, linkage="internal") for name in ("dotted", "widened")
+    )
+    _choose(fn, exponents, dotted, widened)
     # The rare way has fewer variants, and each of its steps two multiply-adds to hide another.
-    for writer, rows in ((_Dotted, tile.rows), (_Widened, tile.rows // 2)):
-        tiles = Function(f"{writer.stem}_tiles", TILES_PARAMS, linkage="internal")
-        functions += tile_functions(spec, replace(tile, rows=rows), writer, tiles)
-        names.append("@" + tiles.name)
-    chosen = fn.op(f"select i1 {exact}, ptr {names[0]}, ptr {names[1]}")
-    arguments = ", ".join(f"{t} %{name}" for t, name in TILES_PARAMS)
-    fn.do(f"call void {chosen}({arguments})")
+    lower = replace(tile, rows=tile.rows // 2)
+    return module_text([
+        *tile_functions(spec, tile, _DottedTile, dotted),
+        *tile_functions(spec, lower, _WidenedTile, widened), fn,
+    ])  # fmt: skip
+
+
+# -- dots ----------------------------------------------------------------------------------
+class _DottedDots(DotWriter):
+    stem = "dotted"
+
+    def __init__(self, spec: MatmulSpec, rows: int, columns: int) -> None:
+        super().__init__(spec, rows, columns)
+        self.taken = Lanes(self.fn, "i16", 2 * self.wide.width)
+
+    def read(self, lanes: Lanes, pointer: str, mask: str | None) -> str:
+        bits = read(self.taken, pointer, mask=mask)
+        return self.fn.op(f"bitcast {self.taken.type} {bits} to {lanes.type}")
+
+    def multiply_add(self, lanes: Lanes, left: str, right: str, sums: str) -> str:
+        return _dotted(lanes, left, right, sums)
+
+
+class _WidenedDots(_DottedDots):
+    stem = "widened"
+
+    def multiply_add(self, lanes: Lanes, left: str, right: str, sums: str) -> str:
+        return _widened(lanes, left, right, sums)
+
+
+@functools.cache
+def emit_pair_dots(element: str, machine: Machine) -> str:
+    """The library ``pair_dots``, which reads A and B where they lie, k being consecutive."""
+    spec = MatmulSpec(element, machine, (element,), half="bfloat")
+    fn = Function("pair_dots", TILES_PARAMS)
+    exponents = [
+        fn.op(f"call i32 @least(ptr {lines}, i64 {frame_slot(fn, stride)}, i64 {count}, i64 %k)")
+        for lines, stride, count in (("%a", "a_row", "%m"), ("%b", "b_column", "%n"))
+    ]
+    dotted, widened = (
+        Function(name, TILES_PARAMS, linkage="internal") for name in ("dotted", "widened")
+    )
+    _choose(fn, exponents, dotted, widened)
+    return module_text([
+        _least(spec), *dot_functions(spec, _DottedDots, dotted),
+        *dot_functions(spec, _WidenedDots, widened), fn,
+    ])  # fmt: skip
+
+
+def _least(spec: MatmulSpec) -> Function:
+    """``least(lines, stride, count, k)``: the least exponent of lines along k."""
+    params = [("ptr", "lines"), ("i64", "stride"), ("i64", "count"), ("i64", "k")]
+    fn = Function("least", params, "i32", "noinline nounwind", "internal")
+    halves = Lanes(fn, "i16", spec.machine.lanes(2))
+    whole = fn.integer("and", "%k", -halves.width)
+    with fn.loop(0, "%count", 1, [("ptr", "%lines"), (halves.type, halves.const(-1))]) as line:
+        at, least = line.values
+        for begin, end in (("0", whole), (whole, "%k")):
+            with fn.loop(begin, end, halves.width, [(halves.type, least)]) as k:
+                mask = halves.lane_mask(k.index, "%k") if end == "%k" else None
+                bits = read(halves, fn.gep(at, k.index, "i16"), mask=mask)
+                k.next = [halves.intrinsic("umin", k.values[0], _rank(halves, bits))]
+            (least,) = k.values
+        line.next = [fn.gep(at, "%stride"), least]
+    fn.do(f"ret i32 {_exponent(halves, line.values[1])}")
+    return fn
+
+
+def _choose(fn: Function, exponents: list[str], dotted: Function, widened: Function) -> None:
+    """Write the call of the one that is exact for the least exponents of A and B."""
+    word = Lanes(fn, "i32", 1)
+    exact = word.cmp("sge", word.add(*exponents), _LEAST)
+    chosen = fn.op(f"select i1 {exact}, ptr @{dotted.name}, ptr @{widened.name}")
+    fn.do(f"call void {chosen}({', '.join(f'{t} %{name}' for t, name in TILES_PARAMS)})")
     fn.do("ret void")
-    return module_text([*functions, fn])
