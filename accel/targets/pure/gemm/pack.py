@@ -7,7 +7,10 @@ import functools
 from ..machine.jit import Machine
 from ..machine.llvm_text import Function, Lanes, module_text
 from .half import read
-from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, library_of, smaller
+from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, larger, library_of, smaller
+
+#: Rows that are copied at a time.
+_ROWS = 4
 
 __all__ = ["Pack", "emit_pack", "transpose"]
 
@@ -18,6 +21,9 @@ class Pack:
     A panel holds its columns of one step of k side by side; item p is panel p % panels of
     matrix p / panels. A (transposed) and B are packed by the same kernel.
     """
+
+    #: Whether panels of consecutive columns are copied together.
+    by_rows = True
 
     def __init__(self, spec: MatmulSpec, name: str) -> None:
         own = spec.machine.instructions
@@ -33,30 +39,41 @@ class Pack:
         panels, width = (self.arguments.header(name) for name in ("column_blocks", "width"))
         self.line = fn.integer("mul", width, self.size)
         self.row, self.column = field(0, "row"), field(0, "column")
-        with fn.loop("%begin", "%end") as item:
-            batch = self.arguments.batch_indices(fn.integer("udiv", item.index, panels))
-            panel = fn.integer("urem", item.index, panels)
-            first = fn.integer("mul", panel, width)
-            source = fn.gep(self.arguments.pointer(0, batch), fn.integer("mul", first, self.column))
-            target = fn.gep(
-                self.arguments.pointer(1, batch), fn.integer("mul", panel, field(1, "panel"))
-            )
-            columns = smaller(fn, fn.integer("sub", n, first), width)
-            self.panel(source, target, columns)
+        self.width, self.step = width, field(1, "panel")
+        last_batch = fn.integer("sdiv", fn.integer("sub", "%end", 1), panels)
+        batches = fn.integer("sdiv", "%begin", panels), fn.integer("add", last_batch, 1)
+        with fn.loop(*batches) as outer:
+            batch = self.arguments.batch_indices(outer.index)
+            source, target = (self.arguments.pointer(operand, batch) for operand in (0, 1))
+            before = fn.integer("mul", outer.index, panels)
+            first = larger(fn, fn.integer("sub", "%begin", before), 0)
+            last = smaller(fn, fn.integer("sub", "%end", before), panels)
+            if self.by_rows:
+                whole = larger(fn, smaller(fn, fn.integer("sdiv", n, width), last), first)
+                whole = fn.op(f"select i1 {self._along_columns()}, i64 {whole}, i64 {first}")
+                self._copy(source, target, (first, whole), width)
+                first = whole
+            with fn.loop(first, last) as panel:
+                begin = fn.integer("mul", panel.index, width)
+                self.panel(
+                    fn.gep(source, fn.integer("mul", begin, self.column)),
+                    fn.gep(target, fn.integer("mul", panel.index, self.step)),
+                    smaller(fn, fn.integer("sub", n, begin), width),
+                )
         fn.do("ret i64 0")
         return module_text([fn])
 
     def panel(self, source: str, target: str, columns: str) -> None:
         """A panel: full vectors by the way that the strides allow, the rest one by one."""
         fn, width = self.fn, self.lanes.width
-        along_columns = fn.icmp("eq", self.column, self.source_size)
+        along_columns = self._along_columns()
         along_k = fn.op(f"xor i1 {along_columns}, true")
         along_k = fn.op(f"and i1 {along_k}, {fn.icmp('eq', self.row, self.source_size)}")
         either = fn.op(f"or i1 {along_columns}, {along_k}")
         whole = fn.integer("and", columns, -width)
         vectors = fn.op(f"select i1 {either}, i64 {whole}, i64 0")
         with fn.when(along_columns):
-            self._copy(source, target, vectors)
+            self._copy(source, target, ("0", "1"), vectors)
         with fn.when(along_k):
             self._transpose(source, target, vectors)
         self._one_by_one(source, target, "0", vectors, columns)
@@ -68,14 +85,26 @@ class Pack:
     def _read(self, lanes: Lanes, pointer: str) -> str:
         return read(lanes, pointer, self.half)
 
-    def _copy(self, source: str, target: str, columns: str) -> None:
+    def _along_columns(self) -> str:
+        return self.fn.icmp("eq", self.column, self.source_size)
+
+    def _copy(self, source: str, target: str, panels: tuple[str, str], columns: str) -> None:
+        """Some panels, whose columns lie side by side: a few rows of all of them at a time, as
+        memory gives what lies far apart slowly."""
         fn = self.fn
-        with fn.loop(0, self.k) as k:
-            s = fn.gep(source, fn.integer("mul", k.index, self.row))
-            t = fn.gep(target, fn.integer("mul", k.index, self.line))
-            with fn.loop(0, columns, self.lanes.width) as c:
-                value = self._read(self.lanes, self._at(s, c.index))
-                self.lanes.store(value, fn.gep(t, c.index, self.lanes.element))
+        several = fn.integer("and", self.k, -_ROWS)
+        for rows, low, high in ((_ROWS, "0", several), (1, several, self.k)):
+            with fn.loop(low, high, rows) as k, fn.loop(*panels) as panel:
+                begin = fn.integer("mul", panel.index, self.width)
+                s = fn.gep(source, fn.integer("mul", k.index, self.row))
+                s = self._at(s, begin)
+                t = fn.gep(target, fn.integer("mul", k.index, self.line))
+                t = fn.gep(t, fn.integer("mul", panel.index, self.step))
+                with fn.loop(0, columns, self.lanes.width) as c:
+                    at, to = self._at(s, c.index), fn.gep(t, c.index, self.lanes.element)
+                    for _ in range(rows):
+                        self.lanes.store(self._read(self.lanes, at), to)
+                        at, to = fn.gep(at, self.row), fn.gep(to, self.line)
 
     def _transpose(self, source: str, target: str, columns: str) -> None:
         """Square blocks: vectors along k are loaded, vectors along the columns stored."""

@@ -42,6 +42,8 @@ _SUBNORMAL = -1024  # is in the head of a panel with subnormal numbers
 class _Pack(Pack):
     """Writes the kernel that copies a K x N matrix into panels of words."""
 
+    by_rows = False
+
     def __init__(self, spec: MatmulSpec, name: str) -> None:
         super().__init__(spec, name)
         self.words = self.lanes.integers

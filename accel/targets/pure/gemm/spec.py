@@ -193,6 +193,11 @@ def smaller(fn: Function, a: str, b: str | int) -> str:
     return fn.call("i64", "llvm.smin.i64", ("i64", a), ("i64", str(b)))
 
 
+def larger(fn: Function, a: str, b: str | int) -> str:
+    """The larger of two i64 values."""
+    return fn.call("i64", "llvm.smax.i64", ("i64", a), ("i64", str(b)))
+
+
 class Arguments:
     """Reads the slots of an argument block inside a kernel.
 
