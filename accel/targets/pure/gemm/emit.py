@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ....errors import InternalCompilerError
-from ..machine.llvm_text import LINE, Function, Lanes, module_text
+from ..machine.llvm_text import ELEMENT_BYTES, LINE, Function, Lanes, module_text
 from .spec import (
     KERNEL_PARAMS,
     Arguments,
@@ -32,6 +32,7 @@ __all__ = ["TILE_BYTES", "Finish", "emit_multiply", "identity"]
 TILE_BYTES = 16 << 10
 """Bytes of the sums of a tile at most: with an epilogue they wait in a buffer of this size."""
 
+_FAR_BYTES = 1 << 20  # of an operand of the epilogue, which then does not wait in a cache
 _A, _B, _PARTIAL, _FIRST = 0, 1, 2, 3  # operand records of the multiply kernel
 
 
@@ -340,13 +341,32 @@ class _Multiply:
         inside = fn.integer("urem", row, panel_rows)
         a = fn.gep(left, fn.integer("mul", panel, self.a_panel))
         a = fn.gep(a, fn.integer("mul", inside, self.a_row))
+        after = fn.integer("add", k, self.block_k)
+        if not self.plain:
+            with fn.when(fn.icmp("sge", after, self.k)):
+                self._ask_extras(row, m, column, n)
         values = (self.frame, steps, a, right, sums, m, n)
         arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
         fn.do(f"call void {self.library}({', '.join(arguments)})")
         if not self.plain:
-            after = fn.integer("add", k, self.block_k)
             with fn.when(fn.icmp("sge", after, self.k)):
                 self._finish_tile(sums, row, m, column, n)
+
+    def _ask_extras(self, row: str, m: str, column: str, n: str) -> None:
+        """Ask for what the epilogue of a tile reads from afar, while its sums are computed."""
+        fn, outputs = self.fn, len(self.spec.outputs)
+        for number, extra in enumerate(self.spec.extras):
+            if extra.columns != "unit":
+                continue
+            start, step = (of[outputs + number] for of in (self.finish.starts, self.finish.steps))
+            with fn.when(fn.icmp("sgt", fn.integer("mul", self.m, step), _FAR_BYTES)):
+                size = ELEMENT_BYTES[extra.element]
+                line = fn.gep(start, fn.integer("mul", row, step))
+                line = fn.gep(line, fn.integer("mul", column, size))
+                with fn.loop(0, m, carried=[("ptr", line)]) as lines:
+                    with fn.loop(0, fn.integer("mul", n, size), LINE) as place:
+                        fn.prefetch(fn.gep(lines.values[0], place.index))
+                    lines.next = [fn.gep(lines.values[0], step)]
 
     def _finish_tile(self, sums: str, row: str, m: str, column: str, n: str) -> None:
         """The epilogue over `m` rows and `n` columns of finished sums."""
