@@ -26,8 +26,8 @@ lanes of ``spec.extras[i]`` at the same positions, in its own element type. It r
 value per ``spec.outputs``, in lanes of that element (i1 as a mask). It may write blocks.
 
 **Accuracy.** Sums are fused multiply-adds in the order of k, or over lanes along k: the error
-of an element is at most about K * eps * (|A| @ |B|). An empty sum is 0. Results are the same
-however the items are divided.
+of an element is at most about K * eps * (|A| @ |B|), halves being summed in float32. An empty
+sum is 0. Results are the same however the items are divided.
 """
 
 from __future__ import annotations

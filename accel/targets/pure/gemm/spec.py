@@ -37,6 +37,8 @@ KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "e
 #   batch0..2, row, column   strides in bytes
 #   panel                    bytes from one panel to the next: of B, `width` columns; of A, as
 #                            many rows as a register tile has columns
+# A step of k is an element, or a word of two where bfloat16 is packed in pairs (k of packing
+# counts elements).
 HEADER = (
     "m", "n", "k", "block_rows", "row_blocks", "block_columns", "column_blocks", "block_k",
     "height", "width", "ahead", "library", "tiles", "batch0", "batch1", "batch2",
