@@ -52,8 +52,9 @@ class Form:
     unit
         What the columns of an item are a multiple of.
     pack_a, pack_b
-        ``"panels"``: copied into panels of a register tile's columns; ``"lines"``: copied so
-        that k is consecutive; empty: read in place.
+        ``"panels"``: copied into panels of a register tile's columns; ``"rows"``: so, but one
+        row after the other in each panel; ``"lines"``: copied so that k is consecutive; empty:
+        read in place.
     packing
         The library that packs.
     per_step
@@ -148,9 +149,9 @@ def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float
     time, read = max(m, _FEW) * rounded(n, tile.lanes) * k, (m + n) * k
     if spec.in_pairs:
         yield time / 2 + COPY * read, Form(
-            "pairs", tile.columns, tile.columns, tile.columns, "panels", "panels", "pack_pairs",
-            2, LINE,
-        )
+            "pairs", tile.columns, tile.columns, tile.columns,
+            "rows" if problem.a.column == size else "panels", "panels", "pack_pairs", 2, LINE,
+        )  # fmt: skip
     yield time + COPY * read, Form(
         "tiles", tile.rows, tile.columns, tile.columns, "lines", "panels", packing
     )

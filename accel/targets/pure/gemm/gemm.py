@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ..machine.jit import Machine
-from ..machine.llvm_text import ELEMENT_BYTES
+from ..machine.llvm_text import ELEMENT_BYTES, LINE
 from .emit import emit_multiply
 from .few import NEAR_STEPS, emit_dots, emit_lines, emit_near, emit_turned
 from .forms import CACHE_BYTES, COPY, Form, form_of, rounded
@@ -225,9 +225,15 @@ def _panel_width(spec: MatmulSpec, kind: str, columns: int) -> int:
     return rounded(max(columns, 1), tile.lanes) if kind == "lines" else tile.columns
 
 
-def _panel_bytes(spec: MatmulSpec, form: Form, width: int, rows: int) -> int:
-    """Bytes from one panel to the next."""
-    return form.head + form.steps(rows) * width * spec.size
+def _panel_strides(
+    spec: MatmulSpec, form: Form, kind: str, columns: int, rows: int
+) -> tuple[int, int, int]:
+    """Bytes from one step of k to the next, from one column, and from one panel."""
+    width, steps = _panel_width(spec, kind, columns), form.steps(rows)
+    if kind != "rows":
+        return width * spec.size, spec.size, form.head + steps * width * spec.size
+    row = rounded(steps * spec.size, LINE) | LINE  # such that rows fall on all sets of the caches
+    return spec.size, row, form.head + min(columns, width) * row
 
 
 def _packed_bytes(spec: MatmulSpec, problem: Problem, form: Form, which: str) -> int:
@@ -236,7 +242,8 @@ def _packed_bytes(spec: MatmulSpec, problem: Problem, form: Form, which: str) ->
         return 0
     source, columns, rows = _source(spec, problem, form, which)
     width = _panel_width(spec, kind, columns)
-    return _copies(source, problem) * -(-columns // width) * _panel_bytes(spec, form, width, rows)
+    panel = _panel_strides(spec, form, kind, columns, rows)[-1]
+    return _copies(source, problem) * -(-columns // width) * panel
 
 
 def _copies(operand: Matrix, problem: Problem) -> int:
@@ -255,7 +262,7 @@ def _pack_step(
     source, columns, rows = _source(spec, problem, form, which)
     width = _panel_width(spec, kind, columns)
     panels = -(-columns // width)
-    line, panel = width * spec.size, _panel_bytes(spec, form, width, rows)
+    line, across, panel = _panel_strides(spec, form, kind, columns, rows)
     extents: list[int] = []
     strides: list[int] = []
     step = panels * panel
@@ -263,12 +270,12 @@ def _pack_step(
         extents.insert(0, extent if stride else 1)
         strides.insert(0, step if stride else 0)
         step *= extents[0]
-    packed = Matrix(base, offset + form.head, line, spec.size, tuple(strides), panel)
+    packed = Matrix(base, offset + form.head, line, across, tuple(strides), panel)
     header = {"n": columns, "k": rows, "column_blocks": panels, "width": width}
     block = argument_block(header, extents, [source, packed])
     items = _copies(source, problem) * panels
     if (kind == "lines") == (which == "b"):
-        packed = packed._replace(row=spec.size, column=line)
+        packed = packed._replace(row=across, column=line)
     return Step(form.packing, block, items, items * panel // spec.size * COPY), packed
 
 
@@ -296,7 +303,7 @@ def _steps(
     if form.pack_b:
         step, b = _pack_step(spec, problem, form, "b", base, offset + plan.at_b)
         steps.append(step)
-    if form.pack_a != "panels":
+    if form.pack_a not in ("panels", "rows"):
         panel_rows = tile_of(spec.element, spec.machine).columns if spec.is_float else 1
         a = a._replace(panel=panel_rows * a.row)
     if form.pack_b != "panels":

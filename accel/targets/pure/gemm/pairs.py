@@ -21,6 +21,7 @@ The instruction: Intel 64 and IA-32 Architectures Software Developer's Manual, v
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..machine.host import Machine
@@ -53,16 +54,35 @@ class _Pack(Pack):
     def panel(self, source: str, target: str, columns: str) -> None:
         fn = self.fn
         self.steps = fn.integer("lshr", fn.integer("add", self.k, 1), 1)
+        to_row = self.arguments.field(1, "column")
+        in_rows = fn.icmp("ne", to_row, self.size)
         along_columns = fn.icmp("eq", self.column, self.source_size)
-        elsewhere = fn.op(f"xor i1 {along_columns}, true")
         along_k = fn.icmp("eq", self.row, self.source_size)
-        with fn.when(along_columns):
-            self._interleave(source, target, columns)
-        with fn.when(fn.op(f"and i1 {elsewhere}, {along_k}")):
-            self._turn(source, target, columns)
-        across = fn.op(f"xor i1 {along_k}, true")
-        with fn.when(fn.op(f"and i1 {elsewhere}, {across}")):
-            self._gather(source, target, columns)
+        # The first way that is open.
+        left = "true"
+        for way, copy in (
+            (in_rows, lambda: self._copy_rows(source, target, columns, to_row)),
+            (along_columns, lambda: self._interleave(source, target, columns)),
+            (along_k, lambda: self._turn(source, target, columns)),
+            ("true", lambda: self._gather(source, target, columns)),
+        ):
+            with fn.when(fn.op(f"and i1 {left}, {way}")):
+                copy()
+            left = fn.op(f"select i1 {way}, i1 false, i1 {left}")
+
+    def _copy_rows(self, source: str, target: str, columns: str, to_row: str) -> None:
+        """Each column to a row of its own: k is consecutive in both."""
+        fn, halves = self.fn, self.halves
+        carried = [("ptr", source), ("ptr", target), (halves.type, halves.const(-1))]
+        with fn.loop(0, columns, 1, carried) as c:
+            s, t, least = c.values
+
+            def copy(bits: str, k: str, t: str = t) -> None:
+                halves.store(bits, fn.gep(t, k, "i16"))
+
+            least = _least_along(halves, s, self.k, least, copy)
+            c.next = [fn.gep(s, self.column), fn.gep(t, to_row), least]
+        self._write_head(target, halves, c.values[2])
 
     def _interleave(self, source: str, target: str, columns: str) -> None:
         """Pairs of rows, in which the columns are consecutive."""
@@ -176,6 +196,24 @@ class _Pack(Pack):
 def _rank(halves: Lanes, bits: str) -> str:
     """Integers in the order of magnitude of the numbers `bits`, zero behind all others."""
     return halves.sub(halves.binary("and", bits, 0x7FFF), 1)
+
+
+def _least_along(
+    halves: Lanes, line: str, k: str, least: str, each: Callable[[str, str], None] | None = None
+) -> str:
+    """The least ranks of the `k` numbers of a line and `least`; `each` has all vectors, and where
+    they begin."""
+    fn = halves.fn
+    whole = fn.integer("and", k, -halves.width)
+    for begin, end in (("0", whole), (whole, k)):
+        with fn.loop(begin, end, halves.width, [(halves.type, least)]) as loop:
+            mask = halves.lane_mask(loop.index, k) if end == k else None
+            bits = read(halves, fn.gep(line, loop.index, "i16"), mask=mask)
+            if each:
+                each(bits, loop.index)
+            loop.next = [halves.intrinsic("umin", loop.values[0], _rank(halves, bits))]
+        (least,) = loop.values
+    return least
 
 
 def _exponent(halves: Lanes, least: str) -> str:
@@ -297,16 +335,9 @@ def _least(spec: MatmulSpec) -> Function:
     params = [("ptr", "lines"), ("i64", "stride"), ("i64", "count"), ("i64", "k")]
     fn = Function("least", params, "i32", "noinline nounwind", "internal")
     halves = Lanes(fn, "i16", spec.machine.lanes(2))
-    whole = fn.integer("and", "%k", -halves.width)
     with fn.loop(0, "%count", 1, [("ptr", "%lines"), (halves.type, halves.const(-1))]) as line:
         at, least = line.values
-        for begin, end in (("0", whole), (whole, "%k")):
-            with fn.loop(begin, end, halves.width, [(halves.type, least)]) as k:
-                mask = halves.lane_mask(k.index, "%k") if end == "%k" else None
-                bits = read(halves, fn.gep(at, k.index, "i16"), mask=mask)
-                k.next = [halves.intrinsic("umin", k.values[0], _rank(halves, bits))]
-            (least,) = k.values
-        line.next = [fn.gep(at, "%stride"), least]
+        line.next = [fn.gep(at, "%stride"), _least_along(halves, at, "%k", least)]
     fn.do(f"ret i32 {_exponent(halves, line.values[1])}")
     return fn
 
