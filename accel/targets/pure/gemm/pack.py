@@ -9,10 +9,10 @@ from ..machine.llvm_text import Function, Lanes, module_text
 from .half import read
 from .spec import KERNEL_PARAMS, Arguments, MatmulSpec, larger, library_of, smaller
 
-#: Rows that are copied at a time.
-_ROWS = 4
+#: Rows that are copied at a time, an even number.
+ROWS = 4
 
-__all__ = ["Pack", "emit_pack", "transpose"]
+__all__ = ["ROWS", "Pack", "emit_pack", "transpose"]
 
 
 class Pack:
@@ -21,9 +21,6 @@ class Pack:
     A panel holds its columns of one step of k side by side; item p is panel p % panels of
     matrix p / panels. A (transposed) and B are packed by the same kernel.
     """
-
-    #: Whether panels of consecutive columns are copied together.
-    by_rows = True
 
     def __init__(self, spec: MatmulSpec, name: str) -> None:
         own = spec.machine.instructions
@@ -48,12 +45,10 @@ class Pack:
             before = fn.integer("mul", outer.index, panels)
             first = larger(fn, fn.integer("sub", "%begin", before), 0)
             last = smaller(fn, fn.integer("sub", "%end", before), panels)
-            if self.by_rows:
-                whole = larger(fn, smaller(fn, fn.integer("sdiv", n, width), last), first)
-                whole = fn.op(f"select i1 {self._along_columns()}, i64 {whole}, i64 {first}")
-                self._copy(source, target, (first, whole), width)
-                first = whole
-            with fn.loop(first, last) as panel:
+            whole = larger(fn, smaller(fn, fn.integer("sdiv", n, width), last), first)
+            whole = fn.op(f"select i1 {self._along_columns()}, i64 {whole}, i64 {first}")
+            self._copy(source, target, (first, whole), width)
+            with fn.loop(whole, last) as panel:
                 begin = fn.integer("mul", panel.index, width)
                 self.panel(
                     fn.gep(source, fn.integer("mul", begin, self.column)),
@@ -92,8 +87,8 @@ class Pack:
         """Some panels, whose columns lie side by side: a few rows of all of them at a time, as
         memory gives what lies far apart slowly."""
         fn = self.fn
-        several = fn.integer("and", self.k, -_ROWS)
-        for rows, low, high in ((_ROWS, "0", several), (1, several, self.k)):
+        several = fn.integer("and", self.k, -ROWS)
+        for rows, low, high in ((ROWS, "0", several), (1, several, self.k)):
             with fn.loop(low, high, rows) as k, fn.loop(*panels) as panel:
                 begin = fn.integer("mul", panel.index, self.width)
                 s = fn.gep(source, fn.integer("mul", k.index, self.row))

@@ -28,7 +28,7 @@ from ..machine.host import Machine
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .few import DotWriter, dot_functions
 from .half import read
-from .pack import Pack, transpose
+from .pack import ROWS, Pack, transpose
 from .spec import MatmulSpec, tile_of
 from .tiles import TILES_PARAMS, TileWriter, frame_slot, tile_functions
 
@@ -43,8 +43,6 @@ _SUBNORMAL = -1024  # is in the head of a panel with subnormal numbers
 class _Pack(Pack):
     """Writes the kernel that copies a K x N matrix into panels of words."""
 
-    by_rows = False
-
     def __init__(self, spec: MatmulSpec, name: str) -> None:
         super().__init__(spec, name)
         self.words = self.lanes.integers
@@ -54,15 +52,12 @@ class _Pack(Pack):
     def panel(self, source: str, target: str, columns: str) -> None:
         fn = self.fn
         self.steps = fn.integer("lshr", fn.integer("add", self.k, 1), 1)
-        to_row = self.arguments.field(1, "column")
-        in_rows = fn.icmp("ne", to_row, self.size)
-        along_columns = fn.icmp("eq", self.column, self.source_size)
         along_k = fn.icmp("eq", self.row, self.source_size)
-        # The first way that is open.
+        # The first that serves.
         left = "true"
         for way, copy in (
-            (in_rows, lambda: self._copy_rows(source, target, columns, to_row)),
-            (along_columns, lambda: self._interleave(source, target, columns)),
+            (self._in_rows(), lambda: self._copy_rows(source, target, columns)),
+            (self._along_columns(), lambda: self._copy(source, target, ("0", "1"), columns)),
             (along_k, lambda: self._turn(source, target, columns)),
             ("true", lambda: self._gather(source, target, columns)),
         ):
@@ -70,9 +65,9 @@ class _Pack(Pack):
                 copy()
             left = fn.op(f"select i1 {way}, i1 false, i1 {left}")
 
-    def _copy_rows(self, source: str, target: str, columns: str, to_row: str) -> None:
+    def _copy_rows(self, source: str, target: str, columns: str) -> None:
         """Each column to a row of its own: k is consecutive in both."""
-        fn, halves = self.fn, self.halves
+        fn, halves, to_row = self.fn, self.halves, self.arguments.field(1, "column")
         carried = [("ptr", source), ("ptr", target), (halves.type, halves.const(-1))]
         with fn.loop(0, columns, 1, carried) as c:
             s, t, least = c.values
@@ -84,26 +79,49 @@ class _Pack(Pack):
             c.next = [fn.gep(s, self.column), fn.gep(t, to_row), least]
         self._write_head(target, halves, c.values[2])
 
-    def _interleave(self, source: str, target: str, columns: str) -> None:
-        """Pairs of rows, in which the columns are consecutive."""
+    def _along_columns(self) -> str:
+        unit = super()._along_columns()
+        return self.fn.op(f"select i1 {self._in_rows()}, i1 false, i1 {unit}")
+
+    def _in_rows(self) -> str:
+        return self.fn.icmp("ne", self.arguments.field(1, "column"), self.size)
+
+    def _copy(self, source: str, target: str, panels: tuple[str, str], columns: str) -> None:
+        """Pairs of rows; meanwhile the heads hold the least ranks lane by lane."""
         fn, halves = self.fn, self.halves
-        mask = halves.lane_mask(0, columns)
-        two = fn.integer("shl", self.row, 1)
-        carried = [("ptr", source), ("ptr", target), (halves.type, halves.const(-1))]
-        with fn.loop(1, self.k, 2, carried) as loop:
-            s, t, least = loop.values
-            rows = [halves.masked_load(at, mask) for at in (s, fn.gep(s, self.row))]
-            self._store_pairs(rows, t)
-            for row in rows:
-                least = halves.intrinsic("umin", least, _rank(halves, row))
-            loop.next = [fn.gep(s, two), fn.gep(t, self.line), least]
-        s, t, least = loop.values
-        odd = fn.icmp("ne", fn.integer("and", self.k, 1), 0)
-        with fn.when(odd, [(halves.type, least)]) as last:
-            row = halves.masked_load(s, mask)
-            self._store_pairs([row, halves.const(0)], t)
-            last.next = [halves.intrinsic("umin", least, _rank(halves, row))]
-        self._write_head(target, halves, last.values[0])
+        mask, none = halves.lane_mask(0, columns), "zeroinitializer"
+        with fn.loop(*panels) as panel:
+            halves.store(halves.const(-1), self._head(target, panel.index))
+        several = fn.integer("and", self.k, -ROWS)
+        for rows, low, high in ((ROWS, "0", several), (2, several, self.k)):
+            with fn.loop(low, high, rows) as k, fn.loop(*panels) as panel:
+                begin = fn.integer("mul", panel.index, self.width)
+                s = self._at(fn.gep(source, fn.integer("mul", k.index, self.row)), begin)
+                t = fn.gep(target, fn.integer("mul", panel.index, self.step))
+                step = fn.integer("lshr", k.index, 1)
+                t = fn.gep(t, fn.integer("mul", step, self.line))
+                head = self._head(target, panel.index)
+                least, second = halves.load(head), mask
+                if rows == 2:
+                    there = fn.icmp("slt", fn.integer("add", k.index, 1), self.k)
+                    kind = halves.mask_type
+                    second = fn.op(f"select i1 {there}, {kind} {mask}, {kind} {none}")
+                for _ in range(rows // 2):
+                    pair = [halves.masked_load(s, mask)]
+                    s = fn.gep(s, self.row)
+                    pair.append(halves.masked_load(s, second))
+                    s = fn.gep(s, self.row)
+                    self._store_pairs(pair, t)
+                    t = fn.gep(t, self.line)
+                    for row in pair:
+                        least = halves.intrinsic("umin", least, _rank(halves, row))
+                halves.store(least, head)
+        with fn.loop(*panels) as panel:
+            head = self._head(target, panel.index)
+            fn.store("i32", _exponent(halves, halves.load(head)), head, 4)
+
+    def _head(self, target: str, panel: str) -> str:
+        return self.fn.gep(self.fn.gep(target, self.fn.integer("mul", panel, self.step)), -LINE)
 
     def _store_pairs(self, rows: list[str], target: str) -> None:
         """A line of words from two rows."""
