@@ -1,9 +1,12 @@
 """accel: a lazy graph compiler for tensor code."""
 
-from .frontend.public import *
-from .frontend.namespace import array_namespace_info as __array_namespace_info__
-from . import data, nn, optim
-from .interop.safetensors import load_safetensors, save_safetensors  # isort: skip
+from .runtime.collector import collection_paused as _collection_paused
+
+with _collection_paused(lasting=True):
+    from .frontend.public import *
+    from .frontend.namespace import array_namespace_info as __array_namespace_info__
+    from . import data, nn, optim
+    from .interop.safetensors import load_safetensors, save_safetensors
 
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"

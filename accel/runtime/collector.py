@@ -2,7 +2,7 @@
 
 Recording and the passes make many small objects and no garbage. The cyclic collector, woken
 by the sheer number of objects, would walk them all again and again: it more than doubles
-the time of a large compile and makes it grow faster than the graph.
+the time of a large compile and makes it grow faster than the graph. Importing is the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ _state = {"users": 0, "was_enabled": False}
 
 
 @contextmanager
-def collection_paused() -> Iterator[None]:
-    """No cyclic collection inside the block, in any thread; blocks may nest and overlap."""
+def collection_paused(lasting: bool = False) -> Iterator[None]:
+    """No cyclic collection inside the block, in any thread; blocks may nest and overlap.
+
+    Parameters
+    ----------
+    lasting
+        Whether nearly all that is made inside lives as long as the process, as modules do: it is
+        put with the old objects, which are seldom walked.
+    """
     with _lock:
         if _state["users"] == 0:
             _state["was_enabled"] = gc.isenabled()
@@ -30,6 +37,9 @@ def collection_paused() -> Iterator[None]:
         yield
     finally:
         with _lock:
+            if lasting and gc.get_freeze_count() == 0:  # else somebody has frozen objects
+                gc.freeze()
+                gc.unfreeze()
             _state["users"] -= 1
             if _state["users"] == 0 and _state["was_enabled"]:
                 gc.enable()
