@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
+import re
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from accel.errors import ArgumentError, InternalCompilerError
-from accel.targets.pure.machine import image, jit
+from accel.targets.pure.machine import image, jit, object_cache
 from accel.targets.pure.machine.crew import Crew
 from accel.targets.pure.machine.image import Image, Unforeseen
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
@@ -205,6 +206,52 @@ def test_a_crew_ends_with_the_code_that_hands_in_tasks() -> None:
             crew.add(int)
         raise KeyError
     assert threading.active_count() == before
+
+
+def test_modules_that_are_expected_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_NUM_THREADS", "2")
+    monkeypatch.setattr(jit, "_EXPECTED", {})
+    begun, made = threading.Event(), []
+
+    def emit() -> str:
+        begun.set()
+        made.append(threading.current_thread())
+        return scale_kernel("expected", 3.0)
+
+    jit.expect("a test's module", emit, soon=True)
+    jit.expect("one that nobody comes to", lambda: begun.wait(10) and "no code")
+    before = threading.active_count()
+    with jit.expected_beside():
+        assert begun.wait(10)  # though nobody has asked
+        code = jit.compile_described("a test's module", emit)
+    assert threading.active_count() == before
+    assert code.address("expected") and len(made) == 1
+    assert made[0] is not threading.current_thread()
+    jit.compile_described("a test's module", emit)
+    assert len(made) == 2 or object_cache.shared().directory is not None
+
+
+def test_who_asks_for_a_module_is_told_that_it_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_NUM_THREADS", "2")
+    monkeypatch.setattr(jit, "_EXPECTED", {})
+    begun = threading.Event()
+    jit.expect("no module", lambda: "no code" if begun.set() is None else "")
+    with jit.expected_beside():
+        assert begun.wait(10)
+    with pytest.raises(InternalCompilerError):
+        jit.compile_described("no module", lambda: "no code")
+
+
+@pytest.mark.parametrize("part", ["pool", "blocks", "driver", "entry"])
+def test_modules_made_soon_have_no_vectors(part: str) -> None:
+    from accel.targets.pure.machine import threads
+    from accel.targets.pure.native import blocks, entry
+
+    texts = {"pool": threads._pool_text, "blocks": blocks.blocks_text,
+             "driver": jit._driver_text, "entry": entry._entry_text}  # fmt: skip
+    text = texts[part]()
+    assert not re.search(r"<\d+ x ", text)  # LLVM would end the process
+    assert jit.emit_object(text, soon=True) != jit.emit_object(text)
 
 
 #: Code with a constant, a variable, an internal function and one of the C library.

@@ -335,6 +335,23 @@ def test_executables_from_disk_are_logged_and_dumped(tmp_path: Path) -> None:
     assert "-> pure (mode pure)" in seen[0][1] and len(seen[0][2]) > 5
 
 
+def test_the_collector_is_as_it_was(tmp_path: Path) -> None:
+    code = """
+import gc, json
+FIRST
+import numpy as np, accel
+found = [gc.isenabled(), gc.get_freeze_count() > 0]
+f = accel.compile(lambda x: x * 2.0)
+for n in (3, 4):
+    f(np.ones(n, np.float32))
+    found += [gc.isenabled(), gc.get_freeze_count() > 0]
+print(json.dumps(found))
+"""
+    for first, wanted in (("", [True, False]), ("gc.disable()", [False, False]),
+                          ("gc.freeze()", [True, True])):  # fmt: skip
+        assert run(code.replace("FIRST", first), tmp_path)[0] == wanted * 3
+
+
 def test_executables_of_settings_without_native_calls(tmp_path: Path) -> None:
     first = settled(tmp_path)
     code = SETTLED.replace("SETTINGS", "{}").replace("SCALE", "2.0")

@@ -75,11 +75,11 @@ class Executable:
     ----------
     one
         The call as a single run; None where there are more.
+    native_run
+        What native calls need of the one run; None where there are more.
     native
         A built-in function that does the same, from one array per graph input as a positional
         argument to a list of fresh arrays; None where a call is more than one native run.
-    native_run
-        What native calls need of the one run; None where there are more.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from ...ir.types import TensorType
 from ..parts import Watch
 from ..reference import run_graph
 from . import programs
-from .machine.jit import KERNELS
+from .machine.jit import KERNELS, expected_beside
 from .machine.memory import POOLED
 from .machine.threads import GATE, divided
 from .memory import aligned, allocator, announce
@@ -107,7 +107,8 @@ class PureRun:
         if found is not None:
             program, kernels = found
         else:
-            self._built = built = self._build()
+            with expected_beside():
+                self._built = built = self._build()
             program, kernels = built.program, built.kernels
             if self.key is not None and not programs.keep(self.key, program):
                 self.key = None

@@ -34,7 +34,7 @@ _ALLOWED_CALLS = frozenset(
 ) | {"memcpy", "memset", "memmove"}  # fmt: skip
 
 
-def emit_object(text: str, machine: Machine | None = None) -> bytes:
+def emit_object(text: str, machine: Machine | None = None, soon: bool = False) -> bytes:
     """The object file of the LLVM module `text`. Threads that call this run side by side.
 
     Parameters
@@ -43,6 +43,8 @@ def emit_object(text: str, machine: Machine | None = None) -> bytes:
         LLVM IR.
     machine
         What to generate code for; the host unless given.
+    soon
+        Whether the code is wanted soon rather than fast; see `new_target_machine`.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def emit_object(text: str, machine: Machine | None = None) -> bytes:
         If the text does not parse or verify, or the code would call an unknown function.
     """
     machine = machine or host_machine()
-    with _parsed(text, machine) as module, _target_machine(machine) as target:
+    with _parsed(text, machine) as module, _target_machine(machine, soon) as target:
         data = _generated(target, module)
     unknown = sorted(_undefined_symbols(data) - _ALLOWED_CALLS)
     if unknown:
@@ -81,19 +83,19 @@ def _parsed(text: str, machine: Machine) -> Iterator[Any]:
 
 
 @contextmanager
-def _target_machine(machine: Machine) -> Iterator[Any]:
+def _target_machine(machine: Machine, soon: bool = False) -> Iterator[Any]:
     """A code generator that no other thread uses meanwhile."""
-    idle = _idle(machine)
+    idle = _idle(machine, soon)
     try:
         target = idle.pop()
     except IndexError:
-        target = new_target_machine(machine)
+        target = new_target_machine(machine, soon)
     yield target
     idle.append(target)
 
 
 @functools.cache
-def _idle(machine: Machine) -> deque[Any]:
+def _idle(machine: Machine, soon: bool) -> deque[Any]:
     return deque()
 
 

@@ -12,8 +12,9 @@ import functools
 import hashlib
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ....errors import InternalCompilerError
@@ -28,12 +29,14 @@ from .llvm_text import Function, module_text
 __all__ = [
     "KERNELS", "Address", "CodeModule", "Kernel", "KernelCache", "Machine", "assembly",
     "compile_described", "compile_module", "driver_address", "emit_object", "expect",
-    "host_machine", "load_object", "machine_for_level", "run_program",
+    "expected_beside", "host_machine", "load_object", "machine_for_level", "run_program",
 ]  # fmt: skip
 
 
 # -- objects on disk ----------------------------------------------------------------------
-def _object(key: str, emit: Callable[[], str], machine: Machine) -> tuple[bytes, bool]:
+def _object(
+    key: str, emit: Callable[[], str], machine: Machine, soon: bool = False
+) -> tuple[bytes, bool]:
     """An object file, and whether it lay on disk; if not, it does from now on.
 
     `emit` writes its text, and is not called for an object on disk.
@@ -42,36 +45,63 @@ def _object(key: str, emit: Callable[[], str], machine: Machine) -> tuple[bytes,
     data = disk.get(key)
     found = data is not None
     if data is None:
-        data = emit_object(emit(), machine)
+        data = emit_object(emit(), machine, soon)
         disk.put(key, data)
     return data, found
 
 
-#: Modules that processes need soon after their first kernels, and the objects of those that have
-#: been made while other threads made kernels.
-_EXPECTED: dict[str, Callable[[], str]] = {}
-_MADE: dict[str, bytes] = {}
+class _Described:
+    """The object of a module that is known by a description, made by who comes first."""
+
+    def __init__(self, description: str, emit: Callable[[], str], soon: bool = False) -> None:
+        self._description, self._emit, self._soon = description, emit, soon
+        self._lock = threading.Lock()
+        self._made: bytes | None = None
+
+    def make(self) -> bytes:
+        """The object; who comes second waits for it."""
+        with self._lock:
+            if self._made is None:
+                machine = host_machine()
+                key = object_cache.described_key(self._description, machine.fingerprint)
+                self._made, _ = _object(key, self._emit, machine, self._soon)
+            return self._made
 
 
-def expect(description: str, emit: Callable[[], str]) -> None:
-    """Say that `compile_described` will be asked for a module: idle processors may make it."""
-    _EXPECTED[description] = emit
+#: Modules that processes need soon after their first kernels, until they are asked for.
+_EXPECTED: dict[str, _Described] = {}
 
 
-def _described(description: str, emit: Callable[[], str]) -> tuple[bytes, bool]:
-    machine = host_machine()
-    return _object(object_cache.described_key(description, machine.fingerprint), emit, machine)
+def expect(description: str, emit: Callable[[], str], soon: bool = False) -> None:
+    """Say that `compile_described` will be asked for a module: an idle processor may make it.
+
+    Where it is wanted `soon`, its code is not optimised; it must be of scalars.
+    """
+    _EXPECTED[description] = _Described(description, emit, soon)
 
 
-def _make_expected() -> tuple[bytes, bool]:
-    """Make one of the modules that are expected, if one is left."""
+@contextmanager
+def expected_beside() -> Iterator[None]:
+    """Make modules that are expected beside what is done in the block, on a thread that ends with
+    it; what it has not come to by then is left."""
+    waiting = deque(_EXPECTED.values())
+    if default_threads() == 1 or not waiting:
+        yield
+        return
+
+    def work() -> None:
+        with suppress(IndexError, InternalCompilerError):  # who asks for the module is told
+            while True:
+                waiting.popleft().make()
+
+    binding()  # first, because imports take turns
+    thread = threading.Thread(target=work, name="accel-expected", daemon=True)
+    thread.start()
     try:
-        description, emit = _EXPECTED.popitem()
-    except KeyError:
-        return b"", False
-    made = _described(description, emit)
-    _MADE[description] = made[0]
-    return made
+        yield
+    finally:
+        waiting.clear()
+        thread.join()
 
 
 # -- object to code ------------------------------------------------------------------------
@@ -136,11 +166,8 @@ def compile_described(description: str, emit: Callable[[], str]) -> CodeModule:
     emit
         Writes the LLVM module.
     """
-    _EXPECTED.pop(description, None)
-    data = _MADE.pop(description, None)
-    if data is None:
-        data, _ = _described(description, emit)
-    return load_object(data, host_machine())
+    module = _EXPECTED.pop(description, None) or _Described(description, emit)
+    return load_object(module.make(), host_machine())
 
 
 def compile_module(text: str, machine: Machine | None = None) -> CodeModule:
@@ -278,11 +305,8 @@ class KernelCache:
                         text = text.replace(f"@{name}(", f"@{symbol}(")
                         missing[key] = symbol, text
                         crew.add(functools.partial(self._compiled, symbol, key, text, machine))
-                if missing and self._on_disk and threads > 1:
-                    for _ in range(len(_EXPECTED)):
-                        crew.add(_make_expected)
             if missing:
-                found.update(self._loaded(missing, crew.results()[: len(missing)], machine))
+                found.update(self._loaded(missing, crew.results(), machine))
             self._touch(found, keys)
             return [found[key] for key in keys]
 

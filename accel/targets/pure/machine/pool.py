@@ -272,9 +272,8 @@ own:
   %word = load i64, ptr %at, align 8
   %cleared = and i64 %word, %others
   store i64 %cleared, ptr %at, align 8
-  %all = load <16 x i64>, ptr %mask, align 16
-  %any = call i64 @llvm.vector.reduce.or.v16i64(<16 x i64> %all)
-  %possible = icmp ne i64 %any, 0
+  %all = load i1024, ptr %mask, align 16
+  %possible = icmp ne i1024 %all, 0
   %count = load i32, ptr %p.wanted, align 4
   %last = call i32 @llvm.smin.i32(i32 %count, i32 {SPREAD})
   br i1 %possible, label %check, label %out
@@ -296,7 +295,6 @@ next:
 out:
   ret void
 }}
-declare i64 @llvm.vector.reduce.or.v16i64(<16 x i64>)
 """
 
 

@@ -157,7 +157,7 @@ def _pool_text() -> str:
 
 
 if _futex_number():
-    expect("pool", _pool_text)
+    expect("pool", _pool_text, soon=True)  # it is run for kernels of many microseconds
 
 
 class _NativePool:

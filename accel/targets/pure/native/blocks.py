@@ -26,7 +26,7 @@ __all__ = ["BlockPool"]
 
 _NAME = b"mem_handler"  # what NumPy asks that the capsule of a handler is called
 
-expect("blocks", blocks_text)
+expect("blocks", blocks_text, soon=True)  # it is run for arrays of 64 KiB or more
 
 
 class _Handler(ctypes.Structure):
