@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from typing import Any
 
 import networkx
 import numpy as np
@@ -27,6 +29,42 @@ def small_graph() -> Graph:
     x = b.input("x", TensorType(F32, (3, 4)))
     a = b.input("a", TensorType(F32, (4,)))
     return b.graph([x, a], [b.sum(b.exp(b.mul(x, a)), axis=(1,)), a])
+
+
+def test_dataclasses_are_as_the_standard_librarys() -> None:
+    from accel.ir.dataclass import dataclass as ours
+
+    def made(dataclass: Any) -> Any:
+        @dataclass(frozen=True)
+        class Pair:
+            first: int
+            second: tuple[int, ...] = ()
+            kept: dict[str, int] = dataclasses.field(
+                default_factory=dict, compare=False, repr=False
+            )
+
+        return Pair
+
+    for kind in (made(dataclasses.dataclass), made(ours)):
+        pair = kind(1, (2,))
+        assert pair == kind(1, second=(2,)) != kind(2, (2,)) and hash(pair) == hash((1, (2,)))
+        assert pair != (1, (2,)) and pair != made(ours)(1, (2,))
+        pair.kept["seen"] = 1
+        assert {pair: 1}[kind(1, (2,))] == 1 and kind(1).kept == {}
+        assert repr(pair).endswith("Pair(first=1, second=(2,))")
+        assert dataclasses.replace(pair, first=3) == kind(3, (2,))
+        assert [f.name for f in dataclasses.fields(pair)] == ["first", "second", "kept"]
+    plain = ours(eq=False)(type("Plain", (), {"__annotations__": {"x": int}}))
+    assert plain(1) != plain(1) and len({plain(1), plain(1)}) == 2
+
+
+def test_nodes_are_compared_by_identity() -> None:
+    graph = small_graph()
+    twin = Node(*graph.nodes[-1])
+    assert twin != graph.nodes[-1] and len({twin, *graph.nodes}) == len(graph.nodes) + 1
+    assert hash(twin) != hash(graph.nodes[-1]) and twin not in graph.nodes
+    with pytest.raises(TypeError):
+        sorted([twin, graph.nodes[-1]])
 
 
 # -- dtypes -------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ methods record it, the text form prints it, the fuzzer draws it, the tables docu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from ..errors import AccelError, ArgumentError, DeviceError, DTypeError
 from . import dtypes
+from .dataclass import dataclass
 from .dtypes import DType
 from .types import CPU, TensorType, broadcast_shapes
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..ir.builder import Builder
+from ..ir.dataclass import dataclass
 from ..ir.graph import Graph
 from ..ir.node import Node
 from .rewrite import rebuild

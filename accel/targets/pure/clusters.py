@@ -14,8 +14,8 @@ needs them and they are cheap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from ...ir.dataclass import dataclass
 from ...ir.dtypes import DType
 from ...ir.graph import Graph
 from ...ir.node import Node

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from ...ir.types import Shape
 from .clusters import Cluster

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ...ir.dataclass import dataclass
 from ...ir.dtypes import DType
 from ...ir.node import Node, attr_key
 from .clusters import Cluster, Number, Scalar, Source, right_aligned

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...ir import dtypes
+from ...ir.dataclass import dataclass
 from ...ir.dtypes import DType
 from ...ir.node import Node
 from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned

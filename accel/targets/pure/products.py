@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from .clusters import Cluster
 from .epilogues import Layout, Work

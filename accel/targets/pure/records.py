@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from .clusters import Cluster, Scalar
 from .machine.jit import Kernel, assembly

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from ....ir.node import Node
 from ....ir.types import Shape
 from ..gemm.spec import Matrix

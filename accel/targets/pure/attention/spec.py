@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ....ir.dataclass import dataclass
 from ..gemm import spec as gemm_spec
 from ..gemm.spec import Matrix, Tile, tile_of
 from ..machine.jit import Machine

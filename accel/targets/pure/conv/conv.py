@@ -12,8 +12,9 @@ the division: its error is at most about terms * eps * (|weight| * |source|).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....ir.dataclass import dataclass
 from ..gemm.spec import MatmulSpec, Matrix
 from ..machine import threads
 from ..machine.llvm_text import LINE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from ..machine.llvm_text import LINE
 from .spec import Axis
 

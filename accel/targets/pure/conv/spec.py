@@ -13,9 +13,9 @@ three: planes, rows and columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ....ir.dataclass import dataclass
 from ..gemm.spec import RECORD, Constant, Matrix
 
 __all__ = ["AXES", "FLAG_BYTES", "HEADER", "POOL", "WEIGHT_HEADER", "Axis", "Windows", "block_of"]

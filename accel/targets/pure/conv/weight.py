@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from ..gemm.spec import Matrix
 from ..machine import threads
 from ..machine.jit import Machine

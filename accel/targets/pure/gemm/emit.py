@@ -13,9 +13,9 @@ blocking, nor on how items are divided. Partial sums lie in the output where it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ....errors import InternalCompilerError
+from ....ir.dataclass import dataclass
 from ..machine.llvm_text import ELEMENT_BYTES, LINE, Function, Lanes, module_text
 from .spec import (
     KERNEL_PARAMS,

@@ -7,8 +7,8 @@ copies cost, and what a library spends on each result apart from its multiply-ad
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from ..machine.llvm_text import LINE
 from .emit import TILE_BYTES
 from .few import DOTS_TILE, LINES_ROWS, turned_columns

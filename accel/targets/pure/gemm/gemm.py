@@ -35,8 +35,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....ir.dataclass import dataclass
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES, LINE
 from .emit import emit_multiply

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....ir.dataclass import dataclass
 from .spec import MAX_BATCH, Constant, Matrix
 
 __all__ = ["Problem", "cut", "folded"]

@@ -9,9 +9,9 @@ builder writes them through :func:`argument_block`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ....ir.dataclass import dataclass
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES, Function, Lanes
 

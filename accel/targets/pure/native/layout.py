@@ -7,7 +7,8 @@ the outputs (`RESULTS`) and what is written back (`WRITES`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ....ir.dataclass import dataclass
 
 __all__ = ["CHECKS", "CHECK_WORDS", "DISPATCH", "FLAGS", "PLAN", "RESULTS", "RESULT_WORDS",
            "STRUCTURES", "WORLD", "WRITES", "WRITE_WORDS", "Layout"]  # fmt: skip

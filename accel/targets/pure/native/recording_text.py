@@ -14,8 +14,8 @@ process puts the blocks of `SLOTS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from ..machine.llvm_text import module_text
 from .api import ARRAY, TUPLE
 from .checks import first

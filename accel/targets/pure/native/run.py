@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ....ir.dataclass import dataclass
 from ..machine.jit import CodeModule, compile_described, driver_address, expect
 from .api import Block, builtin, interface
 from .entry import Job, pointer

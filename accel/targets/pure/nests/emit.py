@@ -15,8 +15,7 @@ panels of columns, `emit_chunks` the kernels of a nest that is cut into chunks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ....ir.dataclass import dataclass
 from ..machine.jit import Machine, host_machine
 from ..machine.llvm_text import module_text
 from .arguments import SCRATCH_ALIGNMENT, Slots, pack_arguments

@@ -11,8 +11,7 @@ later sweeps need, then the totals of each chunk, all in rooms of 8 bytes a lane
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ....ir.dataclass import dataclass
 from .emit_panel import PanelWriter
 from .emit_sweep import SweepWriter, Writer
 from .schedule import BLOCK, PANEL, PANEL_ROWS, Schedule

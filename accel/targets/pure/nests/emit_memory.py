@@ -7,9 +7,9 @@ the data; nothing outside is touched. Bools are bytes in memory and bits in regi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ....ir import dtypes
+from ....ir.dataclass import dataclass
 from ....ir.dtypes import DType
 from ..machine.llvm_text import LINE, Function, Lanes
 from .site import ELEMENTS, Site, cast

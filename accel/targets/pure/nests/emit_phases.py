@@ -8,8 +8,7 @@ lanes of one register out of them, for larger steps one more for each register.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ....ir.dataclass import dataclass
 from ..machine.llvm_text import Lanes
 from .nest import Phase
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
+from ....ir.dataclass import dataclass
 from ....ir.dtypes import DType
 from ....ir.node import attr_key
 from ..machine.llvm_text import LINE

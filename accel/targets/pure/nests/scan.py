@@ -16,11 +16,11 @@ work items are split.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from ....ir import dtypes
+from ....ir.dataclass import dataclass
 from ....ir.dtypes import DType
 from ....ir.node import Node
 from ..machine.jit import Machine

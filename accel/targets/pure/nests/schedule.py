@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
 
+from ....ir.dataclass import dataclass
 from .. import vecmath
 from ..machine.jit import Machine
 from .emit_reduce import addend

@@ -6,10 +6,10 @@ A :class:`Site` is a function and a number of lanes. Bools are masks (``i1``) in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ....ir import dtypes
+from ....ir.dataclass import dataclass
 from ....ir.dtypes import DType
 from ..machine.llvm_text import Function, Lanes
 
