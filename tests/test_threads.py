@@ -237,8 +237,10 @@ def _in_fresh_process(code: str, **environment: str) -> str:
 
 def test_no_thread_before_the_first_large_kernel() -> None:
     out = _in_fresh_process("""
-import os, accel, numpy as np
-def tasks(): return len(os.listdir("/proc/self/task"))
+import os, time, accel, numpy as np
+def tasks():
+    time.sleep(0.1)  # a thread that has been joined takes a moment to go
+    return len(os.listdir("/proc/self/task"))
 f = accel.compile(lambda a, b: accel.exp(a) @ b)
 found = [tasks()]
 accel.set_num_threads(3)
