@@ -15,7 +15,7 @@ from .coefficients import DOUBLE, SINGLE, TABLES
 from .instructions import has_scale, looked_up, scaled
 
 __all__ = [
-    "HALF_PI", "LN2", "any_lane", "at_least", "at_most", "is_single",
+    "HALF_PI", "LN2", "LOG2E", "any_lane", "at_least", "at_most", "horner", "is_single",
     "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled", "scale",
     "scale_by_bits", "tabulated",
 ]  # fmt: skip
@@ -26,6 +26,10 @@ T = TypeVar("T")
 LN2 = (
     (0.6931471824645996, -1.9046542121259336e-09),
     (0.6931471805599453, 2.3190468138462996e-17),
+)
+LOG2E = (
+    (1.4426950216293335, 1.925963033500011e-08),
+    (1.4426950408889634, 2.0355273740931033e-17),
 )
 HALF_PI = (
     (1.5707963705062866, -4.371138828673793e-08),
@@ -65,6 +69,11 @@ def polynomial(lanes: Lanes, name: str, x: str) -> str:
     for pair in pairs:
         result = lanes.fma(result, square, pair)
     return lanes.fma(result, x, first)
+
+
+def horner(lanes: Lanes, name: str, x: str) -> str:
+    """:func:`polynomial` in one chain: no x*x, where much other work is under way."""
+    return _horner(lanes, _fitted(lanes, name), x)
 
 
 def paired(lanes: Lanes, name: str, x: str, square: str) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from ..machine.llvm_text import Lanes
 from .common import (
     LN2,
+    LOG2E,
     at_least,
     at_most,
+    horner,
+    is_single,
     pick,
     polynomial,
     power_of_two,
@@ -34,11 +37,10 @@ def _bias(lanes: Lanes) -> int:
     return pick(lanes, 127, 1023)
 
 
-def _reduce(lanes: Lanes, x: str, bias: int) -> tuple[str, str, str]:
-    """The bits of n + bias, n, and r."""
-    n, bits = round_scaled(lanes, x, 1.4426950408889634, bias)
+def _reduced(lanes: Lanes, x: str, n: str) -> str:
+    """x - n ln 2."""
     high, low = pick(lanes, *LN2)
-    return bits, n, lanes.fma(n, -low, lanes.fma(n, -high, x))
+    return lanes.fma(n, -low, lanes.fma(n, -high, x))
 
 
 def _minus_one(lanes: Lanes, r: str) -> str:
@@ -46,16 +48,30 @@ def _minus_one(lanes: Lanes, r: str) -> str:
     return lanes.fma(lanes.mul(r, r), polynomial(lanes, "exp", r), r)
 
 
+def _power(lanes: Lanes, r: str) -> str:
+    """2**r for |r| <= 1/2."""
+    evaluate = horner if is_single(lanes) else polynomial
+    return lanes.fma(evaluate(lanes, "exp2", r), r, 1.0)
+
+
+def _rest(lanes: Lanes, x: str, n: str) -> str:
+    """exp(x - n ln 2): in single precision 2**(x log2 e - n), by a shorter polynomial."""
+    if is_single(lanes):
+        high, low = LOG2E[0]
+        return _power(lanes, lanes.fma(x, low, lanes.fma(x, high, lanes.neg(n))))
+    return lanes.add(_minus_one(lanes, _reduced(lanes, x, n)), 1.0)
+
+
 def exp_parts(
     lanes: Lanes, x: str, low: str | None = None, shift: int = 0
 ) -> tuple[str, str, str]:
     """exp(x + low) * 2**shift as (p, n, bits) for :func:`common.scale`; x must be clamped."""
-    bits, n, r = _reduce(lanes, x, 2 * _bias(lanes) + shift)
-    if low is not None:
-        r = lanes.add(r, low)
-    if shift:
-        n = lanes.add(n, shift)
-    return lanes.add(_minus_one(lanes, r), 1.0), n, bits
+    n, bits = round_scaled(lanes, x, LOG2E[1][0], 2 * _bias(lanes) + shift)
+    if low is None:
+        p = _rest(lanes, x, n)
+    else:
+        p = lanes.add(_minus_one(lanes, lanes.add(_reduced(lanes, x, n), low)), 1.0)
+    return p, lanes.add(n, shift) if shift else n, bits
 
 
 def exp(lanes: Lanes, x: str) -> str:
@@ -70,7 +86,7 @@ def exp2(lanes: Lanes, x: str) -> str:
     x = at_least(lanes, x, pick(lanes, -151.0, -1076.0))
     n, bits = round_scaled(lanes, x, 1.0, 2 * _bias(lanes))
     r = lanes.sub(x, n)
-    return scale(lanes, lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), n, bits)
+    return scale(lanes, _power(lanes, r), n, bits)
 
 
 def expm1(lanes: Lanes, x: str) -> str:
@@ -78,8 +94,8 @@ def expm1(lanes: Lanes, x: str) -> str:
     clamped = at_least(
         lanes, at_most(lanes, x, pick(lanes, 88.8, 709.9)), pick(lanes, -18.0, -38.0)
     )
-    bits, n, r = _reduce(lanes, clamped, _bias(lanes) - 1)
-    em1 = _minus_one(lanes, r)
+    n, bits = round_scaled(lanes, clamped, LOG2E[1][0], _bias(lanes) - 1)
+    em1 = _minus_one(lanes, _reduced(lanes, clamped, n))
     half = power_of_two(lanes, bits)  # 2**(n - 1): 2**n itself may overflow
     scaled = lanes.fma(half, em1, lanes.sub(half, 0.5))
     result = lanes.select(lanes.cmp("oeq", n, 0.0), em1, lanes.add(scaled, scaled))
@@ -112,9 +128,10 @@ def cosh(lanes: Lanes, x: str) -> str:
 def tanh(lanes: Lanes, x: str) -> str:
     """(e - 1)/(e + 1) with e = exp(2|x|), from e - 1 so that small x keep their digits."""
     magnitude = at_most(lanes, lanes.abs(x), pick(lanes, 9.5, 20.0))
-    bits, _, r = _reduce(lanes, lanes.add(magnitude, magnitude), _bias(lanes))
+    twice = lanes.add(magnitude, magnitude)
+    n, bits = round_scaled(lanes, twice, LOG2E[1][0], _bias(lanes))
     power = power_of_two(lanes, bits)
-    em1 = lanes.fma(power, _minus_one(lanes, r), lanes.sub(power, 1.0))
+    em1 = lanes.fma(power, _minus_one(lanes, _reduced(lanes, twice, n)), lanes.sub(power, 1.0))
     return lanes.copysign(lanes.div(em1, lanes.add(em1, 2.0)), x)
 
 
@@ -124,9 +141,7 @@ def vanishing_exp2(lanes: Lanes, x: str) -> str:
     x = at_least(lanes, x, float(-bias))
     n, bits = round_scaled(lanes, x, 1.0, bias)
     r = lanes.sub(x, n)
-    return lanes.mul(
-        lanes.fma(polynomial(lanes, "exp2", r), r, 1.0), power_of_two(lanes, bits)
-    )
+    return lanes.mul(_power(lanes, r), power_of_two(lanes, bits))
 
 
 def raised_exp(lanes: Lanes, x: str, low: str, factor: float = 1.0) -> str:
@@ -135,7 +150,8 @@ def raised_exp(lanes: Lanes, x: str, low: str, factor: float = 1.0) -> str:
     What follows may so multiply and divide without rounding in the subnormals before
     :func:`lowered` brings the result down; at LOWEST that is zero in any case.
     """
-    bits, _, r = _reduce(lanes, x, _bias(lanes) + pick(lanes, *RAISE))
+    n, bits = round_scaled(lanes, x, LOG2E[1][0], _bias(lanes) + pick(lanes, *RAISE))
+    r = _reduced(lanes, x, n)
     r = lanes.add(r, low) if factor == 1.0 else lanes.fma(low, factor, r)
     return lanes.mul(lanes.add(_minus_one(lanes, r), 1.0), power_of_two(lanes, bits))
 
@@ -156,11 +172,9 @@ def _logistic(lanes: Lanes, x: str, raised: str, factor: str) -> str:
 def sigmoid(lanes: Lanes, x: str) -> str:
     """1/(1 + exp(-x)) as 2**n/(2**n + exp(n ln 2 - x)), whose tail only the quotient rounds."""
     x = at_least(lanes, at_most(lanes, x, pick(lanes, 88.0, 709.0)), pick(lanes, -104.9, -746.9))
-    n, bits = round_scaled(lanes, x, 1.4426950408889634, 2 * _bias(lanes))
-    high, low = pick(lanes, *LN2)
-    r = lanes.fma(n, low, lanes.fma(n, high, lanes.neg(x)))
+    n, bits = round_scaled(lanes, x, LOG2E[1][0], 2 * _bias(lanes))
     power = scale(lanes, lanes.const(1.0), n, bits)
-    return lanes.div(power, lanes.add(power, lanes.add(_minus_one(lanes, r), 1.0)))
+    return lanes.div(power, lanes.add(power, _rest(lanes, lanes.neg(x), lanes.neg(n))))
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:

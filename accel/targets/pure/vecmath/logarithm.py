@@ -6,7 +6,7 @@ x = 2**e (1 + f) with 3/4 <= 1 + f < 3/2, and log(1 + f) = f - f*f/2 + f**3 q(f)
 from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
-from .common import LN2, is_single, mantissa_bits, pick, polynomial
+from .common import LN2, LOG2E, is_single, mantissa_bits, pick, polynomial
 from .instructions import exponent, has_scale, significand
 
 __all__ = [
@@ -110,12 +110,7 @@ def _other_base(
 
 def log2(lanes: Lanes, x: str) -> str:
     """The binary logarithm, exact for powers of two."""
-    base = pick(
-        lanes,
-        (1.4426950216293335, 1.925963033500011e-08),
-        (1.4426950408889634, 2.0355273740931033e-17),
-    )
-    return _other_base(lanes, x, base, (1.0, 0.0))
+    return _other_base(lanes, x, pick(lanes, *LOG2E), (1.0, 0.0))
 
 
 def log10(lanes: Lanes, x: str) -> str:
