@@ -137,7 +137,7 @@ def key(number: int) -> str:
 
 def entry(cache: ObjectCache, number: int) -> Path:
     assert cache.directory is not None
-    return cache.directory / (key(number) + ".object")
+    return Path(cache.directory, key(number) + ".object")
 
 
 # -- processes --------------------------------------------------------------------------------
@@ -212,16 +212,16 @@ def test_what_the_compiler_makes_of_a_description_depends_on_its_sources(
     os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
     found.add(sources(tmp_path))
     assert len(found) == 4 and sources(tmp_path) in found
-    roots: list[Path] = []
+    roots: list[str] = []
 
-    def others(root: Path) -> str:
+    def others(root: str) -> str:
         roots.append(root)
         return "others"
 
     monkeypatch.setattr(object_cache, "_sources", others)
     keys.add(described_key("graph", "m"))
     assert len(keys) == 4
-    assert roots == [Path(accel.__file__).parent]
+    assert roots == [os.path.dirname(os.path.abspath(accel.__file__))]
 
 
 def test_a_program_from_disk_knows_its_errors_and_its_kernels(tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ def test_a_directory_removed_under_a_running_process_is_made_again(tmp_path: Pat
     cache.put(key(0), b"code")
     cache.clear()
     assert cache.directory is not None
-    cache.directory.rmdir()
+    Path(cache.directory).rmdir()
     assert cache.get(key(0)) is None
     cache.put(key(0), b"code")
     assert cache.get(key(0)) == b"code"
@@ -591,12 +591,12 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCEL_CACHE_DIR", str(tmp_path / "x" / ".." / "y"))
     monkeypatch.setenv("ACCEL_CACHE_SIZE", "3k")
     cache = object_cache._shared.__wrapped__()
-    assert (cache.directory, cache.max_bytes) == (tmp_path / "y", 3072)
+    assert (cache.directory, cache.max_bytes) == (str(tmp_path / "y"), 3072)
     monkeypatch.delenv("ACCEL_CACHE_DIR")
     monkeypatch.delenv("ACCEL_CACHE_SIZE")
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: str(tmp_path / name))
     cache = object_cache._shared.__wrapped__()
-    assert (cache.directory, cache.max_bytes) == (tmp_path / "accel", 256 << 20)
+    assert (cache.directory, cache.max_bytes) == (str(tmp_path / "accel"), 256 << 20)
     for wrong in ("many", "-1", "1.5G", "M", "64MB"):
         monkeypatch.setenv("ACCEL_CACHE_SIZE", wrong)
         with pytest.raises(ArgumentError, match="ACCEL_CACHE_SIZE"):
@@ -605,8 +605,8 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_suite_keeps_out_of_the_users_cache() -> None:
     directory = object_cache.shared().directory
-    assert directory is not None and str(directory) == os.environ["ACCEL_CACHE_DIR"]
-    assert directory.name.startswith("accel-tests-")
+    assert directory is not None and directory == os.environ["ACCEL_CACHE_DIR"]
+    assert os.path.basename(directory).startswith("accel-tests-")
 
 
 def test_info_shows_the_directory_and_its_size() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +55,8 @@ def save_safetensors(
     >>> accel.load_safetensors(path)["a"].tolist()
     [0, 1, 2]
     """
+    from pathlib import Path
+
     from safetensors.numpy import save
 
     data = save({name: _array(name, value) for name, value in tensors.items()}, _text(metadata))
@@ -117,8 +118,10 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, deserialize
 
+    with open(path, "rb") as file:
+        content = file.read()
     try:
-        entries = deserialize(Path(path).read_bytes())
+        entries = deserialize(content)
     except SafetensorError as error:
         raise ArgumentError(
             f"{os.fspath(path)} is not a valid safetensors file: {error}",

@@ -12,9 +12,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +24,9 @@ from ..ir.graph import Graph
 from ..ir.types import TensorType
 from . import state
 from .transfer import to_host
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["calibrate", "calibrated_thresholds"]
 
@@ -156,6 +158,8 @@ def crossover(sizes: Sequence[int], times: Sequence[tuple[float, ...]]) -> int |
 
 # -- keeping ------------------------------------------------------------------------------------
 def _path() -> Path:
+    from pathlib import Path
+
     import platformdirs
 
     return Path(platformdirs.user_config_dir("accel")) / "calibration.json"

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import platform
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ....errors import ArgumentError
@@ -158,9 +157,9 @@ def _identity() -> str:
     found = importlib.util.find_spec("llvmlite")
     if found is None or not found.submodule_search_locations:
         return ""
-    library = Path(found.submodule_search_locations[0], "binding", "libllvmlite.so")
+    library = os.path.join(found.submodule_search_locations[0], "binding", "libllvmlite.so")
     try:
-        status = library.stat()
+        status = os.stat(library)
         with open("/proc/cpuinfo", encoding="utf-8") as processors:
             lines = list(itertools.takewhile(str.strip, processors))
     except OSError:

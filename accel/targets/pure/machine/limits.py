@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from ....errors import ArgumentError
 
@@ -20,7 +19,9 @@ __all__ = [
 
 MAX_THREADS = 512
 
-_ROOT = Path("/sys/fs/cgroup")
+_ROOT = "/sys/fs/cgroup"
+
+Folder = str | os.PathLike[str]
 
 
 def available_processors() -> int:
@@ -57,7 +58,7 @@ def available_memory() -> int:
     return physical if limit is None else min(physical, limit)
 
 
-def quota(root: Path, groups: str) -> float | None:
+def quota(root: Folder, groups: str) -> float | None:
     """Processors that control groups leave to this process; None where they set no limit.
 
     `groups` is the text of ``/proc/self/cgroup``.
@@ -65,45 +66,47 @@ def quota(root: Path, groups: str) -> float | None:
     found = []
     for folder, unified in _folders(root, groups, "cpu"):
         if unified:
-            limit, period = [*_read(folder / "cpu.max").split(), "", ""][:2]
+            limit, period = [*_read(os.path.join(folder, "cpu.max")).split(), "", ""][:2]
         else:
-            limit = _read(folder / "cpu.cfs_quota_us").strip()
-            period = _read(folder / "cpu.cfs_period_us").strip()
+            limit = _read(os.path.join(folder, "cpu.cfs_quota_us")).strip()
+            period = _read(os.path.join(folder, "cpu.cfs_period_us")).strip()
         if limit.isdecimal() and period.isdecimal() and int(period) > 0:
             found.append(int(limit) / int(period))
     return min(found, default=None)
 
 
-def memory_limit(root: Path, groups: str) -> int | None:
+def memory_limit(root: Folder, groups: str) -> int | None:
     """Bytes that control groups leave to this process; None where they set no limit."""
     found = []
     for folder, unified in _folders(root, groups, "memory"):
-        limit = _read(folder / ("memory.max" if unified else "memory.limit_in_bytes")).strip()
+        name = "memory.max" if unified else "memory.limit_in_bytes"
+        limit = _read(os.path.join(folder, name)).strip()
         if limit.isdecimal():
             found.append(int(limit))
     return min(found, default=None)
 
 
-def _folders(root: Path, groups: str, controller: str) -> Iterator[tuple[Path, bool]]:
+def _folders(root: Folder, groups: str, controller: str) -> Iterator[tuple[str, bool]]:
     """The folders of a process's groups and of those above; whether of the unified interface."""
     for line in groups.splitlines():
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
             yield from ((folder, True) for folder in _upwards(root, path))
         elif controller in controllers.split(","):
-            for mount in dict.fromkeys((root / controllers, root / controller)):
-                yield from ((folder, False) for folder in _upwards(mount, path))
+            for mount in dict.fromkeys((controllers, controller)):
+                yield from ((folder, False) for folder in _upwards(os.path.join(root, mount), path))
 
 
-def _upwards(mount: Path, path: str) -> list[Path]:
+def _upwards(mount: Folder, path: str) -> list[str]:
     """The folders of a group and of those above it."""
     parts = [p for p in path.split("/") if p and p != ".."]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    return [os.path.join(mount, *parts[:depth]) for depth in range(len(parts) + 1)]
 
 
-def _read(path: str | Path) -> str:
+def _read(path: str) -> str:
     try:
-        return Path(path).read_text()
+        with open(path, encoding="utf-8") as file:
+            return file.read()
     except OSError:
         return ""
 

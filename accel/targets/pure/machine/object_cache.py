@@ -29,9 +29,12 @@ import struct
 import sys
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .limits import byte_setting
+
+if TYPE_CHECKING:
+    from pathlib import Path  # takes longer to import than most files take to read
 
 __all__ = ["DEFAULT_BYTES", "ObjectCache", "described_key", "entry_key", "shared"]
 
@@ -44,6 +47,9 @@ _HEADER = struct.Struct("<8s32sQ32s")
 _MAGIC = b"accelo\x00\x01"
 
 _SUFFIX, _UNFINISHED = ".object", ".part"
+
+#: Accel's own folder.
+_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 #: Seconds after which an unfinished file is taken for the remains of a process that died.
 _ABANDONED = 3600.0
@@ -83,17 +89,17 @@ def described_key(description: str, fingerprint: str) -> str:
     fingerprint
         As for `entry_key`.
     """
-    return entry_key(f"{_sources(Path(__file__).parents[3])}\0{description}", fingerprint)
+    return entry_key(f"{_sources(_ROOT)}\0{description}", fingerprint)
 
 
 @functools.cache
-def _sources(root: Path) -> str:
+def _sources(root: str | Path) -> str:
     """A hash of the sources below `root` that make code, as files, and of what they run on."""
     import numpy
 
     found: list[object] = [sys.version, numpy.__version__]
     for place in ("ir", "passes", "runtime", "targets/pure"):
-        for folder, _, names in os.walk(root / place):
+        for folder, _, names in os.walk(os.path.join(root, place)):
             below = os.path.relpath(folder, root)
             for name in names:
                 if name.endswith(".py"):
@@ -128,7 +134,7 @@ class ObjectCache:
     Examples
     --------
     >>> import tempfile
-    >>> cache = ObjectCache(Path(tempfile.mkdtemp()) / "objects")
+    >>> cache = ObjectCache(os.path.join(tempfile.mkdtemp(), "objects"))
     >>> key = entry_key("define void @f() { ret void }", "a machine")
     >>> cache.get(key) is None
     True
@@ -138,7 +144,7 @@ class ObjectCache:
     >>> cache.clear()
     """
 
-    def __init__(self, directory: Path | None, max_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(self, directory: str | Path | None, max_bytes: int = DEFAULT_BYTES) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
         self.hits = self.misses = 0
@@ -150,7 +156,7 @@ class ObjectCache:
         directory = self._usable()
         if directory is None:
             return None
-        path = directory / (key + _SUFFIX)
+        path = os.path.join(directory, key + _SUFFIX)
         content = _read(path)
         code = _unpacked(key, content)
         if code is not None:
@@ -171,7 +177,7 @@ class ObjectCache:
         if directory is None or len(content) > self.max_bytes:
             return
         try:
-            _write(directory / (key + _SUFFIX), content)
+            _write(os.path.join(directory, key), content)
         except OSError as error:
             self._give_up(f"cannot be written: {error.strerror}")
             return
@@ -193,7 +199,7 @@ class ObjectCache:
         self._trim(0)
 
     # -- the directory ----------------------------------------------------------------------
-    def _usable(self) -> Path | None:
+    def _usable(self) -> str | Path | None:
         """The directory, made and checked anew: it may change while the process lives."""
         if self.directory is not None:
             reason = _unfit(self.directory)
@@ -244,10 +250,10 @@ class ObjectCache:
 
 
 # -- files ------------------------------------------------------------------------------------
-def _unfit(directory: Path) -> str:
+def _unfit(directory: str | Path) -> str:
     """Why code must not be kept in `directory`, which is made if need be; empty if it may."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.makedirs(directory, 0o700, exist_ok=True)
         status = os.lstat(directory)
     except OSError as error:
         return f"cannot be made: {error.strerror}"
@@ -268,7 +274,7 @@ def _own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & others
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     """The content of a file of this user; empty if there is none."""
     try:
         with open(os.open(path, _READ), "rb") as file:
@@ -278,13 +284,13 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Make or replace a file, whole or not at all."""
-    part = path.with_name(f"{path.stem}.{os.urandom(8).hex()}{_UNFINISHED}")
+def _write(stem: str, content: bytes) -> None:
+    """Make or replace an entry's file, whole or not at all."""
+    part = f"{stem}.{os.urandom(8).hex()}{_UNFINISHED}"
     try:
         with open(os.open(part, _CREATE, 0o600), "wb") as file:
             file.write(content)
-        os.replace(part, path)
+        os.replace(part, stem + _SUFFIX)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(part)
@@ -328,10 +334,10 @@ def _shared() -> ObjectCache:
     return ObjectCache(_directory(), DEFAULT_BYTES if size is None else size)
 
 
-def _directory() -> Path:
+def _directory() -> str:
     chosen = os.environ.get("ACCEL_CACHE_DIR", "")
     if chosen:
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
+        return os.path.abspath(os.path.expanduser(chosen))
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("accel", appauthor=False))
+    return platformdirs.user_cache_dir("accel", appauthor=False)
