@@ -20,7 +20,7 @@ from ..machine import threads
 from ..machine.llvm_text import LINE
 from .emit import emit_windows
 from .finite import emit_finite, finite_block
-from .geometry import Geometry, ceil_div, displacements, even, phases_of
+from .geometry import Geometry, ceil_div, displacements, even, phases_of, shared_zeros
 from .pack import emit_pack
 from .spec import FLAG_BYTES, HEADER, POOL, Axis, Windows, block_of
 from .tiles import ROWS, emit_tiles
@@ -102,7 +102,9 @@ def _pitch(spec: MatmulSpec, windows: Windows, direct: bool, width: int) -> int:
     """Elements from row to row of a block of `width` columns as tiles read it."""
     if direct and windows.axes[1].extent > 1:
         return windows.source.row // spec.size
-    return width + phases_of(windows.axes[2]).span
+    columns = windows.axes[2]
+    shared = shared_zeros(columns) if width >= columns.extent else 0
+    return width + phases_of(columns).span - shared
 
 
 def _block(spec: MatmulSpec, windows: Windows, direct: bool) -> tuple[int, int, int]:

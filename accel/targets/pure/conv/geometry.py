@@ -8,7 +8,8 @@ from ....ir.dataclass import dataclass
 from ..machine.llvm_text import LINE
 from .spec import Axis
 
-__all__ = ["Geometry", "Phases", "ceil_div", "displacements", "even", "phases_of"]
+__all__ = ["Geometry", "Phases", "ceil_div", "displacements", "even", "phases_of",
+           "shared_zeros"]  # fmt: skip
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -62,6 +63,18 @@ def phases_of(axis: Axis) -> Phases:
 def displacements(axis: Axis) -> list[int]:
     """The different displacements of an axis; each has a packed plane of its own."""
     return sorted({tap for tap, _ in axis.taps})
+
+
+def shared_zeros(axis: Axis) -> int:
+    """How many zeros behind a row can be those before the next one, where rows are packed whole.
+
+    >>> shared_zeros(Axis(8, 8, 1, ((-1, 0), (0, 4), (1, 8))))
+    1
+    """
+    taps = [tap for tap, _ in axis.taps]
+    if axis.stride != 1 or not taps:
+        return 0
+    return max(0, min(-min(taps), max(taps) + axis.extent - axis.source))
 
 
 @dataclass(frozen=True)
