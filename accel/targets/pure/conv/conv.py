@@ -104,6 +104,7 @@ def _pitch(spec: MatmulSpec, windows: Windows, direct: bool, width: int) -> int:
         return windows.source.row // spec.size
     columns = windows.axes[2]
     shared = shared_zeros(columns) if width >= columns.extent else 0
+    shared = min(shared, spec.machine.lanes(spec.size))  # as many follow the last row
     return width + phases_of(columns).span - shared
 
 

@@ -3,7 +3,7 @@
 ``pack(frame, target, source)`` fills `rows` rows of `width` columns. Row r is the source's row
 ``first_row + r * row_step`` and its column j the source's column at ``column + j *
 column_step`` bytes; zeros stand for rows outside of the source and for columns outside of
-[begin, end). Whole vectors are written, so that a vector's room must follow the last row.
+[begin, end), and a vector of zeros follows the last row, as the next row's would.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class _Pack:
         self._rows(slot, self._apart)
         fn.br(done)
         fn.block(done)
+        elements = fn.integer("mul", slot["rows"], slot["width"])
+        behind = fn.gep("%target", elements, self.lanes.element)
+        self.lanes.store(self.lanes.const(0), behind)
         fn.do("ret void")
         return module_text([fn])
 
