@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import ArgumentError, DeviceError
+from ..ir.dataclass import dataclass
 
 __all__ = ["DEFAULT_THRESHOLDS", "MODES", "State", "cells", "change", "current", "override",
            "overriding", "set_default"]  # fmt: skip

@@ -20,7 +20,6 @@ from typing import Any
 from ....errors import InternalCompilerError
 from . import object_cache
 from .codegen import assembly, emit_object
-from .crew import Crew
 from .host import Machine, binding, host_machine, machine_for_level, new_target_machine
 from .image import Image, Unforeseen
 from .limits import default_threads
@@ -283,6 +282,8 @@ class KernelCache:
         InternalCompilerError
             If LLVM rejects a text.
         """
+        from .crew import Crew  # what lies on disk does without
+
         keys = []
         found: dict[str, Kernel] = {}
         missing: dict[str, tuple[str, str]] = {}
