@@ -127,6 +127,16 @@ class Executable:
         """The regions in the order in which they run."""
         return tuple([r for step in self.steps for r in step.regions])
 
+    def keeping(self, buffers: Mapping[int, np.ndarray]) -> Executable | None:
+        """The executable for calls whose arguments of these numbers are always these arrays,
+        unchanged; None where it would do nothing else."""
+        keeping = getattr(self.runs[0], "keeping", None)
+        if self.one is None or keeping is None:
+            return None
+        places = enumerate(self.one.reads)
+        run = keeping({place: buffers[slot] for place, slot in places if slot in buffers})
+        return None if run is None else Executable(self._inputs, self._outline, [run], self.one)
+
     # -- calling ----------------------------------------------------------------------------
     def native_block(self, **counts: int) -> Any:
         """The words of a native call that counts `counts` as well."""

@@ -48,6 +48,9 @@ def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value
         _check_fits(np.asarray(array), wanted)
     if copy or not usable:
         array = aligned_copy(np.asarray(array), wanted.numpy)
+    else:  # its owner may write there; whoever takes values for unchanging can tell by this
+        array = array.view()
+        array.flags.writeable = False
     return Value(TensorType(wanted, array.shape), data=array)
 
 

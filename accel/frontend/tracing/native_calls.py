@@ -20,6 +20,7 @@ from ..native.objects import NativeCallable, call_natively
 from ..native.world import address, world
 from .native_plans import Plan, Unsupported, plan_of
 from .specialization import Specialization
+from .weights import Weights
 
 __all__ = ["NativeCalls"]
 
@@ -57,17 +58,41 @@ class NativeCalls:
             if entry.native is None:
                 entry.native = _plan(entry, args, kwargs)
                 if entry.native:
+                    entry.weights = Weights(entry)
+                    entry.native.left = entry.weights.patience
                     self._add(function, entry.native)
-            if entry.native:
-                entry.native.settle(state, entry.epoch)
+            if not entry.native:
+                return
+            if entry.native.left == 0:
+                self._look(function, entry, args, kwargs)
+            for plan in (entry.native, entry.weights.plan):
+                if plan is not None:
+                    plan.settle(state, entry.epoch)
+
+    def _look(
+        self, function: NativeCallable, entry: Specialization, args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """See whether the weights of `entry` have stayed the same, or no longer have."""
+        before = entry.weights.plan
+        plan = entry.weights.look(args, kwargs)
+        entry.native.left = entry.weights.patience
+        if plan is None and before is not None:
+            self._plans = [p for p in self._plans if p is not before]
+            self._use(function)
+        elif plan is not before:
+            self._add(function, plan)
 
     def _add(self, function: NativeCallable, plan: Plan) -> None:
         """Try `plan` before the others; those that leave do not come back."""
         self._plans = [plan, *self._plans][:_CAPACITY]
-        function._native = _dispatch(self._plans, self._hits)  # before anything reads it
+        self._use(function)
         shared = world()
         assert shared is not None
         call_natively(function, shared.entry)
+
+    def _use(self, function: NativeCallable) -> None:
+        function._native = _dispatch(self._plans, self._hits)  # before anything reads it
 
 
 def _plan(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> Plan | bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ from ...runtime import state as runtime_state
 from ..native.world import address
 from ..tensors import module_state, trees
 from ..tensors.tensor import Tensor
+from ..tensors.values import Value
 from . import guards as g
 from . import references as r
 from .specialization import Result, Specialization, Write
 from .tracing import GradientGuard
 
-__all__ = ["Plan", "Unsupported", "plan_of"]
+__all__ = ["FOREVER", "Plan", "Unsupported", "plan_of"]
+
+#: More calls than a process makes.
+FOREVER = 1 << 62
 
 #: Elements of containers that one guard looks into.
 _ELEMENTS = 256
@@ -39,7 +43,11 @@ class Unsupported(Exception):
 
 
 class Plan:
-    """The native form of a specialisation under one state of the settings."""
+    """The native form of a specialisation under one state of the settings.
+
+    It serves so many calls as `left` says; then Python serves one, and may look at what has
+    become of it.
+    """
 
     def __init__(self, words: dict[str, int], kept: list[Any]) -> None:
         from ...targets.pure.native.api import Block
@@ -49,6 +57,14 @@ class Plan:
         self.block = Block.of([words.get(name, 0) for name in PLAN], kept)
         self.block[PLAN.index("self")] = id(self.block)
         self._alive: tuple[Any, ...] = ()
+
+    @property
+    def left(self) -> int:
+        return int(self.block[self._fields.index("left")])
+
+    @left.setter
+    def left(self, calls: int) -> None:
+        self.block[self._fields.index("left")] = calls
 
     def settle(self, state: runtime_state.State, epoch: int) -> None:
         """Make it a plan for `state`, and for what Modules held at `epoch`, which is the very
@@ -61,21 +77,28 @@ class Plan:
         del before  # only now may what it refers to go
 
 
-def plan_of(entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> Plan:
-    """The plan by which `entry` serves calls with arguments like these.
+def plan_of(
+    entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any],
+    executable: Any = None, same: Mapping[int, Value] | None = None,
+) -> Plan:  # fmt: skip
+    """The plan by which `entry` serves calls with arguments like these; by another executable
+    where the inputs numbered so in `same` have these very values.
 
     Raises
     ------
     Unsupported
         Where plans cannot say what it does.
     """
-    return _Writer(entry, args, kwargs).plan()
+    return _Writer(entry, args, kwargs, executable or entry.executable, same or {}).plan()
 
 
 class _Writer:
     """Writes the plan of a specialisation for calls with arguments like those of one call."""
 
-    def __init__(self, entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, entry: Specialization, args: Sequence[Any], kwargs: dict[str, Any],
+        executable: Any, same: Mapping[int, Value],
+    ) -> None:  # fmt: skip
         from ...targets.pure.native import layout as native_layout
 
         self._layout = native_layout
@@ -84,8 +107,9 @@ class _Writer:
         self.arguments = [*args, *kwargs.values()]
         self.names = list(kwargs)
         self.positional = len(args)
-        self.run = entry.executable.native_run
-        self.block = entry.executable.native_block(cache_hits=1)
+        self.run = executable.native_run
+        self.block = executable.native_block(cache_hits=1)
+        self.same = {id(entry.references[i]): value for i, value in same.items()}
         # the block first, by which the size of tables is found
         self.kept: list[Any] = [self.block, entry, self.arguments, self.names]
         reads = entry.executable.one.reads
@@ -142,7 +166,7 @@ class _Writer:
             "checks": len(checks), "check_rows": self._rows(checks),
             "results": len(results), "result_rows": self._rows(results),
             "structure": self._layout.STRUCTURES.index(structure), "finish": finish,
-            "writes": len(writes), "write_rows": self._rows(writes),
+            "writes": len(writes), "write_rows": self._rows(writes), "left": FOREVER,
         }  # fmt: skip
         return Plan(words, self.kept)
 
@@ -221,7 +245,9 @@ class _Writer:
         base = self._base(x)
         if isinstance(x, r.TensorReference):
             spec = self._spec(x.type)
-            self._check("captured", id(x.target), spec, d=int(x.requires_grad), base=base)
+            value = self.same.get(id(x))
+            word = 0 if value is None else self._object(value)
+            self._check("captured", id(x.target), spec, word, int(x.requires_grad), base)
         elif isinstance(x, r.GradientReference) and isinstance(x.of, r.TensorReference):
             self._check("gradient", id(x.of.target), self._spec(x.type), base=base)
         elif isinstance(x, r.GradientReference) and isinstance(x.of, r.TensorArgument):

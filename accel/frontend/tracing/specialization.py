@@ -79,6 +79,8 @@ class Specialization:
         self.executable: Any = None
         #: The plan of native calls; None until it is made, False where none can be.
         self.native: Any = None
+        #: The weights that native calls find packed, where there is a plan.
+        self.weights: Any = None
         self.links = any(r.differentiable for r in results)
 
     # -- validity ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ arena, compile the kernels that are missing, write the records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -23,13 +23,14 @@ from .clusters import Scalar, Source
 from .cut import Partition
 from .halves import in_float32
 from .machine.jit import KERNELS
+from .memory import aligned
 from .programs import Entry, Interlude, Layouts, Program
-from .records import Code
+from .records import Code, Record
 from .reshapes import generate_in_shape
-from .steps import ReferenceStep, Step, step_of
+from .steps import ProductStep, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
-__all__ = ["Build", "interpreted", "primitives"]
+__all__ = ["Build", "interpreted", "kept_bytes", "primitives"]
 
 
 class Build:
@@ -41,6 +42,8 @@ class Build:
         The graph.
     layouts
         For every input its strides in elements, or None where it is C-contiguous.
+    kept
+        Numbers of inputs that are the same arrays on every call.
 
     Attributes
     ----------
@@ -57,15 +60,18 @@ class Build:
         For every segment what its entries, or its one reference step, are to a person.
     """
 
-    def __init__(self, run: Graph, layouts: Layouts) -> None:
+    def __init__(
+        self, run: Graph, layouts: Layouts, kept: Collection[int] = ()
+    ) -> None:
         partition, inputs, outputs = _partition(run, layouts)
-        steps = [step_of(c) for c in partition.ordered()]
+        steps = _steps(partition, kept)
         stream_results(steps)
         plan = MemoryPlan(steps)
         constants = _numbered(partition.buffers, "constant")
         # The order of a call's arrays: inputs, outputs, the arena, constants.
         self._inputs, self._arena = len(inputs), len(inputs) + len(outputs)
         self._places = plan.places
+        copies = self._kept_copies(steps, self._arena + 1 + len(constants))
         sources: list[list[Code]] = []
         self.kernels = KERNELS.ensure(_written(steps, sources))
         compiled = iter(self.kernels)
@@ -76,12 +82,15 @@ class Build:
         segments: list[list[Entry] | Interlude] = []
         self.checks: list[list[tuple[Node, ...]]] = []
         self.parts: list[list[Part]] = []
+        prepared: list[Entry] = []
         for step, own, at in zip(steps, kernels, plan.scratch, strict=True):
             if isinstance(step, ReferenceStep):
                 segments.append(Interlude(step.node.op.name, self._reference(step)))
                 self.parts.append([_part(step, f"{step.node.op.name} (NumPy reference)", 0)])
                 continue
-            records = step.records(self._place, own, (self._arena, at))
+            every = step.records(self._place, own, (self._arena, at))
+            prepared += [_entry(r) for r in every if r.once]
+            records = [r for r in every if not r.once]
             if not records:
                 continue
             if not segments or isinstance(segments[-1], Interlude):
@@ -90,18 +99,27 @@ class Build:
                 self.parts.append([])
             stretch = segments[-1]
             assert isinstance(stretch, list)
-            stretch += [
-                Entry(r.kernel.address, r.arguments, r.items, r.grain, r.work) for r in records
-            ]
+            stretch += map(_entry, records)
             self.checks[-1] += [r.checks for r in records]
             *packs, last = records
             self.parts[-1] += [_part(step, r.kernel.name, 0) for r in packs]
             self.parts[-1].append(_part(step, last.kernel.name, last.work))
         self.program = Program(
-            plan.bytes, tuple([b.array for b in constants if b.array is not None]),
+            plan.bytes, (*[b.array for b in constants if b.array is not None], *copies),
             tuple(dict.fromkeys((k.name, k.key) for k in self.kernels)),
             tuple([s if isinstance(s, Interlude) else tuple(s) for s in segments]),
+            tuple(prepared),
         )  # fmt: skip
+
+    @staticmethod
+    def _kept_copies(steps: Sequence[Step], first: int) -> list[np.ndarray]:
+        """Memory for what steps keep of inputs, as the call's arrays from number `first` on."""
+        copies: list[np.ndarray] = []
+        for step in steps:
+            if isinstance(step, ProductStep) and step.kept_bytes:
+                step.kept_at = first + len(copies), 0
+                copies.append(aligned(step.kept_bytes)())
+        return copies
 
     def _place(self, buffer: Buffer) -> tuple[int, int]:
         """Which of the call's arrays holds a buffer, and at which byte."""
@@ -132,6 +150,25 @@ class Build:
 
 #: Kinds of clusters whose work is multiply-adds.
 _PRODUCTS = ("matmul", "conv", "conv_weight", "attention")
+
+
+def _entry(r: Record) -> Entry:
+    return Entry(r.kernel.address, r.arguments, r.items, r.grain, r.work)
+
+
+def _steps(partition: Partition, kept: Collection[int]) -> list[Step]:
+    steps = [step_of(c) for c in partition.ordered()]
+    for step in steps if kept else ():
+        if isinstance(step, ProductStep):
+            step.keep(kept)
+    return steps
+
+
+def kept_bytes(run: Graph, layouts: Layouts, kept: Collection[int]) -> int:
+    """Bytes that a program of `run` holds of inputs that are always the same. Nothing is
+    compiled."""
+    steps = _steps(_partition(run, layouts)[0], kept)
+    return sum(step.kept_bytes for step in steps if isinstance(step, ProductStep))
 
 
 def _part(step: Step, what: str, work: int) -> Part:

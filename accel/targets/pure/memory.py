@@ -15,10 +15,11 @@ from .machine.memory import ALIGNMENT, POOLED, BufferPool
 if TYPE_CHECKING:
     from .native.blocks import BlockPool
 
-__all__ = ["aligned", "allocator", "announce", "pool"]
+__all__ = ["aligned", "allocator", "announce", "most_packed", "pool"]
 
 _BYTE = np.dtype(np.uint8)
 _MOST_KEPT = 1 << 30
+_MOST_PACKED = 256 << 20
 
 
 def announce(nbytes: int) -> None:
@@ -60,3 +61,11 @@ def pool() -> BlockPool | BufferPool:
     from .native.blocks import BlockPool  # few programs need it when they start
 
     return BlockPool(limit) if BlockPool.available() else BufferPool(limit)
+
+
+@functools.cache
+def most_packed() -> int:
+    """Bytes of packed weights that a program keeps at most: ``ACCEL_PACKED_WEIGHTS``, by default
+    a 64th of the memory, but no more than 256 MiB."""
+    limit = byte_setting("ACCEL_PACKED_WEIGHTS")
+    return min(_MOST_PACKED, available_memory() // 64) if limit is None else limit

@@ -31,6 +31,8 @@ class Product:
         The views written, one an output.
     work
         The epilogue.
+    kept
+        Whether B is the same for many calls.
     """
 
     spec: MatmulSpec
@@ -41,6 +43,7 @@ class Product:
     b: View
     targets: tuple[View, ...]
     work: Work
+    kept: bool = False
 
     def problem(self, place: Callable[[Buffer], tuple[int, int]]) -> Problem:
         """The extents and operands, where `place` gives base and offset of a buffer."""
@@ -51,7 +54,7 @@ class Product:
             _operand(self.a, len(batch), size, place(self.a.buffer)),
             _operand(self.b, len(batch), size, place(self.b.buffer)),
             tuple([self._output(t, place(t.buffer)) for t in self.targets]),
-            self.work.operands(place),
+            self.work.operands(place), self.kept,
         )  # fmt: skip
 
     def _output(self, target: View, place: tuple[int, int]) -> Matrix:

@@ -8,7 +8,7 @@ process, or is built (`build.py`), which only then is imported.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from . import programs
 from .machine.jit import KERNELS, expected_beside
 from .machine.memory import POOLED
 from .machine.threads import GATE, divided
-from .memory import aligned, allocator, announce
+from .memory import aligned, allocator, announce, most_packed
 from .native.api import available
 from .native.entry import Job, call, pointer
 from .native.run import NativeRun
@@ -75,6 +75,8 @@ class PureRun:
         For every input its strides in elements, or None where it is C-contiguous.
     key
         Under which the program is to be found on disk, where that is known without the graph.
+    kept
+        Arrays by the numbers of inputs that are these very arrays, unchanged, on every call.
 
     Attributes
     ----------
@@ -93,6 +95,7 @@ class PureRun:
     def __init__(
         self, inputs: Types, outputs: Types, graph: Callable[[], Graph],
         strides: Layouts | None = None, key: str | None = None,
+        kept: Mapping[int, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self._graph = graph
         self._types = inputs, outputs
@@ -102,7 +105,10 @@ class PureRun:
         self._inputs = [t.dtype.numpy for t in inputs]
         announce(max([t.nbytes for t in outputs], default=0))
         self._built: Build | None = None
-        self.key = key or programs.key_of(graph(), f"program {self._layouts}")
+        self._same = kept or {}
+        if not kept:
+            key = key or programs.key_of(graph(), f"program {self._layouts}")
+        self.key = key
         found = None if self.key is None else programs.find(self.key)
         if found is not None:
             program, kernels = found
@@ -118,6 +124,8 @@ class PureRun:
         self._outputs = [allocator(t.shape, t.dtype.numpy) for t in outputs]
         self._constants = program.constants
         self._work = 0
+        if program.prepared:
+            self._prepare(program.prepared)
         self._segments = [
             s if isinstance(s, Interlude) else self._job(s) for s in program.segments
         ]  # fmt: skip
@@ -128,7 +136,24 @@ class PureRun:
     def _build(self) -> Build:
         from .build import Build  # lowering takes a while to import
 
-        return Build(self._graph(), self._layouts)
+        return Build(self._graph(), self._layouts, self._same)
+
+    def keeping(self, arrays: Mapping[int, np.ndarray]) -> PureRun | None:
+        """The run for calls whose inputs of these numbers are always these arrays, unchanged: what
+        products copy of them, it copies now. None where that is nothing, or too much."""
+        from .build import kept_bytes
+
+        if not 0 < kept_bytes(self._graph(), self._layouts, arrays) <= most_packed():
+            return None
+        return PureRun(*self._types, self._graph, self._layouts, kept=arrays)
+
+    def _prepare(self, entries: Sequence[Entry]) -> None:
+        """Fill the constants that are copies of inputs."""
+        nothing = np.empty(0, np.uint8)
+        inputs = [self._same.get(number, nothing) for number in range(len(self._inputs))]
+        others = [nothing] * (len(self._outputs) + 1)
+        call(self._job(entries), [*inputs, *others, *self._constants])
+        self._work = 0
 
     def _description(self) -> Build:
         """What the run was built from; built for that where the program lay on disk."""

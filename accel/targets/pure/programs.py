@@ -75,12 +75,16 @@ class Program(NamedTuple):
         Symbol and key of every kernel.
     segments
         Stretches of native kernels, and what runs on the reference between them.
+    prepared
+        Native kernels that run once, before the first call: they fill constants from the inputs
+        that are always the same.
     """
 
     arena_bytes: int
     constants: tuple[np.ndarray, ...]
     kernels: tuple[tuple[str, str], ...]
     segments: tuple[tuple[Entry, ...] | Interlude, ...]
+    prepared: tuple[Entry, ...] = ()
 
 
 # -- on disk ------------------------------------------------------------------------------
@@ -128,6 +132,8 @@ def encoded(program: Program) -> dict[str, Any] | None:
 
     Addresses become numbers of kernels, listed with their places in the argument block.
     """
+    if program.prepared:  # it holds copies of arrays of this process
+        return None
     number = {name: k for k, (name, _) in enumerate(program.kernels)}
     segments = []
     for segment in program.segments:

@@ -26,7 +26,8 @@ class Record:
     """One entry of the native program: the work items ``[0, items)`` of a kernel.
 
     `checks` are the nodes that its status numbers name; `grain` is the number of work items of
-    a part, 0 where one call does all of them; `work` says how long it takes, in multiply-adds.
+    a part, 0 where one call does all of them; `work` says how long it takes, in multiply-adds;
+    `once`, that it need not be repeated while the inputs that are kept stay the same.
     """
 
     kernel: Kernel
@@ -35,6 +36,7 @@ class Record:
     checks: tuple[Node, ...] = ()
     grain: int = 0
     work: int = 0
+    once: bool = False
 
 
 @dataclass(frozen=True)

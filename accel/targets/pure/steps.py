@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from .attention.attention import Attention, attention
 from .clusters import Cluster, leaves
@@ -189,14 +190,26 @@ class ProductStep:
 
     def __init__(self, cluster: Cluster, made: Product) -> None:
         self.cluster = cluster
-        self.product = made
         self.ops = summary(cluster)
-        problem = made.problem(nowhere)
-        self.scratch = gemm.scratch_bytes(made.spec, problem)
-        self.libraries = gemm.libraries(made.spec, problem)
+        self.kept_at = 0, 0
+        self._use(made)
         views = [made.a, made.b, *[e for e in made.work.extras if isinstance(e, View)]]
         self.reads = {v.buffer for v in views}
         self.writes = {t.buffer for t in made.targets}
+
+    def _use(self, made: Product) -> None:
+        self.product = made
+        problem = made.problem(nowhere)
+        self.scratch = gemm.scratch_bytes(made.spec, problem)
+        self.libraries = gemm.libraries(made.spec, problem)
+        self.kept_bytes = gemm.kept_bytes(made.spec, problem)
+
+    def keep(self, inputs: Collection[int]) -> None:
+        """Let what is packed of the inputs of these numbers outlive the call, `kept_bytes` bytes at
+        `kept_at`."""
+        buffer = self.product.b.buffer
+        if buffer.kind == "input" and buffer.index in inputs:
+            self._use(replace(self.product, kept=True))
 
     def sources(self) -> list[Code]:
         made = self.product
@@ -213,10 +226,11 @@ class ProductStep:
         made = self.product
         code = dict(zip(("multiply", *self.libraries), kernels, strict=True))
         addresses = {name: code[name].address for name in self.libraries}
-        steps = gemm.schedule(made.spec, made.problem(place), addresses, scratch)
+        problem = made.problem(place)
+        steps = gemm.schedule(made.spec, problem, addresses, scratch, self.kept_at)
         return [
             Record(code[s.kind], tuple(s.arguments), s.items, (),
-                   threads.grain(s.items, s.work), s.work)
+                   threads.grain(s.items, s.work), s.work, s.once)
             for s in steps
         ]  # fmt: skip
 

@@ -29,6 +29,7 @@ _NEAR = 3  # what a copy on the stack does, for as many rows as it is made for a
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
+_KEPT_ROWS = 16  # tiles for which a panel of a copy of B comes near enough to be faster
 
 _WIDENED = 1  # widening a half with each reading
 _DOTTED = 0.75  # a product in a pair, where operands are read where they lie
@@ -61,6 +62,8 @@ class Form:
         Elements of k that the library takes in a step.
     head
         Bytes before a panel that say something of it.
+    like
+        The library as whose k is divided into blocks, which decides how sums are rounded.
     """
 
     library: str
@@ -72,6 +75,7 @@ class Form:
     packing: str = "pack"
     per_step: int = 1
     head: int = 0
+    like: str = ""
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -80,7 +84,6 @@ class Form:
         if self.library in ("turned", "near"):
             names.append("tiles")
         return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
-
 
     def steps(self, k: int) -> int:
         """The steps along `k` elements."""
@@ -97,7 +100,19 @@ def form_of(spec: MatmulSpec, problem: Problem) -> Form:
     if not spec.is_float:
         lanes = spec.machine.lanes(spec.size)
         return Form("", 8, 1 << 30, lanes)
-    return min(candidates(spec, problem), key=lambda pair: pair[0])[1]
+    time, form = min(candidates(spec, problem), key=lambda pair: pair[0])
+    return _with_kept_b(spec, problem, time, form) if problem.kept else form
+
+
+def _with_kept_b(spec: MatmulSpec, problem: Problem, time: float, form: Form) -> Form:
+    """The form where copying B costs nothing: of those whose sums are rounded as `form`'s."""
+    if form.library not in ("turned", "near") or _must_pack_a(spec, problem):
+        return form
+    tile = tile_of(spec.element, spec.machine)
+    kept = problem.m * rounded(problem.n, tile.lanes) * problem.k
+    if kept >= time or problem.m < _KEPT_ROWS * tile.rows:
+        return form
+    return Form("tiles", tile.rows, tile.columns, tile.columns, pack_b="panels", like=form.library)
 
 
 def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:

@@ -51,7 +51,7 @@ from .tiles import emit_tiles
 
 __all__ = [
     "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Problem", "Step",
-    "emit_library", "emit_multiply", "libraries", "schedule", "scratch_bytes",
+    "emit_library", "emit_multiply", "kept_bytes", "libraries", "schedule", "scratch_bytes",
 ]  # fmt: skip
 
 # Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
@@ -81,12 +81,14 @@ class Step:
     arguments: tuple[int, ...]
     items: int
     work: int
+    once: bool = False  # whether it need not be repeated while B stays the same
 
 
 @dataclass(frozen=True)
 class _Plan:
     """A problem with its batch folded: the form that computes it, the rows and columns of an
-    item, and where in the scratch space the copies and partial sums lie."""
+    item, where in the scratch space the copies and partial sums lie, and the bytes of a copy of B
+    that is kept elsewhere."""
 
     problem: Problem
     form: Form
@@ -97,6 +99,7 @@ class _Plan:
     at_b: int
     at_partials: int
     bytes: int
+    kept: int
 
 
 def libraries(spec: MatmulSpec, problem: Problem) -> tuple[str, ...]:
@@ -117,11 +120,17 @@ def scratch_bytes(spec: MatmulSpec, problem: Problem) -> int:
     return max((plan.bytes for plan in _plans(spec, problem)), default=0)
 
 
+def kept_bytes(spec: MatmulSpec, problem: Problem) -> int:
+    """Bytes of the copies of B that outlive a call."""
+    return sum(plan.kept for plan in _plans(spec, problem))
+
+
 def schedule(
     spec: MatmulSpec,
     problem: Problem,
     addresses: Mapping[str, int],
     scratch: tuple[int, int] = (0, 0),
+    kept: tuple[int, int] = (0, 0),
 ) -> list[Step]:
     """The steps that compute `problem`.
 
@@ -135,6 +144,8 @@ def schedule(
         Of the functions of `libraries`. Whoever keeps the steps keeps their `Kernel` too.
     scratch
         (base index, byte offset) of `scratch_bytes` bytes of scratch space.
+    kept
+        The same of `kept_bytes` bytes that keep their contents from call to call.
 
     Returns
     -------
@@ -143,8 +154,10 @@ def schedule(
         library of that name. Empty if the result has no elements.
     """
     steps: list[Step] = []
+    base, offset = kept
     for plan in _plans(spec, problem):
-        steps += _steps(spec, plan, addresses, *scratch)
+        steps += _steps(spec, plan, addresses, *scratch, (base, offset))
+        offset += plan.kept
     return steps
 
 
@@ -165,7 +178,7 @@ def _as_row(spec: MatmulSpec, problem: Problem) -> Problem:
         return problem
     a, b = problem.a, problem.b
     return replace(
-        problem, m=1, n=problem.m,
+        problem, m=1, n=problem.m, kept=False,
         a=b._replace(row=b.column, column=b.row), b=a._replace(row=a.column, column=a.row),
     )  # fmt: skip
 
@@ -174,16 +187,18 @@ def _plan(spec: MatmulSpec, problem: Problem) -> _Plan:
     form = form_of(spec, problem)
     rows, columns, width = _division(spec, problem, form)
     at_b = _packed_bytes(spec, problem, form, "a")
-    at_partials = total = at_b + _packed_bytes(spec, problem, form, "b")
+    packed_b = _packed_bytes(spec, problem, form, "b")
+    kept = packed_b if problem.kept else 0
+    at_partials = total = at_b + packed_b - kept
     block_k = _block_k(form, problem.k)
     if form.steps(problem.k) > block_k and not _sums_in_output(spec, problem):
         total += math.prod(problem.batch) * problem.m * problem.n * spec.size
-    return _Plan(problem, form, rows, columns, width, block_k, at_b, at_partials, total)
+    return _Plan(problem, form, rows, columns, width, block_k, at_b, at_partials, total, kept)
 
 
 def _block_k(form: Form, k: int) -> int:
     """The steps of k in a block: equal blocks of about `_BLOCK_K`, where there are blocks."""
-    wanted, steps = _BLOCK_K.get(form.library), form.steps(k)
+    wanted, steps = _BLOCK_K.get(form.like or form.library), form.steps(k)
     blocks = max(1, round(steps / wanted)) if wanted else 1
     return max(1, -(-steps // blocks))
 
@@ -290,8 +305,9 @@ def _sums_in_output(spec: MatmulSpec, problem: Problem) -> bool:
 
 # -- steps ---------------------------------------------------------------------------------
 def _steps(
-    spec: MatmulSpec, plan: _Plan, addresses: Mapping[str, int], base: int, offset: int
-) -> list[Step]:
+    spec: MatmulSpec, plan: _Plan, addresses: Mapping[str, int], base: int, offset: int,
+    kept: tuple[int, int],
+) -> list[Step]:  # fmt: skip
     problem, form = plan.problem, plan.form
     m, n, k = problem.m, problem.n, form.steps(problem.k)
     if m == 0 or n == 0 or 0 in problem.batch:
@@ -302,8 +318,9 @@ def _steps(
         step, a = _pack_step(spec, problem, form, "a", base, offset)
         steps.append(step)
     if form.pack_b:
-        step, b = _pack_step(spec, problem, form, "b", base, offset + plan.at_b)
-        steps.append(step)
+        place = kept if problem.kept else (base, offset + plan.at_b)
+        step, b = _pack_step(spec, problem, form, "b", *place)
+        steps.append(replace(step, once=problem.kept))
     if form.pack_a not in ("panels", "rows"):
         panel_rows = tile_of(spec.element, spec.machine).columns if spec.is_float else 1
         a = a._replace(panel=panel_rows * a.row)

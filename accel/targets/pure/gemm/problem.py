@@ -25,6 +25,8 @@ class Problem:
         The operands; each has a batch stride per batch dimension.
     outputs, extras
         As many as the spec names; extras that are constants are given by :class:`Constant`.
+    kept
+        Whether B is the same for many calls, so that it is packed once for all of them.
     """
 
     m: int
@@ -35,6 +37,7 @@ class Problem:
     b: Matrix
     outputs: tuple[Matrix, ...]
     extras: tuple[Matrix | Constant, ...] = ()
+    kept: bool = False
 
     @property
     def operands(self) -> tuple[Matrix | Constant, ...]:

@@ -225,6 +225,8 @@ def _call(layout: Layout) -> Native:
         found = fn.op(f"call ptr @attempt(ptr {world}, ptr {plan}, ptr %arguments, {given})")
         fn.go_if(fn.same(found, "null"), "following")
         _to_front(fn, plans, here, plan)
+        left = fn.gep(plan, 8 * PLAN.index("left"))
+        fn.store("i64", fn.integer("sub", fn.load("i64", left, 8), 1), left, 8)
         hits = fn.word(dispatch, DISPATCH, "hits", "ptr")
         fn.store("i64", fn.integer("add", fn.load("i64", hits, 8), 1), hits, 8)
         fn.api(interface, "Py_DecRef", block)

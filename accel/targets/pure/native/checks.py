@@ -122,7 +122,9 @@ class _Checks:
         self.is_array(self.data_of(value))
 
     def captured(self) -> None:
-        value = self.value_of(self.word("a"))
+        value, wanted = self.value_of(self.word("a")), self.word("c")
+        same, any_ = self.fn.same(value, wanted), self.fn.same(wanted, "null")
+        self.require(self.fn.op(f"or i1 {same}, {any_}"))
         self.require_flag(FLAGS.index("requires_grad"), self.requires(value))
         self.is_array(self.data_of(value))
 
@@ -262,12 +264,14 @@ def _holds(layout: Layout) -> Native:
 
 
 def _begin() -> Native:
-    """Whether a plan's settings, epoch, and number and names of arguments are those of a call."""
+    """Whether a plan's settings, epoch, and number and names of arguments are those of a call, and
+    Python need not look at this one."""
     fn = Native(
         "begin", [("ptr", "world"), ("ptr", "plan"), ("ptr", "state"), ("i64", "positional"),
                   ("i64", "keywords"), ("ptr", "names")], "i1", linkage="internal",
     )  # fmt: skip
     fn.go_unless(fn.same("%state", fn.word("%plan", PLAN, "state", "ptr")), "no")
+    fn.go_if(fn.icmp("eq", fn.word("%plan", PLAN, "left"), 0), "no")
     for name in ("positional", "keywords"):
         fn.go_unless(fn.icmp("eq", f"%{name}", fn.word("%plan", PLAN, name)), "no")
     epoch = first(fn, fn.word("%world", WORLD, "epoch", "ptr"))

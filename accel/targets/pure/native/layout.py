@@ -24,10 +24,10 @@ WORLD = (
 DISPATCH = ("world", "plans", "count", "bases", "results", "writes", "hits")
 
 #: Words of a plan; `self` is its block as an object, `held` the number of inputs, or 0 where no
-#: other code can run while the kernels do.
+#: other code can run while the kernels do; `left` counts the calls before Python is to look again.
 PLAN = (
     "self", "run", "state", "epoch", "positional", "keywords", "names", "checks", "check_rows",
-    "held", "results", "result_rows", "structure", "finish", "writes", "write_rows",
+    "held", "results", "result_rows", "structure", "finish", "writes", "write_rows", "left",
 )  # fmt: skip
 
 #: Kinds of checks and the words `a` to `d` of their rows; `base` is the place of an input.
@@ -39,7 +39,8 @@ CHECKS = {
     "float": "argument a is a float, which is an input",
     "array": "argument a is an array like the spec b, which is an input",
     "tensor": "argument a has the type c, the flags d and an array like b, which is an input",
-    "captured": "the Tensor a requires a gradient as d says and has an array like b, an input",
+    "captured": "the Tensor a requires a gradient as d says and has an array like b, an input, and "
+                "the value c unless that is 0",
     "gradient": "the gradient of the Tensor a has an array like b, which is an input",
     "argument_gradient": "the gradient of argument a has an array like b, which is an input",
     "constant": "the array a is like b and an input",
