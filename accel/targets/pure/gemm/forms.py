@@ -29,7 +29,7 @@ _NEAR = 3  # what a copy on the stack does, for as many rows as it is made for a
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
-_KEPT_ROWS = 16  # tiles for which a panel of a copy of B comes near enough to be faster
+_KEPT_ROWS = 24  # tiles from which on a panel of a copy of B comes near enough to be faster
 
 _WIDENED = 1  # widening a half with each reading
 _DOTTED = 0.75  # a product in a pair, where operands are read where they lie

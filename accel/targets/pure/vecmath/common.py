@@ -15,7 +15,7 @@ from .coefficients import DOUBLE, SINGLE, TABLES
 from .instructions import has_scale, looked_up, scaled
 
 __all__ = [
-    "HALF_PI", "LN2", "LOG2E", "any_lane", "at_least", "at_most", "horner", "is_single",
+    "HALF_PI", "LN2", "LOG2E", "any_lane", "at_least", "at_most", "fitted", "horner", "is_single",
     "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled", "scale",
     "scale_by_bits", "tabulated",
 ]  # fmt: skip
@@ -60,7 +60,7 @@ def polynomial(lanes: Lanes, name: str, x: str) -> str:
     Of many terms, those behind the constant are taken in pairs: half as many operations wait for
     each other as by Horner's rule. The constant comes last, and the result is rounded as well.
     """
-    coefficients = _fitted(lanes, name)
+    coefficients = fitted(lanes, name)
     if len(coefficients) < _PAIRED_TERMS:
         return _horner(lanes, coefficients, x)
     first, *rest = coefficients
@@ -73,7 +73,7 @@ def polynomial(lanes: Lanes, name: str, x: str) -> str:
 
 def horner(lanes: Lanes, name: str, x: str) -> str:
     """:func:`polynomial` in one chain: no x*x, where much other work is under way."""
-    return _horner(lanes, _fitted(lanes, name), x)
+    return _horner(lanes, fitted(lanes, name), x)
 
 
 def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
@@ -82,9 +82,9 @@ def paired(lanes: Lanes, name: str, x: str, square: str) -> str:
     Half the chain is half the rounding errors, and in a quotient of two such polynomials
     the error of `square` cancels.
     """
-    fitted = _fitted(lanes, name)
-    even = _horner(lanes, fitted[0::2], square)
-    return lanes.fma(_horner(lanes, fitted[1::2], square), x, even)
+    coefficients = fitted(lanes, name)
+    even = _horner(lanes, coefficients[0::2], square)
+    return lanes.fma(_horner(lanes, coefficients[1::2], square), x, even)
 
 
 def tabulated(lanes: Lanes, name: str, index: str) -> list[str]:
@@ -95,7 +95,7 @@ def tabulated(lanes: Lanes, name: str, index: str) -> list[str]:
     ]
 
 
-def _fitted(lanes: Lanes, name: str) -> tuple[float, ...]:
+def fitted(lanes: Lanes, name: str) -> tuple[float, ...]:
     return (SINGLE if is_single(lanes) else DOUBLE)[name]
 
 

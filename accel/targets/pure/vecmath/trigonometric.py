@@ -8,7 +8,7 @@ lanes one by one by the Payne-Hanek method: only the bits of 2/pi that matter ar
 from __future__ import annotations
 
 from ..machine.llvm_text import Function, Lanes
-from .common import HALF_PI, any_lane, pick, polynomial, round_scaled
+from .common import HALF_PI, any_lane, fitted, pick, polynomial, round_scaled
 
 __all__ = ["acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
 
@@ -138,18 +138,19 @@ def _quarter_turns(double: Lanes, rest: str) -> str:
     return double.mul(double.add(r, r_low), 2.0**-62)
 
 
-def _sine(lanes: Lanes, r: str, square: str) -> str:
-    return lanes.fma(lanes.mul(r, square), polynomial(lanes, "sin", square), r)
-
-
-def _cosine(lanes: Lanes, square: str) -> str:
-    start = lanes.fma(square, -0.5, 1.0)
-    return lanes.fma(lanes.mul(square, square), polynomial(lanes, "cos", square), start)
-
-
 def _odd(lanes: Lanes, bits: str) -> str:
     integers = lanes.integers
     return integers.cmp("ne", integers.binary("and", bits, 1), 0)
+
+
+def _either(lanes: Lanes, odd: str, square: str) -> str:
+    """(cos(r) - 1)/r**2 in the lanes of the mask, else (sin(r)/r - 1)/r**2: one polynomial whose
+    coefficients each lane picks."""
+    sine, cosine = fitted(lanes, "sin"), (-0.5, *fitted(lanes, "cos"))
+    *rest, result = [lanes.select(odd, c, s) for s, c in zip(sine, cosine, strict=True)]
+    for coefficient in reversed(rest):
+        result = lanes.fma(result, square, coefficient)
+    return result
 
 
 def _turned(lanes: Lanes, x: str, offset: int) -> str:
@@ -158,8 +159,9 @@ def _turned(lanes: Lanes, x: str, offset: int) -> str:
     r, bits = _reduce(lanes, x)
     if offset:
         bits = integers.add(bits, offset)
-    square = lanes.mul(r, r)
-    y = lanes.select(_odd(lanes, bits), _cosine(lanes, square), _sine(lanes, r, square))
+    odd, square = _odd(lanes, bits), lanes.mul(r, r)
+    start = lanes.select(odd, 1.0, r)
+    y = lanes.fma(lanes.mul(start, square), _either(lanes, odd, square), start)
     sign = integers.binary("shl", integers.binary("and", bits, 2), integers.bits - 2)
     return lanes.from_bits(integers.binary("xor", lanes.bits_of(y), sign))
 
