@@ -183,6 +183,17 @@ def test_stale_weights_are_given_up() -> None:
     assert old() is None
 
 
+def test_weights_that_are_not_packed_are_not_kept() -> None:
+    x, w = normal(256, 300), normal(200, 300, seed=1)
+    function = layer(w)
+    function(x)
+    function(x)
+    old = weakref.ref(w._value.data)
+    accel.eval(w.mul_(2.0))
+    gc.collect()
+    assert old() is None
+
+
 def test_many_changes_leave_no_memory_behind() -> None:
     x, w = normal(256, 300), normal(256, 300, seed=1)
     function = layer(w)

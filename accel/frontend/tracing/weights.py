@@ -51,22 +51,20 @@ class Weights:
             if isinstance(reference, (TensorReference, ValueReference))
             and reference.type.nbytes >= _LEAST and id(reference) not in written
         ]  # fmt: skip
-        self._seen = self._present()
+        self._seen = _identities(self._present())
         self.plan: Plan | None = None
         self.patience = _SOON if self._read else FOREVER
 
     def look(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Plan | None:
         """The plan for the weights as they are, once they have stayed what they were; None where
         they have not, or where there is nothing to pack."""
-        before, self._seen = self._seen, self._present()
-        same = before.keys() == self._seen.keys() and all(
-            value is self._seen[number] for number, value in before.items()
-        )
-        if not same:
+        present = self._present()
+        before, self._seen = self._seen, _identities(present)
+        if before != self._seen:
             self.patience = min(2 * self.patience, _RARELY) if self.plan is None else _SOON
             self.plan = None
         elif self.plan is None:
-            self.plan = self._packed(args, kwargs)
+            self.plan = self._packed(present, args, kwargs)
             self.patience = 0 if self.plan else FOREVER
         return self.plan
 
@@ -76,19 +74,26 @@ class Weights:
         found = {number: reference.value(()) for number, reference in self._read}
         return {n: v for n, v in found.items() if v is not None and _is_own(v.data)}
 
-    def _packed(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Plan | None:
-        buffers = {number: value.data for number, value in self._seen.items()}
-        executable = self._entry.executable.keeping(buffers)
-        if executable is None:
-            return None
+    def _packed(
+        self, present: dict[int, Value], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Plan | None:
+        buffers = {number: value.data for number, value in present.items()}
         try:
-            plan = plan_of(self._entry, args, kwargs, executable, self._seen)
-        except Unsupported:
+            executable = self._entry.executable.keeping(buffers)
+            if executable is None:
+                return None
+            plan = plan_of(self._entry, args, kwargs, executable, present)
+        except (Unsupported, MemoryError):
             return None
         if LOG.isEnabledFor(logging.INFO):
-            names = ", ".join(self._entry.references[number].name for number in self._seen)
+            names = ", ".join(self._entry.references[number].name for number in present)
             LOG.info("[accel] unchanged for some calls, packed for the next ones: %s", names)
         return plan
+
+
+def _identities(values: dict[int, Value]) -> dict[int, int]:
+    """What tells values apart without keeping them."""
+    return {number: id(value) for number, value in values.items()}
 
 
 def _is_own(data: Any) -> bool:
