@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ..machine.llvm_text import ELEMENT_BYTES
 from .emit_sweep import SweepWriter, Writer
-from .schedule import PANEL, PANEL_ROWS
+from .schedule import GROUP_LANES, GROUP_ROWS, PANEL, PANEL_ROWS
 from .site import ELEMENTS
 
 __all__ = ["PanelWriter"]
@@ -81,18 +81,38 @@ class PanelWriter:
             totals = [r.identity(w, True) for r, w in writer.reducers]
             self._hold(writer, totals, fn.integer("sub", at, begin))
 
-        def add(at: str) -> None:
+        def add(at: str, low: str, stop: str) -> None:
             lane = fn.integer("sub", at, begin)
             writer = self._start(number, lane)
-            totals = writer.rows(self.dim, chunk.index, stop, self.held(writer, lane))
-            self._hold(writer, totals, lane)
+            self._hold(writer, writer.rows(self.dim, low, stop, self.held(writer, lane)), lane)
 
-        if sweep.body:
-            self.writer.strips(begin, end, clear)
-            with fn.loop(*rows, PANEL_ROWS) as chunk:
+        def add_group(at: str, low: str) -> None:
+            lane = fn.integer("sub", at, begin)
+            writer = self._start(number, lane)
+            self._hold(writer, writer.row_group(self.dim, low, self.held(writer, lane)), lane)
+
+        def add_rows(low: str, first: str, last: str) -> None:
+            """The rows from `low` on, in the lanes from `first` to `last`."""
+            with fn.loop(low, rows[1], PANEL_ROWS) as chunk:
                 stop = fn.integer("add", chunk.index, PANEL_ROWS)
                 stop = fn.call("i64", "llvm.smin.i64", ("i64", stop), ("i64", rows[1]))
-                self.writer.strips(begin, end, add)
+                self.writer.strips(first, last, lambda at: add(at, chunk.index, stop))
+
+        if not sweep.body:
+            return
+        self.writer.strips(begin, end, clear)
+        if not self.schedule.grouped:
+            add_rows(rows[0], begin, end)
+            return
+        wide = fn.icmp("sge", fn.integer("sub", end, begin), GROUP_LANES)
+        whole = self.writer.whole(begin, end, self.writer.width)
+        with fn.when(wide):
+            rest = fn.integer("srem", fn.integer("sub", rows[1], rows[0]), GROUP_ROWS)
+            last = fn.integer("sub", rows[1], rest)
+            with fn.loop(rows[0], last, GROUP_ROWS) as group:
+                self.writer.whole_strips(begin, whole, lambda at: add_group(at, group.index))
+            add_rows(last, begin, whole)
+        add_rows(rows[0], fn.op(f"select i1 {wide}, i64 {whole}, i64 {begin}"), end)
 
     def finish(self, number: int, begin: str, end: str, totals: Totals | None = None) -> None:
         """The results of a sweep, and what is computed of them for each column; `totals` gives

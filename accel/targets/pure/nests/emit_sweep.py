@@ -15,7 +15,7 @@ from .arguments import Slots
 from .emit_reduce import Reducer, make_reducer
 from .emit_values import Values
 from .nest import Load, Reduce, ScatterAdd, Store
-from .schedule import BLOCK, Schedule, Sweep
+from .schedule import BLOCK, GROUP_ROWS, Schedule, Sweep
 
 __all__ = ["SweepWriter", "Writer"]
 
@@ -103,6 +103,14 @@ class Writer:
                 values.enter(self.schedule.last, strip.index)
                 write(strip.index)
             begin = whole
+
+    def whole_strips(self, begin: str, end: str, write: Callable[[str], None]) -> None:
+        """`write` at each strip of the widest lanes, which all lie inside: without masks, as the
+        processor reads ahead of plain loads only."""
+        with self.fn.loop(begin, end, self.width) as strip, self.values.scope():
+            self.values.lanes(self.width, None)
+            self.values.enter(self.schedule.last, strip.index)
+            write(strip.index)
 
     def row(self) -> None:
         """The sweeps of a row, and what is computed between them."""
@@ -199,6 +207,17 @@ class SweepWriter:
             self.values.spread(self.inner)
             return self._block(dim, low, high, 1, False, totals)
 
+    def row_group(self, dim: int, low: str, totals: list[list[str]]) -> list[list[str]]:
+        """`GROUP_ROWS` rows of a panel from `low` on, added to `totals` without a loop."""
+        with self.values.scope():
+            self.values.spread(self.inner)
+            widths = [w for _, w in self.reducers]
+            states = [r.identity(w, False) for r, w in self.reducers]
+            for number in range(GROUP_ROWS):
+                with self._point(dim, self.fn.integer("add", low, number), None):
+                    states = self._stepped(widths, states, str(number))
+            return self._merged(dim, low, widths, states, totals)
+
     def joined(
         self, count: str, held: Callable[[str], list[list[str]]]
     ) -> list[list[str]]:
@@ -284,15 +303,27 @@ class SweepWriter:
         carried = list(zip(types, _flat(begin), strict=True))
         with self.fn.loop(low, high, step, carried=carried) as loop:
             with self._point(dim, loop.index, high if masked else None):
-                states = self.unflat(loop.values, False)
                 local = self.fn.integer("sub", loop.index, low)
-                for k, ((reducer, _), w) in enumerate(zip(self.reducers, widths, strict=True)):
-                    states[k] = self._step(self.places[k], reducer, w, states[k], local)
+                states = self._stepped(widths, self.unflat(loop.values, False), local)
             loop.next = _flat(states)
+        return self._merged(dim, low, widths, self.unflat(loop.values, False), totals)
+
+    def _stepped(
+        self, widths: list[int], states: list[list[str]], local: str
+    ) -> list[list[str]]:
+        """The inner states, a point further; `local` is its number in the block."""
+        steps = zip(self.places, self.reducers, widths, states, strict=True)
+        return [self._step(place, r, w, state, local) for place, (r, _), w, state in steps]
+
+    def _merged(
+        self, dim: int, low: str, widths: list[int], states: list[list[str]],
+        totals: list[list[str]],
+    ) -> list[list[str]]:  # fmt: skip
+        """The totals, with the inner states of a block that began at `low`."""
         merged = []
         first = self._linear(dim, low)
         for (reducer, total), w, state, held in zip(
-            self.reducers, widths, self.unflat(loop.values, False), totals, strict=True
+            self.reducers, widths, states, totals, strict=True
         ):
             to = min(w, total)
             state = reducer.widened(to, reducer.folded(state, w, to, False), first)

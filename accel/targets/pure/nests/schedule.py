@@ -43,12 +43,17 @@ from .nest import (
     operands_of,
 )
 
-__all__ = ["PANEL", "PANEL_ROWS", "TILE_ROWS", "Schedule", "Sweep", "normalised"]
+__all__ = ["GROUP_LANES", "GROUP_ROWS", "PANEL", "PANEL_ROWS", "TILE_ROWS", "Schedule", "Sweep",
+           "normalised"]  # fmt: skip
 
 #: Elements that a lane accumulator of floats takes in before it is added to a wider one.
 BLOCK = 2048
 #: Lanes of a panel, and the rows of it that are added at a time.
 PANEL, PANEL_ROWS = 1024, 16
+#: Rows of so many lanes are added a few at a time, without a loop, where little is done with each
+#: element: more of them are then on their way from memory at once.
+GROUP_LANES, GROUP_ROWS = 256, 8
+_GROUP_WORK = 6
 #: Values on the stack a panel at most: they share the first-level cache.
 PANEL_VALUES = 8
 #: Rows of a tile.
@@ -159,6 +164,11 @@ class Schedule:
             return False
         totals = sum(isinstance(i, Reduce) for i in self.nest.instructions)
         return totals + len(self.kept) <= PANEL_VALUES
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows of a panel are added a few at a time."""
+        return self.narrow and self.work <= _GROUP_WORK
 
     @property
     def totals(self) -> int:
