@@ -214,8 +214,9 @@ def test_the_instruction_is_emitted() -> None:
         text = jit.assembly(gemm.emit_library(library, "float", machine), machine)
         return text.count("vdpbf16ps"), text.count("vfmadd")
 
-    # Variants of 8, 4, 2, 1 rows and of 2 and 1 vectors; of 4, 2, 1, with two additions a pair.
-    assert counts("pairs") == (15 * 3, 2 * 7 * 3)
+    # Variants of 8, 4, 2, 1 rows and of 2 and 1 vectors; of 4, 2, 1, with two additions a pair;
+    # and one more of the most rows, without a mask.
+    assert counts("pairs") == (15 * 3 + 8 * 2, 2 * (7 * 3 + 4 * 2))
     # Variants of 4 by 4, 4 by 1 and 1 by 4, and 1: two loops, or three of which one has two steps.
     sums = 2 * 16 + 4 * (4 + 4 + 1)
     assert counts("pair_dots") == (sums, 2 * sums)

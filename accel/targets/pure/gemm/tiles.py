@@ -157,8 +157,6 @@ class _Library:
         self, spec: MatmulSpec, tile: Tile, writer: type[TileWriter], fn: Function
     ) -> None:
         self.spec, self.tile, self.writer, self.fn = spec, tile, writer, fn
-        # Cheap masks serve full panels too; elsewhere full panels have their own variant.
-        self.unmasked = not spec.machine.has_masks
         self.functions: list[Function] = []
 
     def write(self) -> list[Function]:
@@ -179,7 +177,9 @@ class _Library:
         """The variant of a height for the columns that there are."""
         fn, tile = self.fn, self.tile
         name = self._variant(rows, tile.vectors, range(tile.vectors - 1, tile.vectors))
-        if self.unmasked:
+        # Cheap masks serve full panels too. But the processor reads ahead of plain loads only, so
+        # that full tiles have a variant of their own, as all have where masks are not cheap.
+        if rows == tile.rows or not self.spec.machine.has_masks:
             whole = self._variant(rows, tile.vectors, range(0))
             name = self._select(fn.icmp("eq", "%n", tile.columns), whole, name)
         for vectors in range(tile.vectors - 1, 0, -1):
