@@ -47,7 +47,7 @@ class NativeCalls:
             self._plans = []
             self._hits[0] = 0
             if function._native is not None:
-                function._native = _dispatch(self._plans, self._hits)
+                self._use(function)
 
     def learn(
         self, function: NativeCallable, entry: Specialization, args: Sequence[Any],

@@ -60,9 +60,7 @@ class Build:
         For every segment what its entries, or its one reference step, are to a person.
     """
 
-    def __init__(
-        self, run: Graph, layouts: Layouts, kept: Collection[int] = ()
-    ) -> None:
+    def __init__(self, run: Graph, layouts: Layouts, kept: Collection[int] = ()) -> None:
         partition, inputs, outputs = _partition(run, layouts)
         steps = _steps(partition, kept)
         stream_results(steps)
@@ -158,7 +156,7 @@ def _entry(r: Record) -> Entry:
 
 def _steps(partition: Partition, kept: Collection[int]) -> list[Step]:
     steps = [step_of(c) for c in partition.ordered()]
-    for step in steps if kept else ():
+    for step in steps:
         if isinstance(step, ProductStep):
             step.keep(kept)
     return steps

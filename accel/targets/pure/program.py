@@ -123,13 +123,14 @@ class PureRun:
         self._new_arena = aligned(program.arena_bytes)
         self._outputs = [allocator(t.shape, t.dtype.numpy) for t in outputs]
         self._constants = program.constants
-        self._work = 0
         if program.prepared:
             self._prepare(program.prepared)
         self._segments = [
             s if isinstance(s, Interlude) else self._job(s) for s in program.segments
         ]  # fmt: skip
-        self.native_calls = sum(isinstance(s, Job) for s in self._segments)
+        native = [s for s in program.segments if not isinstance(s, Interlude)]
+        self._work = sum(entry.work for stretch in native for entry in stretch)
+        self.native_calls = len(native)
         self.reference_ops = tuple([s.op for s in self._segments if isinstance(s, Interlude)])
 
     # -- building -------------------------------------------------------------------------
@@ -153,7 +154,6 @@ class PureRun:
         inputs = [self._same.get(number, nothing) for number in range(len(self._inputs))]
         others = [nothing] * (len(self._outputs) + 1)
         call(self._job(entries), [*inputs, *others, *self._constants])
-        self._work = 0
 
     def _description(self) -> Build:
         """What the run was built from; built for that where the program lay on disk."""
@@ -173,7 +173,6 @@ class PureRun:
             (*self._record(entry, block), 0, entry.items)
             for entry, block in zip(entries, blocks, strict=True)
         ]
-        self._work += sum(entry.work for entry in entries)
         bases = len(self._inputs) + len(self._outputs) + 1 + len(self._constants)
         return Job(bases, np.array(rows, np.int64))
 

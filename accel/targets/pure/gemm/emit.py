@@ -341,15 +341,15 @@ class _Multiply:
         inside = fn.integer("urem", row, panel_rows)
         a = fn.gep(left, fn.integer("mul", panel, self.a_panel))
         a = fn.gep(a, fn.integer("mul", inside, self.a_row))
-        after = fn.integer("add", k, self.block_k)
+        last = fn.icmp("sge", fn.integer("add", k, self.block_k), self.k)
         if not self.plain:
-            with fn.when(fn.icmp("sge", after, self.k)):
+            with fn.when(last):
                 self._ask_extras(row, m, column, n)
         values = (self.frame, steps, a, right, sums, m, n)
         arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
         fn.do(f"call void {self.library}({', '.join(arguments)})")
         if not self.plain:
-            with fn.when(fn.icmp("sge", after, self.k)):
+            with fn.when(last):
                 self._finish_tile(sums, row, m, column, n)
 
     def _ask_extras(self, row: str, m: str, column: str, n: str) -> None:

@@ -81,15 +81,14 @@ class PanelWriter:
             totals = [r.identity(w, True) for r, w in writer.reducers]
             self._hold(writer, totals, fn.integer("sub", at, begin))
 
-        def add(at: str, low: str, stop: str) -> None:
+        def add(at: str, low: str, stop: str | None = None) -> None:
+            """The rows from `low` to `stop`, or a group of them, at a strip."""
             lane = fn.integer("sub", at, begin)
             writer = self._start(number, lane)
-            self._hold(writer, writer.rows(self.dim, low, stop, self.held(writer, lane)), lane)
-
-        def add_group(at: str, low: str) -> None:
-            lane = fn.integer("sub", at, begin)
-            writer = self._start(number, lane)
-            self._hold(writer, writer.row_group(self.dim, low, self.held(writer, lane)), lane)
+            totals = self.held(writer, lane)
+            totals = (writer.row_group(self.dim, low, totals) if stop is None
+                      else writer.rows(self.dim, low, stop, totals))  # fmt: skip
+            self._hold(writer, totals, lane)
 
         def add_rows(low: str, first: str, last: str) -> None:
             """The rows from `low` on, in the lanes from `first` to `last`."""
@@ -110,7 +109,7 @@ class PanelWriter:
             rest = fn.integer("srem", fn.integer("sub", rows[1], rows[0]), GROUP_ROWS)
             last = fn.integer("sub", rows[1], rest)
             with fn.loop(rows[0], last, GROUP_ROWS) as group:
-                self.writer.whole_strips(begin, whole, lambda at: add_group(at, group.index))
+                self.writer.whole_strips(begin, whole, lambda at: add(at, group.index))
             add_rows(last, begin, whole)
         add_rows(rows[0], fn.op(f"select i1 {wide}, i64 {whole}, i64 {begin}"), end)
 
