@@ -43,8 +43,21 @@ def place(tensor) -> int:
     return tensor._value.data.__array_interface__["data"][0]
 
 
-def test_a_result_that_died_is_used_again() -> None:
+def crowd() -> None:
+    """Fill the buckets with spares of other types, as a long program may have."""
+    for n in range(6, 250):
+        f, x = compiled(x=np.ones(n, np.float32))
+        results = [f(x) for _ in range(10)]
+        del results
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_result_that_died_is_used_again(crowded) -> None:
+    if crowded:
+        crowd()
     f, x = compiled()
+    for _ in range(10):
+        f(x)  # spares of another type that has the same bucket make room one at a time
     for _ in range(3):
         y = f(x)
         known = id(y), id(y._value), id(y._value.data), place(y)
