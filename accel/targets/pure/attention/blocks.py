@@ -236,7 +236,7 @@ class Blocks:
         fn = self.fn
         frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
         given = {"a_row": row, "a_column": column, "b_row": self.line, "b_column": self.spec.size,
-                 "c_row": self.line}  # fmt: skip
+                 "c_row": self.line, "ahead": fn.op(f"ptrtoint ptr {frame} to i64")}  # fmt: skip
         for place, slot in enumerate(FRAME):
             fn.store("i64", str(given.get(slot, 0)), fn.gep(frame, 8 * place), 8)
         return frame

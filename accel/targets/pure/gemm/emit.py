@@ -285,33 +285,29 @@ class _Multiply:
         self._sums_at(item)
         strides = {"a_row": self.a_row, "a_column": a_column, "b_row": b_row,
                    "b_column": field(_B, "column"), "c_row": self.sums_row,
-                   "tiles": self.arguments.header("tiles")}  # fmt: skip
+                   "tiles": self.arguments.header("tiles"), "ahead_step": self.ahead}  # fmt: skip
         for slot, value in strides.items():
             self._set(slot, value)
         skipped = fn.integer("udiv", item.column, self.width)
-        b = fn.gep(b, fn.integer("mul", skipped, panel_bytes))
+        first = fn.gep(b, fn.integer("mul", skipped, panel_bytes))
         steps = fn.call("i64", "llvm.smax.i64", ("i64", self.k), ("i64", "1"))
         end = fn.integer("add", item.column, item.columns)
         with fn.loop(0, steps, self.block_k) as block:
             self._set("accumulate", block.index)
             left = fn.gep(a, fn.integer("mul", block.index, a_column))
-            start = fn.gep(b, fn.integer("mul", block.index, b_row))
+            down = fn.integer("mul", block.index, b_row)
+            start, again = fn.gep(first, down), fn.gep(b, down)
             with fn.loop(item.column, end, self.width, [("ptr", start)]) as panel:
                 n = smaller(fn, fn.integer("sub", end, panel.index), self.width)
                 following = fn.gep(panel.values[0], panel_bytes)
+                more = fn.icmp("slt", fn.integer("add", panel.index, self.width), self.n)
+                ahead = fn.op(f"select i1 {more}, ptr {following}, ptr {again}")
+                self._set("ahead", fn.op(f"ptrtoint ptr {ahead} to i64"))
                 with fn.loop(0, item.rows, self.height) as row:
                     m = smaller(fn, fn.integer("sub", item.rows, row.index), self.height)
                     at = fn.integer("add", item.row, row.index)
                     self._tile(left, panel.values[0], block.index, at, m, panel.index, n)
-                    self._ask(following, row.index, m)
                 panel.next = [following]
-
-    def _ask(self, panel: str, row: str, rows: str) -> None:
-        """Ask for the share of `rows` rows from `row` on in a panel that comes next."""
-        fn = self.fn
-        end = fn.integer("mul", fn.integer("add", row, rows), self.ahead)
-        with fn.loop(fn.integer("mul", row, self.ahead), end, LINE) as line:
-            fn.prefetch(fn.gep(panel, line.index), locality=2)
 
     def _sums_at(self, item: _Item) -> None:
         """Where sums go: to memory of the whole product if k is divided or nothing is done to

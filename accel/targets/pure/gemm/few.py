@@ -332,11 +332,14 @@ def emit_turned(element: str, machine: Machine) -> str:
     strides = {
         "a_row": frame_slot(fn, "b_column"), "a_column": frame_slot(fn, "b_row"),
         "b_row": frame_slot(fn, "a_column"), "b_column": frame_slot(fn, "a_row"),
-        "c_row": str(height * spec.size), "accumulate": "0",
+        "c_row": str(height * spec.size), "accumulate": "0", "ahead": frame_slot(fn, "ahead"),
+        "ahead_step": frame_slot(fn, "ahead_step"),
     }  # fmt: skip
     inner = _frame(fn, strides)
     tiles = fn.op(f"inttoptr i64 {frame_slot(fn, 'tiles')} to ptr")
     fn.do(f"call void {tiles}(ptr {inner}, i64 %k, ptr %b, ptr %a, ptr {sums}, i64 %n, i64 %m)")
+    slot = 8 * FRAME.index("ahead")
+    fn.store("i64", fn.load("i64", fn.gep(inner, slot), 8), fn.gep("%frame", slot), 8)
     c_row = frame_slot(fn, "c_row")
     with fn.loop(0, "%m", lanes.width) as first:
         with fn.loop(0, "%n", lanes.width) as column:
@@ -365,7 +368,9 @@ def emit_near(element: str, machine: Machine) -> str:
     fn = Function("near", TILES_PARAMS)
     panel = fn.op(f"alloca [{NEAR_STEPS * line} x i8], align 64")
     strides = {name: frame_slot(fn, name) for name in ("a_row", "a_column", "c_row", "accumulate")}
-    inner = _frame(fn, {**strides, "b_row": str(line), "b_column": str(spec.size)})
+    near = {"b_row": str(line), "b_column": str(spec.size), "ahead_step": "0"}
+    near["ahead"] = fn.op(f"ptrtoint ptr {panel} to i64")
+    inner = _frame(fn, {**strides, **near})
     b_row = frame_slot(fn, "b_row")
     with fn.loop(0, "%k", 1, [("ptr", "%b"), ("ptr", panel)]) as step:
         source, target = step.values

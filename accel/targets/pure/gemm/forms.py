@@ -27,15 +27,21 @@ _ACROSS = 14  # the same where lines of the copy are columns of the operand
 _TURNED = 16  # what turning a result weighs, where all of them lie beyond the caches
 _NEAR = 3  # what a copy on the stack does, for as many rows as it is made for at a time
 _TOTAL = 80  # what adding up the lanes of a dot product weighs
+_DOTS_BYTES = 32 << 10  # of the rows and columns of a tile of dot products: beyond that many
+_DOTS_FAR = 1.5  # its multiply-adds weigh as much, as they come from the second-level cache
+_MASKED = 1.3  # what multiply-adds under masks weigh, which the processor does not read ahead for
 _FEW = 4  # rows below which a register tile has too few independent sums
 _DOTS_ROWS = 32
-_KEPT_ROWS = 24  # tiles from which on a panel of a copy of B comes near enough to be faster
+_KEPT_ROWS = 2  # tiles of rows from which on a copy of B that is there is faster
+_KEPT_BYTES = 256 << 10  # of a panel of it: a longer one has left the caches when it is read again
 
 _WIDENED = 1  # widening a half with each reading
 _DOTTED = 0.75  # a product in a pair, where operands are read where they lie
 _SCANNED = 2  # looking for the least exponent beforehand
 
 _UNPACKED_BYTES = 4 << 20  # B stays in place up to this size, if its rows spread over the caches
+_AMORTIZED_BYTES = 3 << 20  # and up to this size for as many tiles of rows, which pay for a copy:
+_AMORTIZING_ROWS = 32  # its rows lie on more pages than the nearest table of addresses has
 _TURNED_BYTES = 1 << 20  # of a panel of A, which turned tiles read again and again
 _PAGE = 4096
 
@@ -110,7 +116,8 @@ def _with_kept_b(spec: MatmulSpec, problem: Problem, time: float, form: Form) ->
         return form
     tile = tile_of(spec.element, spec.machine)
     kept = problem.m * rounded(problem.n, tile.lanes) * problem.k
-    if kept >= time or problem.m < _KEPT_ROWS * tile.rows:
+    panel = tile.columns * problem.k * spec.size
+    if kept >= time or problem.m < _KEPT_ROWS * tile.rows or panel > _KEPT_BYTES:
         return form
     return Form("tiles", tile.rows, tile.columns, tile.columns, pack_b="panels", like=form.library)
 
@@ -132,14 +139,16 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
         width = turned_columns(spec.element, spec.machine)
         pack_a = "" if problem.a.row == spec.size else "panels"
-        time = rounded(m, tile.lanes) * n * k + _ACROSS * k * m * bool(pack_a)
+        whole, rest = m // tile.lanes, bool(m % tile.lanes)
+        time = (whole + _MASKED * rest) * tile.lanes * n * k + _ACROSS * k * m * bool(pack_a)
         if m * n * spec.size > 2 * CACHE_BYTES:
             time += _TURNED * m * n
         yield time, Form("turned", tile.columns, width, width, pack_a)
 
     pack_a = "panels" if _must_pack_a(spec, problem) else ""
     far = _is_far(spec, problem)
-    copies_b = not b_along_n or (far and (m >= 6 * tile.rows or not pack_a))
+    pays = m >= _AMORTIZING_ROWS * tile.rows and n * k * spec.size > _AMORTIZED_BYTES
+    copies_b = pays or not b_along_n or (far and (m >= 6 * tile.rows or not pack_a))
     pack_b = "panels" if copies_b else ""
     copied = COPY * m * bool(pack_a) + (COPY if b_along_n else _ACROSS) * n * bool(pack_b)
     time = max(m, _FEW) * rounded(n, tile.lanes) * k + copied * k
@@ -153,8 +162,9 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     pack_a = "" if a_along_k else "lines"
     pack_b = "" if b_along_k else "lines"
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
-    time = m * n * (rounded(k, tile.lanes) + _TOTAL) + COPY * copied
-    yield time, _dots(spec, m, "dots", pack_a, pack_b)
+    outside = 2 * DOTS_TILE * k * spec.size >= _DOTS_BYTES and m > DOTS_TILE
+    work = rounded(k, tile.lanes) * (_DOTS_FAR if outside else 1) + _TOTAL
+    yield m * n * work + COPY * copied, _dots(spec, m, "dots", pack_a, pack_b)
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:

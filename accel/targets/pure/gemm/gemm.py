@@ -56,7 +56,7 @@ __all__ = [
 
 # Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
 # as long again.
-_BLOCK_K = {"tiles": 384, "near": NEAR_STEPS * 2 // 3, "pairs": 384}
+_BLOCK_K = {"tiles": 512, "near": NEAR_STEPS * 2 // 3, "pairs": 384}
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
@@ -209,7 +209,7 @@ def _division(spec: MatmulSpec, problem: Problem, form: Form) -> tuple[int, int,
     depend on threads."""
     m, n, k, batch = problem.m, problem.n, problem.k, math.prod(problem.batch)
     fitting = CACHE_BYTES // (_block_k(form, k) * spec.size)
-    rows = max(4 * form.height, min(256, fitting)) // form.height * form.height
+    rows = max(4 * form.height, min(128, fitting)) // form.height * form.height
     wanted = min(_ITEMS, batch * m * n * k // _ITEM_WORK)
     blocks = -(-wanted // max(1, batch * -(-m // rows)))
     columns = rounded(-(-n // max(1, blocks)), form.unit)
@@ -326,8 +326,7 @@ def _steps(
         a = a._replace(panel=panel_rows * a.row)
     if form.pack_b != "panels":
         b = b._replace(panel=plan.width * b.column)
-    # A packed B streams from afar: while one panel is in use, the next comes nearer.
-    ahead = -(-plan.block_k * b.row // min(plan.rows, m)) if form.pack_b == "panels" else 0
+    ahead = _ahead(spec, plan, b)
     partials = _partials(spec, plan, base, offset)
     down, along = -(-m // plan.rows), -(-n // plan.columns)
     header = {
@@ -341,6 +340,23 @@ def _steps(
     items = math.prod(problem.batch) * down * along
     steps = [step for step in steps if step.items]
     return [*steps, Step("multiply", block, items, math.prod(problem.batch) * m * n * k)]
+
+
+def _ahead(spec: MatmulSpec, plan: _Plan, b: Matrix) -> int:
+    """Bytes of the next panel of B that a register tile asks for with each step of k.
+
+    A B in panels, or whose columns lie in one piece, streams from afar: while one panel is in
+    use, the next comes nearer, evenly over all tiles.
+    """
+    problem, form, tile = plan.problem, plan.form, tile_of(spec.element, spec.machine)
+    rows = min(plan.rows, problem.m)
+    if form.pack_b == "panels":
+        tiles = -(-rows // tile.rows)
+        return -(-b.row // tiles)
+    if form.library == "turned" and 0 < b.column == problem.k * b.row:
+        tiles = -(-rows // form.height) * -(-plan.width // tile.rows)
+        return -(-b.panel // (tiles * problem.k))
+    return 0
 
 
 def _partials(spec: MatmulSpec, plan: _Plan, base: int, offset: int) -> Matrix:

@@ -30,7 +30,8 @@ KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "e
 #   block_k                        steps of k before the next rows and columns have their turn
 #   height, width                  rows and columns that the tile library takes at a time
 #                                  (pack: width is the columns of a panel)
-#   ahead                          bytes of B's next panel to ask for with each row of a tile
+#   ahead                          bytes of B's next panel that register tiles ask for with each
+#                                  step of k
 #   library, tiles                 addresses: the tile library, and the one that it may call
 #   base, offset             which pointer of the call's table, and the bytes to add; an extra
 #                            of kind "constant" has its bits in offset

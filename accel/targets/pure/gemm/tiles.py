@@ -20,9 +20,12 @@ __all__ = [
     "tile_functions",
 ]  # fmt: skip
 
-FRAME = ("a_row", "a_column", "b_row", "b_column", "c_row", "accumulate", "tiles")
-"""The slots of a frame, 64-bit integers: byte strides, whether C holds sums to start from, and
-the address of the library of register tiles for those that call it."""
+FRAME = (
+    "a_row", "a_column", "b_row", "b_column", "c_row", "accumulate", "tiles", "ahead", "ahead_step",
+)  # fmt: skip
+"""The slots of a frame, 64-bit integers: byte strides, whether C holds sums to start from, the
+address of the library of register tiles for those that call it, and what register tiles ask for
+of what comes next: an address, which they move on by so many bytes with each step of k."""
 
 _TILE_PARAMS = [
     ("ptr", "frame"), ("i64", "k"), ("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "n"),
@@ -75,9 +78,13 @@ class TileWriter:
         places = self._places()
         self._prefetch(places)
         zeros = [(self.lanes.type, self.lanes.const(0))] * len(places)
-        with fn.loop(0, "%k", 1, [("ptr", "%a"), ("ptr", "%b"), *zeros]) as loop:
+        slot = fn.gep("%frame", 8 * FRAME.index("ahead"))
+        self.ahead_step = frame_slot(fn, "ahead_step")
+        ahead = fn.load("ptr", slot, 8)
+        with fn.loop(0, "%k", 1, [("ptr", "%a"), ("ptr", "%b"), ("ptr", ahead), *zeros]) as loop:
             loop.next = self._step(loop.values, offsets)
-        sums = self._with_earlier(places, loop.values[2:])
+        fn.store("ptr", loop.values[2], slot, 8)
+        sums = self._with_earlier(places, loop.values[3:])
         for (vector, pointer), value in zip(places, sums, strict=True):
             self._store(value, pointer, vector)
         fn.do("ret void")
@@ -117,9 +124,10 @@ class TileWriter:
         return places
 
     def _step(self, values: list[str], offsets: list[str]) -> list[str]:
-        """One step of k: `values` are the pointers into A and B and the sums."""
+        """One step of k: `values` are the pointers into A, B and what comes next, and the sums."""
         fn, lanes = self.fn, self.lanes
-        a, b, *sums = values
+        a, b, ahead, *sums = values
+        fn.prefetch(ahead, locality=2)
         columns = [
             self._load(fn.gep(b, vector * self.stride) if vector else b, vector)
             for vector in range(self.vectors)
@@ -131,7 +139,8 @@ class TileWriter:
             for vector, right in enumerate(columns):
                 held = sums[row * self.vectors + vector]
                 result.append(self.multiply_add(left, right, held))
-        return [fn.gep(a, self.a_column), fn.gep(b, self.b_row), *result]
+        following = [(a, self.a_column), (b, self.b_row), (ahead, self.ahead_step)]
+        return [*(fn.gep(pointer, step) for pointer, step in following), *result]
 
     def multiply_add(self, left: str, right: str, sums: str) -> str:
         """What a step of k makes of the sums."""
