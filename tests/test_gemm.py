@@ -21,6 +21,8 @@ from accel.errors import InternalCompilerError
 from accel.targets.pure.gemm import gemm
 from accel.targets.pure.gemm.forms import candidates, form_of
 from accel.targets.pure.gemm.gemm import Constant, Extra, MatmulSpec, Matrix, Problem
+from accel.targets.pure.gemm.spec import HEADER, tile_of
+from accel.targets.pure.gemm.tiles import FRAME
 from accel.targets.pure.machine import jit
 from accel.targets.pure.machine.llvm_text import Lanes
 
@@ -457,6 +459,46 @@ def test_forms_are_chosen_by_shape_and_layout() -> None:
     assert form(4, 256, 784, "dense", "transposed") == ("dots", "", "")
     assert form(32, 10, 256, "dense", "transposed") == ("dots", "", "")
     assert form(1000, 4, 1000, "dense", "dense") == ("dots", "", "lines")
+    assert form(64, 128, 2048, "dense", "transposed") == ("turned", "panels", "")
+    assert form(8, 128, 2048, "dense", "transposed") == ("dots", "", "")
+    assert form(960, 960, 960, "dense", "dense") == ("tiles", "", "panels")
+    assert form(64, 900, 900, "dense", "dense") == ("tiles", "", "")
+
+
+def test_tiles_ask_for_the_whole_next_panel() -> None:
+    """What the tiles of a panel ask for covers the panel behind it, and little more."""
+    rng = np.random.default_rng(21)
+    tile = tile_of("float", jit.host_machine())
+    for m, n, k, right in ((512, 64, 64, "transposed"), (32, 256, 784, "transposed")):
+        a, b = make(rng, (m, k), "f4", "dense"), make(rng, (k, n), "f4", right)
+        product = Product(a, b, [np.empty((m, n), "f4")])
+        slots = dict(zip(HEADER, product.steps[-1].arguments, strict=False))
+        rows, width = min(slots["block_rows"], m), slots["width"]
+        panel = width * k * 4
+        # A tile has its rows along the rows of the result, or along the panel if it is turned.
+        turned = form_of(product.spec, product.problem).library == "turned"
+        down, along = (-(-rows // slots["height"]), -(-width // tile.rows)) if turned else (
+            -(-rows // tile.rows), 1)  # fmt: skip
+        asked = down * along * k * slots["ahead"]
+        assert panel <= asked < panel + down * along * k, (m, n, k, right)
+
+
+def test_register_tiles_move_on_what_they_ask_for() -> None:
+    machine = jit.host_machine()
+    tile = tile_of("float", machine)
+    code = jit.compile_module(gemm.emit_library("tiles", "float", machine))
+    word, pointer = ctypes.c_int64, ctypes.c_void_p
+    f = ctypes.CFUNCTYPE(None, pointer, word, pointer, pointer, pointer, word, word)(
+        code.address("tiles")
+    )
+    k, m, n = 7, 3 * tile.rows, tile.columns
+    a, b, c = np.ones((m, k), "f4"), np.ones((k, n), "f4"), np.empty((m, n), "f4")
+    values = {"a_row": 4 * k, "a_column": 4, "b_row": 4 * n, "b_column": 4, "c_row": 4 * n,
+              "ahead": b.ctypes.data, "ahead_step": 5}  # fmt: skip
+    frame = np.array([values.get(slot, 0) for slot in FRAME], np.int64)
+    f(frame.ctypes.data, k, *(x.ctypes.data for x in (a, b, c)), m, n)
+    assert frame[FRAME.index("ahead")] == b.ctypes.data + 3 * k * 5
+    assert (c == k).all()
 
 
 def test_core_each_form_takes_every_layout_that_it_is_chosen_for(monkeypatch) -> None:
