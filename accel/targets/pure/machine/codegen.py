@@ -1,8 +1,9 @@
 """From LLVM IR text to object code.
 
 The text is written by our own emitters with explicit vectors and needs no optimiser passes: only
-LLVM's code generator runs. LLVM ends the process on what it cannot compile, so every module is
-verified before, and every object is searched for undefined symbols after.
+LLVM's code generator runs, after calls of functions so marked have been replaced by their code.
+LLVM ends the process on what it cannot compile, so every module is verified before, and every
+object is searched for undefined symbols after.
 
 llvmlite lets one thread at a time into LLVM. LLVM itself asks for less, a context and a target
 machine for every thread, so that code generation, which is nearly all of the time, runs without
@@ -53,6 +54,8 @@ def emit_object(text: str, machine: Machine | None = None, soon: bool = False) -
     """
     machine = machine or host_machine()
     with _parsed(text, machine) as module, _target_machine(machine, soon) as target:
+        if "alwaysinline" in text:
+            _inline(target, module)
         data = _generated(target, module)
     unknown = sorted(_undefined_symbols(data) - _ALLOWED_CALLS)
     if unknown:
@@ -97,6 +100,15 @@ def _target_machine(machine: Machine, soon: bool = False) -> Iterator[Any]:
 @functools.cache
 def _idle(machine: Machine, soon: bool) -> deque[Any]:
     return deque()
+
+
+def _inline(target: Any, module: Any) -> None:
+    """Put the code of functions that are always to be in line where they are called."""
+    llvm = binding()
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options())
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.run(module, builder)
 
 
 def _generated(target: Any, module: Any) -> bytes:

@@ -20,7 +20,7 @@ from .checks import check_functions, first
 from .layout import DISPATCH, PLAN, RESULT_WORDS, RESULTS, WORLD, WRITE_WORDS, Layout
 from .results import result_functions
 from .spares import SPARE_TABLE, spare_functions
-from .text import DONE, RUN, SPEC, Native, native_functions
+from .text import DONE, INLINE, RUN, SPEC, Native, native_functions
 
 __all__ = ["call_text"]
 
@@ -35,7 +35,7 @@ def call_text(layout: Layout) -> str:
 
 def _state() -> Native:
     """The settings in force, a borrowed reference; null with an exception set."""
-    fn = Native("state", [("ptr", "world")], "ptr", linkage="internal")
+    fn = Native("state", [("ptr", "world")], "ptr", attrs=INLINE, linkage="internal")
     interface = fn.word("%world", WORLD, "interface", "ptr")
     found = fn.op("alloca ptr, align 8")
     variable = fn.word("%world", WORLD, "variable", "ptr")
@@ -43,7 +43,7 @@ def _state() -> Native:
     fn.go_unless(fn.op(f"icmp eq i32 {failed}, 0"), "missing")
     own = fn.load("ptr", found, 8)
     fn.go_if(fn.same(own, "null"), "missing")
-    fn.api(interface, "Py_DecRef", own)  # the context keeps it
+    fn.decref(interface, own)  # the context keeps it
     fn.go_if(fn.same(own, fn.word("%world", WORLD, "none", "ptr")), "default")
     fn.do(f"ret ptr {own}")
     fn.block("default")
@@ -58,7 +58,7 @@ def _attempt(layout: Layout) -> Native:
     set and nothing written."""
     tables = ("arguments", "bases", "held", "outputs", "leaves", "news")
     fn = Native("attempt", [("ptr", name) for name in ("world", "plan", *tables)], "ptr",
-                linkage="internal")  # fmt: skip
+                attrs=INLINE, linkage="internal")  # fmt: skip
     interface = fn.word("%world", WORLD, "interface", "ptr")
     self_ = fn.word("%plan", PLAN, "self", "ptr")
     fn.incref(self_)  # what is called below may replace it
@@ -77,12 +77,12 @@ def _attempt(layout: Layout) -> Native:
     _writes(fn, interface)
     for table, count in (("outputs", outputs), ("held", inputs)):
         fn.do(f"call void @release(ptr {interface}, ptr %{table}, i64 {count})")
-    fn.api(interface, "Py_DecRef", self_)
+    fn.decref(interface, self_)
     fn.do(f"ret ptr {found}")
     fn.block("no_writes")
     count = fn.word("%plan", PLAN, "writes")
     fn.do(f"call void @release(ptr {interface}, ptr %news, i64 {count})")
-    fn.api(interface, "Py_DecRef", found)
+    fn.decref(interface, found)
     fn.br("no_results")
     fn.block("no_leaves")
     _release_leaves(fn, interface)
@@ -98,7 +98,7 @@ def _attempt(layout: Layout) -> Native:
     fn.br("other")
     fn.block("other")
     fn.api(interface, "PyErr_Clear")
-    fn.api(interface, "Py_DecRef", self_)
+    fn.decref(interface, self_)
     fn.do("ret ptr null")
     return fn
 
@@ -229,12 +229,12 @@ def _call(layout: Layout) -> Native:
         fn.store("i64", fn.integer("sub", fn.load("i64", left, 8), 1), left, 8)
         hits = fn.word(dispatch, DISPATCH, "hits", "ptr")
         fn.store("i64", fn.integer("add", fn.load("i64", hits, 8), 1), hits, 8)
-        fn.api(interface, "Py_DecRef", block)
+        fn.decref(interface, block)
         fn.do(f"ret ptr {found}")
         fn.block("following")
     fn.br("other")
     fn.block("other")
-    fn.api(interface, "Py_DecRef", block)
+    fn.decref(interface, block)
     total = fn.integer("add", positional, keywords)
     given = fn.op(f"alloca ptr, i64 {fn.integer('add', total, 1)}, align 8")
     fn.store("ptr", "%callable", given, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .api import CELL, FLOAT, LIST, TUPLE
 from .layout import CHECK_WORDS, CHECKS, FLAGS, PLAN, WORLD, Layout
-from .text import Native
+from .text import INLINE, Native
 
 __all__ = ["check_functions", "first"]
 
@@ -164,7 +164,7 @@ class _Checks:
 
     def item(self) -> None:
         found = self.call("PyObject_GetItem", self.word("a"), self.word("b"))
-        self.call("Py_DecRef", found)
+        self.fn.decref(self.world("interface"), found)
         self.require_equal(found, self.word("c"))
         self.done()
 
@@ -215,7 +215,7 @@ class _Checks:
 
     def holds(self) -> None:
         found = self.call("PyObject_VectorcallDict", self.word("a"), "null", 0, "null")
-        self.call("Py_DecRef", found)
+        self.fn.decref(self.world("interface"), found)
         self.require_equal(found, self.world("true"))
         self.done()
 
@@ -227,7 +227,7 @@ def _holds(layout: Layout) -> Native:
     """
     fn = Native(
         "holds", [("ptr", "world"), ("ptr", "plan"), ("ptr", "arguments"), ("ptr", "bases"),
-                  ("ptr", "held")], "i1", linkage="internal",
+                  ("ptr", "held")], "i1", attrs=INLINE, linkage="internal",
     )  # fmt: skip
     rows, scratch = fn.word("%plan", PLAN, "check_rows", "ptr"), fn.op("alloca [3 x i64], align 8")
     with fn.loop(0, fn.word("%plan", PLAN, "checks")) as loop:
@@ -268,7 +268,8 @@ def _begin() -> Native:
     Python need not look at this one."""
     fn = Native(
         "begin", [("ptr", "world"), ("ptr", "plan"), ("ptr", "state"), ("i64", "positional"),
-                  ("i64", "keywords"), ("ptr", "names")], "i1", linkage="internal",
+                  ("i64", "keywords"), ("ptr", "names")], "i1", attrs=INLINE,
+        linkage="internal",
     )  # fmt: skip
     fn.go_unless(fn.same("%state", fn.word("%plan", PLAN, "state", "ptr")), "no")
     fn.go_if(fn.icmp("eq", fn.word("%plan", PLAN, "left"), 0), "no")

@@ -89,7 +89,7 @@ def _is_usual() -> Native:
     fn.go_unless(fn.op(f"icmp eq i32 {found}, 0"), "unknown")
     state = fn.load("ptr", place, 8)
     fn.go_if(fn.same(state, "null"), "no")
-    fn.api(interface, "Py_DecRef", state)
+    fn.decref(interface, state)
     fn.do(f"ret i1 {fn.same(state, _recorder(fn, 'none'))}")
     fn.block("unknown")
     fn.api(interface, "PyErr_Clear")
@@ -145,7 +145,7 @@ def _tuple() -> Native:
     fn.do(f"ret ptr {made}")
     fn.block("failed")
     for name in names:
-        fn.api("%interface", "Py_DecRef", f"%{name}")
+        fn.decref("%interface", f"%{name}")
     fn.api("%interface", "PyErr_Clear")
     fn.do("ret ptr null")
     return fn
@@ -176,11 +176,11 @@ def _made(slots: Slots) -> Native:
     fn.store("ptr", none, fn.gep(tensor, slots.tensor["_grad"]), 8)
     fn.do(f"ret ptr {tensor}")
     fn.block("failed")
-    fn.api(interface, "Py_DecRef", "%recipe")
-    fn.api(interface, "Py_DecRef", "%inputs")
+    fn.decref(interface, "%recipe")
+    fn.decref(interface, "%inputs")
     fn.br("clear")
     fn.block("lost")
-    fn.api(interface, "Py_DecRef", value)
+    fn.decref(interface, value)
     fn.br("clear")
     fn.block("clear")
     fn.api(interface, "PyErr_Clear")
@@ -210,23 +210,23 @@ def _found(slots: Slots) -> Native:
     usual = fn.field(recipe, slots.recipe["usual"])
     fn.go_unless(fn.same(usual, _recorder(fn, "true")), "unusual")
     fn.incref(recipe)
-    fn.api(interface, "Py_DecRef", key)
+    fn.decref(interface, key)
     inputs = fn.op(f"call ptr @tuple(ptr {interface}, ptr %x, ptr %y, ptr null)")
     fn.go_if(fn.same(inputs, "null"), "lost")
     made = f"call ptr @made(ptr %recorder, ptr {recipe}, ptr {inputs})"
     fn.do(f"ret ptr {fn.op(made)}")
     fn.block("lost")
-    fn.api(interface, "Py_DecRef", recipe)
+    fn.decref(interface, recipe)
     fn.do("ret ptr null")
     fn.block("unknown")
     fn.api(interface, "PyErr_Clear")
     fn.br("unusual")
     fn.block("unusual")
-    fn.api(interface, "Py_DecRef", key)
+    fn.decref(interface, key)
     fn.br("other")
     fn.block("other")
     for name in ("x", "y"):
-        fn.api(interface, "Py_DecRef", f"%{name}")
+        fn.decref(interface, f"%{name}")
     fn.do("ret ptr null")
     return fn
 
@@ -404,7 +404,7 @@ def _settle(slots: Slots) -> Native:
         olds.append(fn.load("ptr", place, 8))
         fn.store("ptr", new, place, 8)
     for old in olds:  # only now, because other code may run
-        fn.api(_recorder(fn, "interface"), "Py_DecRef", old)
+        fn.decref(_recorder(fn, "interface"), old)
     fn.do("ret void")
     return fn
 
@@ -445,7 +445,7 @@ def _evaluate(slots: Slots) -> Native:
         fn.incref(fn.item(picked, loop.index, "ptr"))
     outputs = fn.api(interface, "PyObject_VectorcallDict", run, picked, inputs, "null")
     with fn.loop(0, inputs) as loop:
-        fn.api(interface, "Py_DecRef", fn.item(picked, loop.index, "ptr"))
+        fn.decref(interface, fn.item(picked, loop.index, "ptr"))
     fn.go_if(fn.same(outputs, "null"), "failed")
     result = first(fn, outputs)
     fn.incref(result)
@@ -453,7 +453,7 @@ def _evaluate(slots: Slots) -> Native:
     hits = _recorder(fn, "hits")
     fn.store("i64", fn.integer("add", fn.load("i64", hits, 8), 1), hits, 8)
     for held in (outputs, value, leaf, run):
-        fn.api(interface, "Py_DecRef", held)
+        fn.decref(interface, held)
     for label, answer in (("", "true"), ("no", "false")):
         if label:
             fn.block(label)
@@ -463,6 +463,6 @@ def _evaluate(slots: Slots) -> Native:
     fn.block("failed")
     fn.api(interface, "PyErr_Clear")
     for held in (value, leaf, run):
-        fn.api(interface, "Py_DecRef", held)
+        fn.decref(interface, held)
     fn.br("no")
     return fn

@@ -12,7 +12,7 @@ from .layout import (
     WRITES,
     Layout,
 )
-from .text import Native
+from .text import INLINE, Native
 
 __all__ = ["result_functions"]
 
@@ -60,7 +60,7 @@ def _new_value(layout: Layout) -> Native:
     _set(fn, made, fn.word("%world", WORLD, "false", "ptr"), layout.value["requires_grad"])
     fn.do(f"ret ptr {made}")
     fn.block("lost")
-    fn.api(interface, "Py_DecRef", made)
+    fn.decref(interface, made)
     fn.br("failed")
     fn.block("failed")
     fn.do("ret ptr null")
@@ -81,7 +81,7 @@ def _new_tensor(layout: Layout) -> Native:
     _set(fn, made, fn.word("%world", WORLD, "none", "ptr"), layout.tensor["_grad"])
     fn.do(f"ret ptr {made}")
     fn.block("lost")
-    fn.api(interface, "Py_DecRef", value)
+    fn.decref(interface, value)
     fn.br("failed")
     fn.block("failed")
     fn.do("ret ptr null")
@@ -92,7 +92,8 @@ def _new_tensor(layout: Layout) -> Native:
 def _result() -> Native:
     """One leaf of what is returned."""
     fn = Native("result", [("ptr", "world"), ("ptr", "row"), ("ptr", "arguments"),
-                           ("ptr", "outputs")], "ptr", linkage="internal")  # fmt: skip
+                           ("ptr", "outputs")], "ptr", attrs=INLINE,
+                linkage="internal")  # fmt: skip
     kind = fn.word("%row", RESULT_WORDS, "kind")
     place, object_ = (fn.word("%row", RESULT_WORDS, "a", t) for t in ("i64", "ptr"))
     cases = " ".join(f"i64 {i}, label %{name}" for i, name in enumerate(RESULTS) if i)
@@ -135,7 +136,7 @@ def _collect() -> Native:
     fn.store("ptr", made["tree"], given, 8)
     finish = fn.word("%plan", PLAN, "finish", "ptr")
     tree = fn.api(interface, "PyObject_VectorcallDict", finish, given, 1, "null")
-    fn.api(interface, "Py_DecRef", made["tree"])
+    fn.decref(interface, made["tree"])
     fn.do(f"ret ptr {tree}")
     fn.block("failed")
     fn.do(f"call void @release(ptr {interface}, ptr %leaves, i64 {count})")

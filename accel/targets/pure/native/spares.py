@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .api import ARRAY
 from .layout import WORLD, Layout
-from .text import Native
+from .text import INLINE, Native
 
 __all__ = ["SPARE_TABLE", "spare_functions"]
 
@@ -43,7 +43,7 @@ def spare_functions(layout: Layout) -> list[Native]:
 
 def _bucket() -> Native:
     """The bucket of a type."""
-    fn = Native("bucket", [("ptr", "type")], "ptr", linkage="internal")
+    fn = Native("bucket", [("ptr", "type")], "ptr", attrs=INLINE, linkage="internal")
     number = fn.op("ptrtoint ptr %type to i64")
     mixed = fn.op(f"xor i64 {fn.op(f'lshr i64 {number}, 4')}, {fn.op(f'lshr i64 {number}, 10')}")
     index = fn.integer("mul", fn.integer("and", mixed, _BUCKETS - 1), _WORDS)
@@ -69,9 +69,9 @@ def _end(layout: Layout) -> Native:
         place = fn.gep("%tensor", layout.tensor[field])
         fn.lines.append(f"  %{name} = load ptr, ptr {place}, align 8")
         fn.store("ptr", "null", place, 8)
-    fn.api(interface, "Py_DecRef", "%value")
+    fn.decref(interface, "%value")
     fn.api(interface, "PyObject_GC_Del", "%tensor")
-    fn.api(interface, "Py_DecRef", kind)
+    fn.decref(interface, kind)
     fn.go_if(fn.same("%gradient", "null"), "done")
     fn.go_unless(fn.same(fn.field("%gradient", 8), usual), "other")
     fn.go_unless(fn.icmp("eq", fn.field("%gradient", 0, "i64"), 1), "other")
@@ -80,7 +80,7 @@ def _end(layout: Layout) -> Native:
     fn.store("i64", "0", "%gradient", 8)
     fn.br("again")
     fn.block("other")
-    fn.api(interface, "Py_DecRef", "%gradient")
+    fn.decref(interface, "%gradient")
     fn.br("done")
     fn.block("done")
     fn.do("ret void")
@@ -90,7 +90,7 @@ def _end(layout: Layout) -> Native:
 def _take(layout: Layout) -> Native:
     """A spare Tensor of a type, whose array is as the spec says; null where there is none."""
     fn = Native("take_spare", [("ptr", "world"), ("ptr", "type"), ("ptr", "spec")], "ptr",
-                linkage="internal")  # fmt: skip
+                attrs=INLINE, linkage="internal")  # fmt: skip
     interface = fn.word("%world", WORLD, "interface", "ptr")
     bucket = fn.op("call ptr @bucket(ptr %type)")
     count = fn.load("i64", bucket, 8)
@@ -115,7 +115,8 @@ def _take(layout: Layout) -> Native:
 
 def _is_spare(layout: Layout) -> Native:
     """Whether a dying Tensor has what results have, and has it for itself."""
-    fn = Native("is_spare", [("ptr", "world"), ("ptr", "tensor")], "i1", linkage="internal")
+    fn = Native("is_spare", [("ptr", "world"), ("ptr", "tensor")], "i1", attrs=INLINE,
+                linkage="internal")  # fmt: skip
 
     def require(condition: str) -> None:
         fn.go_unless(condition, "no")

@@ -18,7 +18,7 @@ import sys
 from ..machine.llvm_text import Function, module_text
 from .api import ARRAY, FUNCTIONS, OBJECTS
 
-__all__ = ["DONE", "FAILED", "RAISED", "RUN", "SPEC", "Native", "native_functions",
+__all__ = ["DONE", "FAILED", "INLINE", "RAISED", "RUN", "SPEC", "Native", "native_functions",
            "native_text"]  # fmt: skip
 
 #: Words of the block of a run; the names in plural are addresses of tables.
@@ -36,6 +36,10 @@ DONE, FAILED, RAISED = 0, 1, 2
 
 # C-contiguous and aligned.
 _PLAIN = 0x0001 | 0x0100
+
+
+#: Of an internal function that is on the way of every call: its code stands where it is called.
+INLINE = "alwaysinline nounwind"
 
 
 class Native(Function):
@@ -79,6 +83,24 @@ class Native(Function):
         after = self.op(f"select i1 {immortal}, i32 {before}, i32 {after}")
         self.store("i32", after, object_, 8)
 
+    def decref(self, interface: str, object_: str) -> None:
+        """Give up a reference, if there is one; the last one, and those of objects that live for
+        ever, by Python's own function."""
+        given, last, done = (self.label(name) for name in ("given", "last", "done"))
+        self.cond_br(self.same(object_, "null"), done, given)
+        self.block(given)
+        count = "i64" if sys.version_info < (3, 12) else "i32"
+        before = self.load(count, object_, 8)
+        more = self.label("more")
+        self.cond_br(self.op(f"icmp slt {count} {before}, 2"), last, more)
+        self.block(more)
+        self.store(count, self.op(f"sub {count} {before}, 1"), object_, 8)
+        self.br(done)
+        self.block(last)
+        self.api(interface, "Py_DecRef", object_)
+        self.br(done)
+        self.block(done)
+
     def clear(self, table: str, count: str) -> None:
         """Fill a table with nulls, so that it can be released at any time."""
         with self.loop(0, count) as loop:
@@ -114,7 +136,7 @@ def native_functions() -> list[Native]:
 def _array_data() -> Native:
     """Where an array's data lie; null unless it is a plain array as the spec says."""
     fn = Native("array_data", [("ptr", "interface"), ("ptr", "object"), ("ptr", "spec")], "ptr",
-                linkage="internal")  # fmt: skip
+                attrs=INLINE, linkage="internal")  # fmt: skip
     other = "other"
     kind = fn.field("%object", 8)
     fn.go_unless(fn.same(kind, fn.object_named("%interface", "ndarray")), other)
@@ -136,9 +158,9 @@ def _array_data() -> Native:
 def _release() -> Native:
     """Give up the references of a table."""
     fn = Native("release", [("ptr", "interface"), ("ptr", "objects"), ("i64", "count")],
-                linkage="internal")  # fmt: skip
+                attrs=INLINE, linkage="internal")  # fmt: skip
     with fn.loop(0, "%count") as loop:
-        fn.api("%interface", "Py_DecRef", fn.item("%objects", loop.index, "ptr"))
+        fn.decref("%interface", fn.item("%objects", loop.index, "ptr"))
     fn.do("ret void")
     return fn
 
@@ -164,7 +186,7 @@ def _new_array() -> Native:
 
 def _bases() -> Native:
     """How many words the table of bases has."""
-    fn = Native("table_size", [("ptr", "run")], "i64", linkage="internal")
+    fn = Native("table_size", [("ptr", "run")], "i64", attrs=INLINE, linkage="internal")
     counts = [fn.word("%run", RUN, name) for name in ("inputs", "outputs", "constants")]
     total = fn.integer("add", fn.integer("add", counts[0], counts[1]), counts[2])
     fn.do(f"ret i64 {fn.integer('add', total, 1)}")
@@ -174,7 +196,7 @@ def _bases() -> Native:
 def _execute() -> Native:
     """Run on the inputs in `bases`: outputs that are not in `results` are made and left there."""
     fn = Native("accel_execute", [("ptr", "run"), ("ptr", "bases"), ("ptr", "results")], "i64",
-                linkage="internal")  # fmt: skip
+                attrs=INLINE, linkage="internal")  # fmt: skip
     interface = fn.word("%run", RUN, "interface", "ptr")
     inputs, outputs = fn.word("%run", RUN, "inputs"), fn.word("%run", RUN, "outputs")
     specs = fn.word("%run", RUN, "output_specs", "ptr")
@@ -247,7 +269,7 @@ def _give_arena_back(fn: Native, interface: str, lent: str) -> None:
     fn.store("i64", "0", fn.word("%run", RUN, "busy", "ptr"), 8)
     fn.br(done)
     fn.block(fresh)
-    fn.api(interface, "Py_DecRef", lent)
+    fn.decref(interface, lent)
     fn.br(done)
     fn.block(done)
 
