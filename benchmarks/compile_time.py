@@ -116,14 +116,19 @@ class Processes:
         root = str(script.parents[1])
         python = self.python.get(peer, self.peers_python)
         start = time.perf_counter()
-        done = subprocess.run(
-            [python, str(script), peer, program, str(self.folder)], capture_output=True, text=True,
-            env={**self.environment, **kept, "PYTHONPATH": root}, check=False,
-        )  # fmt: skip
-        spent = (time.perf_counter() - start) * 1e3
-        if done.returncode or not done.stdout.strip():
+        with subprocess.Popen(
+            [python, str(script), peer, program, str(self.folder)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**self.environment, **kept, "PYTHONPATH": root},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            answers = []
+            for line in process.stdout:  # the answer is there as soon as it is written
+                answers.append((line, (time.perf_counter() - start) * 1e3))
+        if process.returncode or not answers:
             return {}
-        found = json.loads(done.stdout.splitlines()[-1])
+        answer, spent = answers[-1]
+        found = json.loads(answer)
         return {} if "absent" in found else {**found, "process": spent}
 
     def least(self, peer: str, program: str, repeat: int, kept: bool = False) -> dict[str, float]:

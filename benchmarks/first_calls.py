@@ -2,8 +2,8 @@
 
 It prints a JSON line with the milliseconds of the program's first call and of a later one. The
 process is warm: it has compiled and run another program before, but for the program `fresh`, where
-the interpreter's start and every import count (the caller takes that time). It runs by
-its path, in an environment that may hold no other library than the peer.
+the interpreter's start and every import count (the caller takes that time, up to the answer). It
+runs by its path, in an environment that may hold no other library than the peer.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def main() -> None:
         spent.append((time.perf_counter() - start) * 1e3)
         if program == "fresh":
             break
-    print(json.dumps({"first": spent[0], "later": min(spent[1:], default=0.0)}))
+    print(json.dumps({"first": spent[0], "later": min(spent[1:], default=0.0)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -383,6 +383,7 @@ def test_core_items_may_be_divided_in_any_way() -> None:
 @pytest.mark.parametrize(
     "m, n, k, right, library",
     [(3, 2100, 500, "dense", "lines"), (3, 2100, 500, "transposed", "dots"),
+     (1, 2100, 500, "dense", "row_lines"), (1, 2100, 500, "transposed", "row_dots"),
      (48, 700, 300, "transposed", "turned"), (300, 500, 900, "dense", "tiles"),
      (70, 1024, 900, "dense", "near")],
 )  # fmt: skip
@@ -455,7 +456,9 @@ def test_forms_are_chosen_by_shape_and_layout() -> None:
     assert form(1024, 1024, 64, "dense", "dense") == ("tiles", "", "panels")
     assert form(32, 256, 784, "dense", "transposed") == ("turned", "panels", "")
     assert form(512, 64, 64, "dense", "transposed") == ("tiles", "", "panels")
-    assert form(1, 256, 784, "dense", "dense") == ("lines", "", "")
+    assert form(1, 256, 784, "dense", "dense") == ("row_lines", "", "")
+    assert form(1, 256, 784, "dense", "transposed") == ("row_dots", "", "")
+    assert form(2, 256, 784, "dense", "dense") == ("lines", "", "")
     assert form(4, 256, 784, "dense", "transposed") == ("dots", "", "")
     assert form(32, 10, 256, "dense", "transposed") == ("dots", "", "")
     assert form(1000, 4, 1000, "dense", "dense") == ("dots", "", "lines")
@@ -547,7 +550,7 @@ def test_one_kernel_serves_all_shapes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiles", "turned", "near", "lines", "dots", "pack",
+    "name", ["tiles", "turned", "near", "lines", "dots", "pack", "row_lines", "row_dots",
              "lines_half", "dots_half", "pack_half", "lines_bfloat", "dots_bfloat", "pack_bfloat"]
 )
 def test_libraries_compile_for_neon(name: str) -> None:
@@ -555,9 +558,10 @@ def test_libraries_compile_for_neon(name: str) -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = jit.Machine("aarch64-unknown-linux-gnu", "cortex-a72", "+neon", 16, True)
-    for element in ("float", "double") if "_" not in name else ("float",):
+    halves = name.endswith(("half", "bfloat"))
+    for element in ("float",) if halves else ("float", "double"):
         text = jit.assembly(gemm.emit_library(name, element, machine), machine)
-        if name.startswith(("tiles", "lines", "dots")):
+        if name.startswith(("tiles", "lines", "dots", "row")):
             assert "fmla" in text
 
 

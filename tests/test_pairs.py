@@ -195,7 +195,7 @@ def test_pairs_are_used_where_the_processor_multiplies_them() -> None:
         assert (gemm.libraries(spec, problem) == ("pair_dots",)) == pairs
 
 
-@pytest.mark.parametrize("right, library", [("dense", "lines_"), ("transposed", "dots_")])
+@pytest.mark.parametrize("right, library", [("dense", "row_lines_"), ("transposed", "row_dots_")])
 @pytest.mark.parametrize("half", ["half", "bfloat"])
 def test_one_row_reads_halves_where_they_lie(right: str, library: str, half: str) -> None:
     a, b = np.ones((1, 300), BFLOAT), make(np.random.default_rng(1), (300, 500), "i2", right)

@@ -134,7 +134,7 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     b_along_n = problem.b.column == spec.size
 
     if m <= LINES_ROWS and b_along_n:
-        yield m * rounded(n, tile.lanes) * k, _lines(spec)
+        yield m * rounded(n, tile.lanes) * k, _lines(spec, m)
 
     if b_along_k and tile.columns * k * spec.size <= _TURNED_BYTES:
         width = turned_columns(spec.element, spec.machine)
@@ -164,7 +164,7 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
     outside = 2 * DOTS_TILE * k * spec.size >= _DOTS_BYTES and m > DOTS_TILE
     work = rounded(k, tile.lanes) * (_DOTS_FAR if outside else 1) + _TOTAL
-    yield m * n * work + COPY * copied, _dots(spec, m, "dots", pack_a, pack_b)
+    yield m * n * work + COPY * copied, _dots(spec, m, _of_rows("dots", m), pack_a, pack_b)
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
@@ -182,26 +182,31 @@ def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float
     )
     if m <= LINES_ROWS and problem.b.column == size:
         time = m * rounded(n, tile.lanes) * k + _WIDENED * n * k
-        yield time, _lines(spec, library_of("lines", spec.half))
+        yield time, _lines(spec, m)
     time = m * n * (rounded(k, tile.lanes) + _TOTAL)
     if k <= 1 or problem.a.column == size == problem.b.row:
         if spec.in_pairs:
             paired = m * n * (_DOTTED * rounded(k, 2 * tile.lanes) + _TOTAL)
             yield paired + _SCANNED * read, _dots(spec, m, "pair_dots")
         times = -(-m // DOTS_TILE) * n + -(-n // DOTS_TILE) * m
-        yield time + _WIDENED * times * k, _dots(spec, m, library_of("dots", spec.half))
+        yield time + _WIDENED * times * k, _dots(spec, m, _of_rows("dots", m, spec.half))
     else:
-        yield time + COPY * read, _dots(spec, m, "dots", "lines", "lines", packing)
+        yield time + COPY * read, _dots(spec, m, _of_rows("dots", m), "lines", "lines", packing)
 
 
-def _lines(spec: MatmulSpec, library: str = "lines") -> Form:
+def _of_rows(name: str, m: int, half: str = "") -> str:
+    """The edition of a library for `m` rows."""
+    return library_of(f"row_{name}" if m == 1 else name, half)
+
+
+def _lines(spec: MatmulSpec, m: int) -> Form:
     width = TILE_BYTES // spec.size // LINES_ROWS
     unit = min(width, 32 * spec.machine.lanes(spec.size))  # memory is read in such stretches
-    return Form(library, LINES_ROWS, width, unit)
+    return Form(_of_rows("lines", m, spec.half), LINES_ROWS, width, unit)
 
 
 def _dots(
-    spec: MatmulSpec, m: int, library: str = "dots", pack_a: str = "", pack_b: str = "",
+    spec: MatmulSpec, m: int, library: str, pack_a: str = "", pack_b: str = "",
     packing: str = "pack",
 ) -> Form:  # fmt: skip
     height = min(rounded(max(m, 1), 4), _DOTS_ROWS)

@@ -61,12 +61,15 @@ _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
 _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
-    "tiles": emit_tiles, "turned": emit_turned, "lines": emit_lines, "dots": emit_dots,
-    "near": emit_near, "pack": emit_pack,
+    "tiles": emit_tiles, "turned": emit_turned, "near": emit_near,
     **{
-        library_of(name, half): functools.partial(emit, half=half)
-        for name, emit in (("lines", emit_lines), ("dots", emit_dots), ("pack", emit_pack))
-        for half in ("half", "bfloat")
+        library_of(name, half): functools.partial(emit, half=half, **options)
+        for name, emit, options in (
+            ("lines", emit_lines, {}), ("row_lines", emit_lines, {"row": True}),
+            ("dots", emit_dots, {}), ("row_dots", emit_dots, {"row": True}),
+            ("pack", emit_pack, {}),
+        )
+        for half in ("", "half", "bfloat")
     },
     "pairs": emit_pairs, "pair_dots": emit_pair_dots, "pack_pairs": emit_pack_pairs,
 }  # fmt: skip

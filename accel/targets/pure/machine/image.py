@@ -85,6 +85,7 @@ class _File:
         ]
         #: Where allocated sections begin in the image, by number.
         self.places: dict[int, int] = {}
+        self._tables: dict[int, list[tuple[int, ...]]] = {}
 
     def write(self, memory: mmap.mmap, base: int) -> None:
         """Copy the sections to their places and put addresses in."""
@@ -92,34 +93,43 @@ class _File:
             _, kind, _, _, offset, size, *_ = self.sections[number]
             if kind != _NO_BITS:
                 memory[place : place + size] = self.data[offset : offset + size]
-        for _, kind, _, _, offset, size, symbols, target, _, _ in self.sections:
+        for _, kind, _, _, offset, size, table, target, _, _ in self.sections:
             if kind != _RELOCATIONS or target not in self.places:
                 continue
-            origin = self.places[target]
-            for at in range(offset, offset + size, 24):
-                where, what, addend = struct.unpack_from("<QQq", self.data, at)
-                value = self._symbol(symbols, what >> 32, base) + addend
-                _put(memory, base, origin + where, what & 0xFFFFFFFF, value)
+            origin, symbols = self.places[target], self._symbols(table)
+            values: dict[int, int] = {}
+            for where, what, addend in struct.iter_unpack("<QQq", self._bytes(offset, size)):
+                number = what >> 32
+                if number not in values:
+                    values[number] = self._value(table, symbols[number], base)
+                _put(memory, base, origin + where, what & 0xFFFFFFFF, values[number] + addend)
 
     def exports(self, base: int) -> dict[str, int]:
         """The addresses of what other modules may name."""
         found = {}
-        for table, (_, kind, _, _, _, size, names, *_) in enumerate(self.sections):
-            for number in range(size // 24 if kind == _SYMBOLS else 0):
-                name, info, _, section, value = self._entry(table, number)
+        for table, (_, kind, _, _, _, _, names, *_) in enumerate(self.sections):
+            if kind != _SYMBOLS:
+                continue
+            for name, info, _, section, value, _ in self._symbols(table):
                 if info >> 4 != _LOCAL and section in self.places:
                     found[self._name(names, name)] = base + self.places[section] + value
         return found
 
-    def _entry(self, table: int, number: int) -> tuple[int, int, int, int, int]:
-        at = self.sections[table][4] + 24 * number
-        name, info, other, section, value = struct.unpack_from("<IBBHQ", self.data, at)
-        return name, info, other, section, value
+    def _bytes(self, offset: int, size: int) -> memoryview:
+        return memoryview(self.data)[offset : offset + size]
 
-    def _symbol(self, table: int, number: int, base: int) -> int:
-        name, _, _, section, value = self._entry(table, number)
+    def _symbols(self, table: int) -> list[tuple[int, ...]]:
+        """The symbols of a table: name, kind, visibility, section, value and size of each."""
+        if table not in self._tables:
+            _, _, _, _, offset, size, *_ = self.sections[table]
+            found = struct.iter_unpack("<IBBHQQ", self._bytes(offset, size))
+            self._tables[table] = list(found)
+        return self._tables[table]
+
+    def _value(self, table: int, symbol: tuple[int, ...], base: int) -> int:
+        name, _, _, section, value, _ = symbol
         if section in self.places:
-            return base + self.places[section] + int(value)
+            return base + self.places[section] + value
         if section:
             raise Unforeseen("a symbol of no section")
         return _outside(self._name(self.sections[table][6], name))

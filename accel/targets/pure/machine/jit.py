@@ -340,25 +340,21 @@ class KernelCache:
         """
         machine, disk = self._machine or host_machine(), object_cache.shared()
         with self._lock:
-            found: dict[str, Kernel] = {}
-            objects: dict[str, bytes] = {}
-            for symbol, key in wanted:
-                kernel = self._alive.get(key)
-                if kernel is not None:
-                    found[key] = kernel
-                    continue
-                described = _description(symbol, key)
-                data = disk.get(object_cache.entry_key(described, machine.fingerprint))
-                if data is None:
+            alive = [(key, self._alive.get(key)) for _, key in wanted]
+            found = {key: kernel for key, kernel in alive if kernel is not None}
+            missing = {key: symbol for symbol, key in wanted if key not in found}
+            if missing:
+                described = [_description(symbol, key) for key, symbol in missing.items()]
+                objects = disk.get_all(
+                    [object_cache.entry_key(d, machine.fingerprint) for d in described]
+                )
+                if objects is None:
                     return None
-                objects[key] = data
-            if objects:
-                code = load_object(list(objects.values()), machine)
-                for symbol, key in wanted:
-                    if key in objects:
-                        found[key] = self._alive[key] = Kernel(symbol, key, "", code)
-            self.loads += len(objects)
-            self.hits += len(wanted) - len(objects)
+                code = load_object(objects, machine)
+                for key, symbol in missing.items():
+                    found[key] = self._alive[key] = Kernel(symbol, key, "", code)
+            self.loads += len(missing)
+            self.hits += len(wanted) - len(missing)
             self._touch(found, [key for _, key in wanted])
             return [found[key] for _, key in wanted]
 

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 from .limits import byte_setting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path  # takes longer to import than most files take to read
 
 __all__ = ["DEFAULT_BYTES", "ObjectCache", "described_key", "entry_key", "shared"]
@@ -53,6 +54,9 @@ _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."
 
 #: Seconds after which an unfinished file is taken for the remains of a process that died.
 _ABANDONED = 3600.0
+
+#: Seconds for which an entry's time of last use stays as it is.
+_SETTLED = 600.0
 
 #: Flags that not every system has: follow no link, do not wait for a pipe, no text mode.
 _READ = (
@@ -153,22 +157,31 @@ class ObjectCache:
 
     def get(self, key: str) -> bytes | None:
         """The code stored under `key`; None if there is none or its file is damaged."""
+        found = self.get_all([key])
+        return found[0] if found else None
+
+    def get_all(self, keys: Iterable[str]) -> list[bytes] | None:
+        """The code stored under each of `keys`; None unless all of it is there."""
         directory = self._usable()
         if directory is None:
             return None
-        path = os.path.join(directory, key + _SUFFIX)
-        content = _read(path)
-        code = _unpacked(key, content)
-        if code is not None:
-            with contextlib.suppress(OSError):
-                os.utime(path)  # by their times entries are removed
-        with self._lock:
+        found: list[bytes] = []
+        for key in keys:
+            path = os.path.join(directory, key + _SUFFIX)
+            content, used = _read(path)
+            code = _unpacked(key, content)
             if code is None:
-                self.misses += 1
-            else:
+                with self._lock:
+                    self.misses += 1
+                return None
+            if used < time.time() - _SETTLED:  # by their times entries are removed
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+            with self._lock:
                 self.hits += 1
                 self.bytes_read += len(content)
-        return code
+            found.append(code)
+        return found
 
     def put(self, key: str, code: bytes) -> None:
         """Store `code` under `key`, in place of what is there."""
@@ -274,14 +287,22 @@ def _own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & others
 
 
-def _read(path: str) -> bytes:
-    """The content of a file of this user; empty if there is none."""
+def _read(path: str) -> tuple[bytes, float]:
+    """The content of a file of this user, empty if there is none, and its time."""
     try:
-        with open(os.open(path, _READ), "rb") as file:
-            status = os.fstat(file.fileno())
-            return file.read() if stat.S_ISREG(status.st_mode) and _own(status) else b""
+        descriptor = os.open(path, _READ)
     except OSError:
-        return b""
+        return b"", 0
+    try:
+        status = os.fstat(descriptor)
+        if not (stat.S_ISREG(status.st_mode) and _own(status)):
+            return b"", 0
+        content = os.read(descriptor, status.st_size)
+        return (content if len(content) == status.st_size else b""), status.st_mtime
+    except OSError:
+        return b"", 0
+    finally:
+        os.close(descriptor)
 
 
 def _write(stem: str, content: bytes) -> None:
