@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -80,7 +81,8 @@ class PeerProcess:
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of what a dead process was still to be sent
+            self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
 

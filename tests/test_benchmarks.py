@@ -87,8 +87,7 @@ def test_a_peer_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     peer.process.kill()
     peer.process.wait()
     assert "ended" in peer.ask("about")["failure"]
-    assert peer.process.stdout is not None
-    peer.process.stdout.close()
+    peer.close()
 
 
 def _outcomes() -> dict[str, dict[str, Outcome]]:

@@ -57,7 +57,8 @@ def kind(request: pytest.FixtureRequest) -> type[Pool]:
 
 def in_fresh_process(code: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True,
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code],  # of forks
+        env={**os.environ, **environment}, capture_output=True,
         text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0 and not done.stderr, done.stderr

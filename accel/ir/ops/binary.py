@@ -241,9 +241,16 @@ declare(
     "copysign", np.copysign, "The first operand with the sign of the second.",
     arity=2, promote="float", kinds="f", discontinuous=True, gradient=_copysign_gradient,
 )  # fmt: skip
+
+
+def _nextafter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of zeros of both signs the second, as in C; NumPy before 2.5 gives the first of halves."""
+    return np.where(x == y, y, np.nextafter(x, y))
+
+
 declare(
-    "nextafter", np.nextafter, "The next number of the dtype from the first operand towards "
-    "the second.",
+    "nextafter", _nextafter, "The next number of the dtype from the first operand towards "
+    "the second, which is the result if they are equal.",
     arity=2, promote="float", kinds="f", exact=True, cost=6,
     gradient=lambda b, g, node: [g, None],
 )  # fmt: skip

@@ -198,8 +198,7 @@ def _nextafter(site: Site, at: Application) -> str:
     moved = half.widened(words.add(half.narrowed(x, kind, lanes), step), kind, lanes)
     smallest = lanes.copysign(half.widened(words.const(1), kind, lanes), y)
     moved = lanes.select(lanes.cmp("oeq", x, 0), smallest, moved)
-    same = x if kind == "half" else y  # of zeros of both signs, as NumPy and ml_dtypes do
-    moved = lanes.select(lanes.cmp("oeq", x, y), same, moved)
+    moved = lanes.select(lanes.cmp("oeq", x, y), y, moved)
     return lanes.select(lanes.cmp("uno", x, y), float("nan"), moved)
 
 
