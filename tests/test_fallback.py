@@ -194,13 +194,13 @@ def test_logging_is_switched_on_and_off(capfd: pytest.CaptureFixture[str]) -> No
     log = logging.getLogger("accel")
     handlers = list(log.handlers)
     try:
-        info.enable_logging(True)
-        info.enable_logging(True)
+        accel.enable_logging(True)
+        accel.enable_logging(True)
         executable = compiled("pure")
-        info.enable_logging(False)
+        accel.enable_logging(False)
         compiled("pure", graph_of(2.0))([X])
     finally:
-        info.enable_logging(False)
+        accel.enable_logging(False)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == len(executable.regions), "one line a region, by one handler"
     assert lines[0] == "[accel] exp 8x5 -> pure (mode pure)"

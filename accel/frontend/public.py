@@ -53,9 +53,9 @@ from ..ir.dtypes import (
 )  # fmt: skip
 from ..ir.dtypes import bool_ as bool
 from ..runtime.calibrate import calibrate
+from ..log import enable_logging
 from ..runtime.info import (
-    cuda_available, enable_logging, info, print_stats, reset_stats, stats, torch_available,
-    torch_version,
+    cuda_available, info, print_stats, reset_stats, stats, torch_available, torch_version,
 )  # fmt: skip
 from ..runtime.memory import (
     empty_cache, max_memory_allocated, memory_allocated, reset_peak_memory,

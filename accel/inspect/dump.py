@@ -7,17 +7,15 @@ seconds of each pass, the kernels' LLVM IR and the explain table.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from pathlib import Path
 
+from ..log import logger
 from ..runtime import compiler, state
 from ..runtime.executable import Executable
 from .explain import explain
 
 __all__ = ["dump", "enable_dumps"]
-
-LOG = logging.getLogger("accel")
 
 
 def dump(executable: Executable, directory: Path) -> Path:
@@ -57,4 +55,4 @@ def _observe(executable: Executable) -> None:
     try:
         dump(executable, Path(directory))
     except OSError as error:
-        LOG.warning("[accel] cannot write dumps to %s: %s", directory, error)
+        logger().warning("[accel] cannot write dumps to %s: %s", directory, error)

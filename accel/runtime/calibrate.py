@@ -8,7 +8,6 @@ which torch stays ahead.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from ..ir import dtypes
 from ..ir.builder import Builder
 from ..ir.graph import Graph
 from ..ir.types import TensorType
+from ..log import logger
 from . import state
 from .transfer import to_host
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["calibrate", "calibrated_thresholds"]
-
-LOG = logging.getLogger("accel")
 
 #: Torch must be this much faster before work is sent there: a tie stays native.
 MARGIN = 1.05
@@ -175,7 +173,7 @@ def _save(thresholds: Mapping[str, int | None], device: str | None) -> None:
         part.write_text(content)
         os.replace(part, path)
     except OSError as error:
-        LOG.warning("[accel] calibration is not kept for later processes: %s", error)
+        logger().warning("[accel] calibration is not kept for later processes: %s", error)
 
 
 def calibrated_thresholds() -> Mapping[str, int | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DeviceError
 from ..ir.graph import Graph
 from ..ir.types import CPU
+from ..log import is_heard
 from .collector import collection_paused
 from .executable import Executable, Run
 from .state import State
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .outline import Outline
 
 __all__ = ["clear_cache", "compile_graph"]
-
-LOG = logging.getLogger("accel")
 
 #: Called with each new executable (the dumps of `accel.inspect` enter themselves here).
 ON_COMPILE: list[Callable[[Executable], None]] = []
@@ -102,7 +100,7 @@ def clear_cache() -> None:
 def _compile(graph: Graph, state: State) -> Executable:
     with collection_paused(lasting=next(_compiles) == 0):  # the first imports what makes code
         executable = _executable(graph, state)
-    if LOG.isEnabledFor(logging.INFO):
+    if is_heard():
         from .stages import log_decisions
 
         log_decisions(executable.stages.placed)

@@ -7,13 +7,13 @@ wrong with the values is raised as ever.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import AccelError, TargetError
 from ..ir.graph import Graph
+from ..log import logger
 from ..targets import torch as torch_target
 from ..targets.parts import Watch
 from .executable import Run, count_ops
@@ -21,8 +21,6 @@ from .statistics import STATISTICS
 from .transfer import note_transfer, to_host
 
 __all__ = ["TorchRun"]
-
-LOG = logging.getLogger("accel")
 
 class TorchRun:
     """A run on torch, with the pure target behind it.
@@ -95,7 +93,7 @@ class TorchRun:
         with self._lock:
             logged, self._logged = self._logged, True
         if not logged:
-            LOG.warning("[accel] fallback to pure: %s", error.message)
+            logger().warning("[accel] fallback to pure: %s", error.message)
 
     def _native(self) -> Run:
         with self._lock:

@@ -1,8 +1,7 @@
-"""What accel runs on and what it has done: versions, the machine, counters, the log."""
+"""What accel runs on and what it has done: versions, the machine, counters."""
 
 from __future__ import annotations
 
-import logging
 import platform
 import sys
 from collections.abc import Mapping
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple, TextIO
 from . import state
 from .statistics import STATISTICS, Snapshot
 
-__all__ = ["Info", "cuda_available", "enable_logging", "info", "print_stats", "reset_stats",
-           "stats", "torch_available", "torch_version"]  # fmt: skip
-
-LOG = logging.getLogger("accel")
+__all__ = [
+    "Info", "cuda_available", "info", "print_stats", "reset_stats", "stats", "torch_available",
+    "torch_version",
+]  # fmt: skip
 
 
 # -- torch ------------------------------------------------------------------------------------
@@ -183,30 +182,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-# -- the log --------------------------------------------------------------------------------------
-_handlers: list[logging.Handler] = []
-
-
-def enable_logging(on: bool = True, level: int = logging.INFO) -> None:
-    """Show accel's decisions on standard error, or stop showing them.
-
-    They go to the standard logger ``accel``, once per compile, whoever listens there.
-
-    Examples
-    --------
-    >>> enable_logging(True)
-    >>> enable_logging(False)
-    """
-    for handler in _handlers:
-        LOG.removeHandler(handler)
-    _handlers.clear()
-    if not on:
-        LOG.setLevel(logging.NOTSET)
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _handlers.append(handler)
-    LOG.addHandler(handler)
-    LOG.setLevel(level)

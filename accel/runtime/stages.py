@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..ir.graph import Graph
+from ..log import logger
 from ..passes.pipeline import Pipeline, Stages
 from ..passes.place import Policy, heaviest
 from .state import State
 
 __all__ = ["log_decisions", "stages_of"]
-
-LOG = logging.getLogger("accel")
 
 
 def stages_of(graph: Graph, state: State) -> Stages:
@@ -58,5 +55,5 @@ def log_decisions(placed: Graph) -> None:
         if node.op.name == "region":
             weight = heaviest(node.attrs["body"])
             shape = "x".join(map(str, weight.shape)) or "scalar"
-            LOG.info("[accel] %s %s -> %s (%s)", weight.op, shape, node.attrs["target"],
+            logger().info("[accel] %s %s -> %s (%s)", weight.op, shape, node.attrs["target"],
                      node.attrs["reason"])  # fmt: skip

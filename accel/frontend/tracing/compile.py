@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from ...errors import TraceError
 from ...ir import dtypes
 from ...ir.graph import Graph
 from ...ir.types import TensorType
+from ...log import logger
 from ...runtime import state as runtime_state
 from ...runtime.collector import collection_paused
 from ...runtime.statistics import STATISTICS
@@ -38,8 +38,6 @@ from .tracing import Restart, Tracer
 from .watching import Watcher
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
-
-LOG = logging.getLogger("accel")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -329,7 +327,7 @@ class Compiled(NativeCallable):
             reason = describe_change(self._last_key, key, names)
         self._reasons.append(reason)
         if len(self._reasons) == PATIENCE:
-            LOG.warning(
+            logger().warning(
                 "[accel] %s was recorded %d times; the last time because %s. Remedy: pass what "
                 "changes as an array or a float argument, or keep it constant; all reasons: "
                 "explain_recompiles()", self.__name__, PATIENCE + 1, reason,

@@ -8,20 +8,18 @@ changed, calls go by the first plan, as before, and the second one is given up.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ...log import is_heard, logger
 from ..tensors.values import Value
 from .native_plans import FOREVER, Plan, Unsupported, plan_of
 from .references import TensorReference, ValueReference
 from .specialization import Specialization
 
 __all__ = ["Weights"]
-
-LOG = logging.getLogger("accel")
 
 #: Calls after which weights that are still the same are packed; what keeps changing is looked at
 #: ever less often.
@@ -85,9 +83,9 @@ class Weights:
             plan = plan_of(self._entry, args, kwargs, executable, present)
         except (Unsupported, MemoryError):
             return None
-        if LOG.isEnabledFor(logging.INFO):
+        if is_heard():
             names = ", ".join(self._entry.references[number].name for number in present)
-            LOG.info("[accel] unchanged for some calls, packed for the next ones: %s", names)
+            logger().info("[accel] unchanged for some calls, packed for the next ones: %s", names)
         return plan
 
 

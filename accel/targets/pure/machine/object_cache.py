@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import stat
 import struct
@@ -31,6 +30,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ....log import logger
 from .limits import byte_setting
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path  # takes longer to import than most files take to read
 
 __all__ = ["DEFAULT_BYTES", "ObjectCache", "described_key", "entry_key", "shared"]
-
-LOG = logging.getLogger("accel")
 
 DEFAULT_BYTES = 256 << 20
 
@@ -225,7 +223,7 @@ class ObjectCache:
         with self._lock:
             directory, self.directory = self.directory, None
         if directory is not None:
-            LOG.warning(
+            logger().warning(
                 "[accel] machine code is not kept for later processes: %s %s "
                 "(ACCEL_CACHE_DIR names another directory, ACCEL_CACHE=0 stops this warning)",
                 directory, reason,
