@@ -198,6 +198,27 @@ def test_dropout_is_one_kernel() -> None:
     assert kinds(checked(body, normal(8, 3, 5), np.array([7, 3]))) == ["loop"]
 
 
+def test_draws_made_with_numbers_share_the_code_of_one_long_row() -> None:
+    """Parameters of all shapes begin as such draws."""
+
+    def body(b: Builder, state: Node, scale: Node) -> tuple[Node, ...]:
+        drawn = [b.random_uniform(state, shape=shape, dtype=F32) for shape in ((64, 30), (70,))]
+        return tuple([b.sub(b.mul(x, b.add(scale, scale)), scale) for x in drawn])
+
+    run = checked(body, np.array([7, 3]), np.array(0.25, np.float32))
+    draws = [k for k in run.kernels if "shift" in k.name]
+    assert len(draws) == 2 and len({k.name for k in draws}) == 1
+
+    def mixed(b: Builder, state: Node, x: Node) -> tuple[Node, ...]:
+        drawn = b.random_uniform(state, shape=(8, 15), dtype=F32)
+        twice = b.mul(drawn, 2.0)
+        return b.add(twice, 1.0), b.add(b.random_uniform(state, shape=(8, 15), dtype=F32), x), (
+            b.sum(b.exp(b.random_uniform(state, shape=(4, 6), dtype=F32)), axis=1)
+        ), b.where(b.lt(drawn, 0.5), twice, b.broadcast_to(0.0, shape=(8, 15)))  # fmt: skip
+
+    checked(mixed, np.array([7, 3]), normal(8, 15))
+
+
 def test_generated_values_in_several_shapes() -> None:
     def body(b: Builder, x: Node) -> tuple[Node, ...]:
         flat = b.mul(b.cast(b.iota(shape=(24,), axis=0), F32), b.sum(x))

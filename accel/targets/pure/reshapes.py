@@ -2,11 +2,15 @@
 
 Random numbers are generated along one flat iota and then reshaped, and a general reshape of a
 computed value separates kernels. Where all that leads to a reshape is pointwise work on iota
-and numbers which nobody else reads, the work is done in the reshape's own shape instead, on
-the flat index written as a sum over the axes; dropout is then one kernel.
+and numbers which nobody else reads, the work is done in one shape instead. What follows is done
+flat as well if it is pointwise work with numbers only, up to the results: all draws of a kind
+are then one kernel. Else all is done in the reshape's own shape, on the flat index written as a
+sum over the axes; dropout is then one kernel.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from ...ir.builder import Builder
 from ...ir.graph import Graph
@@ -24,11 +28,43 @@ def generate_in_shape(graph: Graph) -> Graph:
     chosen = {n for n in graph.nodes if n.op.name == "reshape" and _is_generated(graph, n)}
     if not chosen:
         return graph
+    flat: dict[Node, Node | None] = {}
+    for reshape in chosen:
+        flat.update(dict.fromkeys(_made_with_numbers(graph, reshape)))
 
     def visit(b: Builder, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        if node in flat:
+            found = inputs[0] if node in chosen else _flat(b, node, inputs, flat)
+            flat[node] = found
+            return b.reshape(found, shape=node.type.shape)
         return _in_shape(b, inputs[0], node.type.shape) if node in chosen else None
 
     return rebuild(graph, visit)
+
+
+def _made_with_numbers(graph: Graph, reshape: Node) -> set[Node]:
+    """`reshape` and all that is made of it, if that is pointwise work with numbers; else empty."""
+    made, pending = {reshape}, [reshape]
+    while pending:
+        for user in graph.users[pending.pop()]:
+            if user in made:
+                continue
+            if not user.op.pointwise or user.type.shape != reshape.type.shape:
+                return set()
+            made.add(user)
+            pending.append(user)
+    others = {n for user in made - {reshape} for n in user.inputs} - made
+    return made if all(_is_number(n) for n in others) else set()
+
+
+def _flat(
+    b: Builder, node: Node, inputs: Sequence[Node], flat: Mapping[Node, Node | None]
+) -> Node:
+    """The pointwise work of `node` on what is `flat` of its inputs; the others are numbers."""
+    given = [
+        flat.get(old) or _number(b, new) for old, new in zip(node.inputs, inputs, strict=True)
+    ]
+    return b.node(node.op, tuple(given), node.attrs)
 
 
 def _is_number(node: Node) -> bool:
