@@ -52,14 +52,16 @@ class _LineWriter:
     """Writes ``line(frame, k, a, b, c, n)`` for some rows.
 
     The elements of A of several steps of k stay in registers while as many rows of B go by,
-    so that each vector of C is loaded and stored once for all of them.
+    so that each vector of C is loaded and stored once for all of them. More than two rows of A
+    leave registers for fewer steps: few streams of B are asked for ahead of the processor.
     """
 
     def __init__(self, spec: MatmulSpec, rows: int) -> None:
         params = [p for p in TILES_PARAMS if p[1] != "m"]
         fn = self.fn = _internal(f"line_{rows}", params, spec)
         self.spec = spec
-        self.steps = 8 if spec.machine.has_masks else 4  # as many streams of B
+        self.steps = 8 if spec.machine.has_masks and rows <= 2 else 4  # as many streams of B
+        self.asks = rows > 2
         self.wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
         self.one = Lanes(fn, spec.element, 1)
         self.a_column, self.b_row = frame_slot(fn, "a_column"), frame_slot(fn, "b_row")
@@ -88,12 +90,15 @@ class _LineWriter:
             lines.append(b)
             a, b = fn.gep(a, self.a_column), fn.gep(b, self.b_row)
         splats = {value: self.wide.splat(value) for values in left for value in values}
+        following = fn.integer("mul", self.b_row, steps)
 
         def sums(lanes: Lanes, column: str, mask: str | None) -> list[str]:
             at = fn.integer("mul", column, lanes.bytes)
             found = [read(lanes, fn.gep(row, at), mask=mask) for row in self.c_rows]
             at = fn.integer("mul", column, self.spec.source_size)
             for values, line in zip(left, lines, strict=True):
+                if self.asks and steps > 1 and mask is None:
+                    fn.prefetch(fn.gep(fn.gep(line, following), at))
                 right = read(lanes, fn.gep(line, at), self.spec.half, mask)
                 for row, value in enumerate(values):
                     factor = value if lanes.width == 1 else splats[value]
@@ -131,15 +136,10 @@ def emit_lines(element: str, machine: Machine, half: str = "", row: bool = False
     spec = MatmulSpec(element, machine, (element,), half=half)
     fn = Function(library_of("row_lines" if row else "lines", half), TILES_PARAMS)
     functions = []
-    rows = 1 if row else LINES_ROWS
-    while rows:
+    for rows in (1,) if row else range(1, LINES_ROWS + 1):
         functions.append(_LineWriter(spec, rows).write())
-        with fn.when(fn.icmp("ne", fn.integer("and", "%m", rows), 0)):
-            done = fn.integer("and", "%m", -2 * rows)
-            a = fn.gep("%a", fn.integer("mul", done, frame_slot(fn, "a_row")))
-            c = fn.gep("%c", fn.integer("mul", done, frame_slot(fn, "c_row")))
-            fn.do(f"call void @line_{rows}(ptr %frame, i64 %k, ptr {a}, ptr %b, ptr {c}, i64 %n)")
-        rows //= 2
+        with fn.when(fn.icmp("eq", "%m", rows)):
+            fn.do(f"call void @line_{rows}(ptr %frame, i64 %k, ptr %a, ptr %b, ptr %c, i64 %n)")
     fn.do("ret void")
     return module_text([*functions, fn])
 
