@@ -122,12 +122,11 @@ class Processes:
             env={**self.environment, **kept, "PYTHONPATH": root},
         ) as process:  # fmt: skip
             assert process.stdout is not None
-            answers = []
+            answer, spent = "", 0.0
             for line in process.stdout:  # the answer is there as soon as it is written
-                answers.append((line, (time.perf_counter() - start) * 1e3))
-        if process.returncode or not answers:
+                answer, spent = line, (time.perf_counter() - start) * 1e3
+        if process.returncode or not answer:
             return {}
-        answer, spent = answers[-1]
         found = json.loads(answer)
         return {} if "absent" in found else {**found, "process": spent}
 

@@ -52,8 +52,8 @@ from ..ir.dtypes import (
     uint8, uint16, uint32, uint64,
 )  # fmt: skip
 from ..ir.dtypes import bool_ as bool
-from ..runtime.calibrate import calibrate
 from ..log import enable_logging
+from ..runtime.calibrate import calibrate
 from ..runtime.info import (
     cuda_available, info, print_stats, reset_stats, stats, torch_available, torch_version,
 )  # fmt: skip

@@ -22,6 +22,7 @@ from .transfer import note_transfer, to_host
 
 __all__ = ["TorchRun"]
 
+
 class TorchRun:
     """A run on torch, with the pure target behind it.
 

@@ -56,4 +56,4 @@ def log_decisions(placed: Graph) -> None:
             weight = heaviest(node.attrs["body"])
             shape = "x".join(map(str, weight.shape)) or "scalar"
             logger().info("[accel] %s %s -> %s (%s)", weight.op, shape, node.attrs["target"],
-                     node.attrs["reason"])  # fmt: skip
+                          node.attrs["reason"])  # fmt: skip

@@ -2,7 +2,7 @@
 
 A call that Python has served for the second time leaves a plan (`native_plans`): what must hold
 for the specialisation to be used again, where its inputs lie, what becomes of its outputs. From
-then on `accel_call` (`targets.pure.native_call_text`) serves calls that fit, and hands all others
+then on `accel_call` (`targets.pure.native.call_text`) serves calls that fit, and hands all others
 to Python as before. What a plan cannot say (trees of arguments, results that gradients flow
 through) stays with Python.
 """

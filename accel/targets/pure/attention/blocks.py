@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from ..gemm.pack import transpose
 from ..gemm.spec import KERNEL_PARAMS, smaller
-from ..gemm.tiles import FRAME, TILES_PARAMS
+from ..gemm.tiles import FRAME, TILES_PARAMS, new_frame
 from ..machine.llvm_text import Function, Lanes, module_text
 from ..vecmath.common import at_least
 from ..vecmath.exponential import vanishing_exp2
@@ -233,13 +233,10 @@ class Blocks:
     # -- products -----------------------------------------------------------------------------
     def frame(self, row: str, column: str) -> str:
         """A frame of the tile library for products of matrices with these strides."""
-        fn = self.fn
-        frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
-        given = {"a_row": row, "a_column": column, "b_row": self.line, "b_column": self.spec.size,
-                 "c_row": self.line, "ahead": fn.op(f"ptrtoint ptr {frame} to i64")}  # fmt: skip
-        for place, slot in enumerate(FRAME):
-            fn.store("i64", str(given.get(slot, 0)), fn.gep(frame, 8 * place), 8)
-        return frame
+        return new_frame(self.fn, {
+            "a_row": row, "a_column": column, "b_row": self.line, "b_column": self.spec.size,
+            "c_row": self.line,
+        })  # fmt: skip
 
     def accumulate(self, frame: str, flag: str) -> None:
         """Say whether products by `frame` add to what is there."""

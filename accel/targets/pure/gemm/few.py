@@ -1,6 +1,6 @@
 """The tile libraries for few rows or columns, and for B with consecutive k or far-flung rows.
 
-Each is one function with the parameters and the frame of `gemm_tiles`:
+Each is one function with the parameters and the frame of `tiles`:
 
 - ``lines`` reads B along its rows, several steps of k at a time, and keeps sums in C: a few
   rows of A against a B that is read once and in order;
@@ -18,14 +18,14 @@ sums in C: for the others k is never divided.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .half import read
 from .pack import transpose
 from .spec import MatmulSpec, library_of, smaller, tile_of
-from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add
+from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add, new_frame
 
 __all__ = [
     "DOTS_TILE", "DotWriter", "LINES_ROWS", "NEAR_STEPS", "dot_functions", "emit_dots",
@@ -134,7 +134,7 @@ def emit_lines(element: str, machine: Machine, half: str = "", row: bool = False
     """The library ``lines`` of an element type, or of halves (``lines_half``, ``lines_bfloat``):
     at most `LINES_ROWS` rows, or a single `row`, and any columns."""
     spec = MatmulSpec(element, machine, (element,), half=half)
-    fn = Function(library_of("row_lines" if row else "lines", half), TILES_PARAMS)
+    fn = Function(library_of("lines", half, row), TILES_PARAMS)
     functions = []
     for rows in (1,) if row else range(1, LINES_ROWS + 1):
         functions.append(_LineWriter(spec, rows).write())
@@ -286,7 +286,7 @@ def emit_dots(element: str, machine: Machine, half: str = "", row: bool = False)
     """The library ``dots`` of an element type, or of halves (``dots_half``, ``dots_bfloat``):
     any rows, or a single `row`, and any columns."""
     spec = MatmulSpec(element, machine, (element,), half=half)
-    fn = Function(library_of("row_dots" if row else "dots", half), TILES_PARAMS)
+    fn = Function(library_of("dots", half, row), TILES_PARAMS)
     return module_text(dot_functions(spec, DotWriter, fn, row))
 
 
@@ -336,10 +336,10 @@ def emit_turned(element: str, machine: Machine) -> str:
     strides = {
         "a_row": frame_slot(fn, "b_column"), "a_column": frame_slot(fn, "b_row"),
         "b_row": frame_slot(fn, "a_column"), "b_column": frame_slot(fn, "a_row"),
-        "c_row": str(height * spec.size), "accumulate": "0", "ahead": frame_slot(fn, "ahead"),
+        "c_row": str(height * spec.size), "ahead": frame_slot(fn, "ahead"),
         "ahead_step": frame_slot(fn, "ahead_step"),
     }  # fmt: skip
-    inner = _frame(fn, strides)
+    inner = new_frame(fn, strides)
     tiles = fn.op(f"inttoptr i64 {frame_slot(fn, 'tiles')} to ptr")
     fn.do(f"call void {tiles}(ptr {inner}, i64 %k, ptr %b, ptr %a, ptr {sums}, i64 %n, i64 %m)")
     slot = 8 * FRAME.index("ahead")
@@ -372,9 +372,7 @@ def emit_near(element: str, machine: Machine) -> str:
     fn = Function("near", TILES_PARAMS)
     panel = fn.op(f"alloca [{NEAR_STEPS * line} x i8], align 64")
     strides = {name: frame_slot(fn, name) for name in ("a_row", "a_column", "c_row", "accumulate")}
-    near = {"b_row": str(line), "b_column": str(spec.size), "ahead_step": "0"}
-    near["ahead"] = fn.op(f"ptrtoint ptr {panel} to i64")
-    inner = _frame(fn, {**strides, **near})
+    inner = new_frame(fn, {**strides, "b_row": line, "b_column": spec.size})
     b_row = frame_slot(fn, "b_row")
     with fn.loop(0, "%k", 1, [("ptr", "%b"), ("ptr", panel)]) as step:
         source, target = step.values
@@ -402,14 +400,6 @@ def emit_near(element: str, machine: Machine) -> str:
 
 
 # -- for those that call the library of register tiles --------------------------------------
-def _frame(fn: Function, slots: Mapping[str, str]) -> str:
-    """A frame on the stack that holds `slots`; to be made in the entry block."""
-    frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
-    for slot, value in slots.items():
-        fn.store("i64", value, fn.gep(frame, 8 * FRAME.index(slot)), 8)
-    return frame
-
-
 def _copy_line(fn: Function, spec: MatmulSpec, source: str, target: str) -> None:
     """Copy `n` elements."""
     lanes = Lanes(fn, spec.element, spec.machine.lanes(spec.size))

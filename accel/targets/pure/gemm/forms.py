@@ -164,7 +164,8 @@ def candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form
     copied = k * (m * bool(pack_a) + n * bool(pack_b))
     outside = 2 * DOTS_TILE * k * spec.size >= _DOTS_BYTES and m > DOTS_TILE
     work = rounded(k, tile.lanes) * (_DOTS_FAR if outside else 1) + _TOTAL
-    yield m * n * work + COPY * copied, _dots(spec, m, _of_rows("dots", m), pack_a, pack_b)
+    library = library_of("dots", "", m == 1)
+    yield m * n * work + COPY * copied, _dots(spec, m, library, pack_a, pack_b)
 
 
 def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float, Form]]:
@@ -189,20 +190,16 @@ def _half_candidates(spec: MatmulSpec, problem: Problem) -> Iterator[tuple[float
             paired = m * n * (_DOTTED * rounded(k, 2 * tile.lanes) + _TOTAL)
             yield paired + _SCANNED * read, _dots(spec, m, "pair_dots")
         times = -(-m // DOTS_TILE) * n + -(-n // DOTS_TILE) * m
-        yield time + _WIDENED * times * k, _dots(spec, m, _of_rows("dots", m, spec.half))
+        yield time + _WIDENED * times * k, _dots(spec, m, library_of("dots", spec.half, m == 1))
     else:
-        yield time + COPY * read, _dots(spec, m, _of_rows("dots", m), "lines", "lines", packing)
-
-
-def _of_rows(name: str, m: int, half: str = "") -> str:
-    """The edition of a library for `m` rows."""
-    return library_of(f"row_{name}" if m == 1 else name, half)
+        library = library_of("dots", "", m == 1)
+        yield time + COPY * read, _dots(spec, m, library, "lines", "lines", packing)
 
 
 def _lines(spec: MatmulSpec, m: int) -> Form:
     width = TILE_BYTES // spec.size // LINES_ROWS
     unit = min(width, 32 * spec.machine.lanes(spec.size))  # memory is read in such stretches
-    return Form(_of_rows("lines", m, spec.half), LINES_ROWS, width, unit)
+    return Form(library_of("lines", spec.half, m == 1), LINES_ROWS, width, unit)
 
 
 def _dots(

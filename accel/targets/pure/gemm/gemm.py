@@ -63,12 +63,13 @@ _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
     "tiles": emit_tiles, "turned": emit_turned, "near": emit_near,
     **{
-        library_of(name, half): functools.partial(emit, half=half, **options)
-        for name, emit, options in (
-            ("lines", emit_lines, {}), ("row_lines", emit_lines, {"row": True}),
-            ("dots", emit_dots, {}), ("row_dots", emit_dots, {"row": True}),
-            ("pack", emit_pack, {}),
-        )
+        library_of(name, half, row): functools.partial(emit, half=half, row=row)
+        for name, emit in (("lines", emit_lines), ("dots", emit_dots))
+        for half in ("", "half", "bfloat")
+        for row in (False, True)
+    },
+    **{
+        library_of("pack", half): functools.partial(emit_pack, half=half)
         for half in ("", "half", "bfloat")
     },
     "pairs": emit_pairs, "pair_dots": emit_pair_dots, "pack_pairs": emit_pack_pairs,

@@ -126,9 +126,10 @@ class Tile:
         return self.vectors * self.lanes
 
 
-def library_of(name: str, half: str) -> str:
-    """The name of a library that reads halves, if they are named."""
-    return f"{name}_{half}" if half else name
+def library_of(name: str, half: str, row: bool = False) -> str:
+    """The name of a library: of its edition for a single row, and of that which reads halves, if
+    they are named."""
+    return "_".join(["row"] * row + [name] + [half] * bool(half))
 
 
 def tile_of(element: str, machine: Machine) -> Tile:

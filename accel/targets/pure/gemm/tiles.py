@@ -4,19 +4,20 @@ A library is one function, ``f(frame, k, a, b, c, m, n)``, over several variants
 does not depend on what happens to the sums afterwards, so it is compiled once, and the
 multiply kernels, one an epilogue, call it by the address in their arguments. The frame holds
 what stays the same from tile to tile. This library has lanes along consecutive columns of B
-and of C; `gemm_few` has those for other layouts and for few rows or columns.
+and of C; `few` has those for other layouts and for few rows or columns.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import Function, Lanes, module_text
 from .spec import MatmulSpec, Tile, tile_of
 
 __all__ = [
-    "FRAME", "TILES_PARAMS", "TileWriter", "emit_tiles", "frame_slot", "multiply_add",
+    "FRAME", "TILES_PARAMS", "TileWriter", "emit_tiles", "frame_slot", "multiply_add", "new_frame",
     "tile_functions",
 ]  # fmt: skip
 
@@ -36,6 +37,16 @@ TILES_PARAMS = [*_TILE_PARAMS[:-1], ("i64", "m"), ("i64", "n")]
 def frame_slot(fn: Function, name: str) -> str:
     """A slot of the frame of the call."""
     return fn.load("i64", fn.gep("%frame", 8 * FRAME.index(name)), 8)
+
+
+def new_frame(fn: Function, slots: Mapping[str, str | int]) -> str:
+    """A frame on the stack, to be made in the entry block. Slots that are not given are 0, but
+    that with nothing ahead to ask for tiles ask for the frame."""
+    frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
+    filled = {"ahead": fn.op(f"ptrtoint ptr {frame} to i64"), **slots}
+    for place, slot in enumerate(FRAME):
+        fn.store("i64", str(filled.get(slot, 0)), fn.gep(frame, 8 * place), 8)
+    return frame
 
 
 def multiply_add(lanes: Lanes, a: str, b: str, sums: str, spec: MatmulSpec) -> str:

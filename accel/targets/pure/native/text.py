@@ -8,7 +8,7 @@ the block (`RUN`) of a run: arrays of the expected dtypes and shapes in, a list 
 out. With anything else it calls the block's fallback, which is Python.
 
 ``i64 accel_execute(ptr run, ptr bases, ptr results)`` is what it shares with `accel_call`
-(`native_call_text`).
+(`call_text`).
 """
 
 from __future__ import annotations
