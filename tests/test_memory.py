@@ -9,8 +9,6 @@ import itertools
 import os
 import pickle
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import in_fresh_process
 
 import accel
 from accel.errors import ArgumentError, DeviceError, FreedTensorError, OutOfMemoryError
@@ -53,16 +52,6 @@ def kind(request: pytest.FixtureRequest) -> type[Pool]:
     if request.param is BlockPool and not BlockPool.available():
         pytest.skip("no pool in emitted code here")
     return request.param
-
-
-def in_fresh_process(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code],  # of forks
-        env={**os.environ, **environment}, capture_output=True,
-        text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    return done.stdout.strip()
 
 
 # -- the pool -----------------------------------------------------------------------------

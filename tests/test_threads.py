@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import in_fresh_process
 
 import accel
 from accel.errors import ArgumentError, IndexOutOfRangeError
@@ -225,18 +223,8 @@ def test_an_index_out_of_range_raises_from_any_part_and_the_pool_goes_on() -> No
 
 
 # -- processes ----------------------------------------------------------------------------
-def _in_fresh_process(code: str, **environment: str) -> str:
-    # NumPy's own threads would be counted too.
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_no_thread_before_the_first_large_kernel() -> None:
-    out = _in_fresh_process("""
+    out = in_fresh_process("""
 import os, time, accel, numpy as np
 def tasks():
     time.sleep(0.1)  # a thread that has been joined takes a moment to go
@@ -255,7 +243,7 @@ print(*found)
 
 
 def test_one_thread_never_starts_another() -> None:
-    out = _in_fresh_process("""
+    out = in_fresh_process("""
 import os, accel, numpy as np
 print(accel.get_num_threads(), accel.info().threads)
 accel.compile(lambda a: accel.exp(a) @ a)(np.ones((300, 300)))
@@ -265,7 +253,7 @@ print(len(os.listdir("/proc/self/task")))
 
 
 def test_a_forked_child_computes_and_so_does_its_parent() -> None:
-    out = _in_fresh_process("""
+    out = in_fresh_process("""
 import os, threading, accel, numpy as np
 accel.set_num_threads(3)
 f = accel.compile(lambda a: accel.softmax(a, 1) @ a)
@@ -293,7 +281,7 @@ print("done")
 
 def test_the_process_ends_while_workers_wait() -> None:
     for pause in ("", "time.sleep(0.3)"):
-        out = _in_fresh_process(f"""
+        out = in_fresh_process(f"""
 import time, accel, numpy as np
 accel.set_num_threads(4)
 accel.compile(lambda a: accel.exp(a))(np.ones(1_000_000))
@@ -318,13 +306,13 @@ import accel
 try: print(accel.get_num_threads())
 except ValueError as error: print(error)
 """
-    assert _in_fresh_process(code, ACCEL_NUM_THREADS="5") == "5"
-    assert "ACCEL_NUM_THREADS" in _in_fresh_process(code, ACCEL_NUM_THREADS="many")
+    assert in_fresh_process(code, ACCEL_NUM_THREADS="5") == "5"
+    assert "ACCEL_NUM_THREADS" in in_fresh_process(code, ACCEL_NUM_THREADS="many")
 
 
 def test_the_default_honours_the_affinity_of_the_process() -> None:
     assert accel.info().threads == accel.get_num_threads()
-    out = _in_fresh_process("""
+    out = in_fresh_process("""
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 import accel
@@ -351,7 +339,7 @@ def test_the_default_honours_the_quota_of_the_control_group(tmp_path: Path) -> N
 
 
 def test_workers_keep_off_the_processor_of_the_caller() -> None:
-    out = _in_fresh_process("""
+    out = in_fresh_process("""
 import os, accel, numpy as np
 accel.set_num_threads(2)
 before = set(os.listdir("/proc/self/task"))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import in_fresh_process
 
 import accel
 import accel.nn.functional as functional
@@ -22,13 +20,6 @@ pytestmark = pytest.mark.skipif(not available(), reason="there are no native cal
 
 #: Calls after which weights that have not changed are packed.
 ENOUGH = 40
-
-
-def in_fresh_process(code: str, **environment: str) -> str:
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(command, env={**os.environ, **environment}, text=True, check=True,
-                           capture_output=True, timeout=120)  # fmt: skip
-    return found.stdout.strip()
 
 
 def normal(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..forking import cached_property
 from .node import Node, attr_key
 from .printing import to_text
 

@@ -8,14 +8,28 @@ the time of a large compile and makes it grow faster than the graph. Importing i
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import forking
+
 __all__ = ["collection_paused"]
 
-_lock = threading.Lock()
-_state = {"users": 0, "was_enabled": False}
+
+def _pause() -> bool:
+    global _was_enabled
+    _was_enabled = gc.isenabled()
+    gc.disable()
+    return True
+
+
+def _resume() -> None:
+    if _was_enabled:
+        gc.enable()
+
+
+_was_enabled = False
+_paused = forking.Presence(_pause, _resume)
 
 
 @contextmanager
@@ -28,18 +42,11 @@ def collection_paused(lasting: bool = False) -> Iterator[None]:
         Whether nearly all that is made inside lives as long as the process, as modules do: it is
         put with the old objects, which are seldom walked.
     """
-    with _lock:
-        if _state["users"] == 0:
-            _state["was_enabled"] = gc.isenabled()
-            gc.disable()
-        _state["users"] += 1
+    _paused.enter()
     try:
         yield
     finally:
-        with _lock:
-            if lasting and gc.get_freeze_count() == 0:  # else somebody has frozen objects
-                gc.freeze()
-                gc.unfreeze()
-            _state["users"] -= 1
-            if _state["users"] == 0 and _state["was_enabled"]:
-                gc.enable()
+        if lasting and gc.get_freeze_count() == 0:  # else somebody has frozen objects
+            gc.freeze()
+            gc.unfreeze()
+        _paused.leave()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .. import forking
 from ..errors import DeviceError
 from ..ir.graph import Graph
 from ..ir.types import CPU
@@ -35,8 +35,8 @@ ON_CLEAR: list[Callable[[], None]] = []
 CAPACITY = 512
 
 _cache: OrderedDict[Any, Executable] = OrderedDict()
-_lock = threading.Lock()
-_building: dict[Any, threading.Lock] = {}
+_lock = forking.lock()
+_building: dict[Any, Any] = {}
 _compiles = itertools.count()
 
 
@@ -53,7 +53,7 @@ def compile_graph(graph: Graph, state: State) -> Executable:
             _cache.move_to_end(key)
             STATISTICS.add(cache_hits=1)
             return found
-        mine = _building.setdefault(key, threading.Lock())
+        mine = _building.setdefault(key, forking.lock())
     with mine:
         with _lock:
             found = _cache.get(key)
@@ -114,7 +114,8 @@ def _executable(graph: Graph, state: State) -> Executable:
     outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=())))
     key = None
     if state.mode == "pure" and not state.verify:  # nothing decides, and nobody wants to look on
-        from . import kept  # brings the pure target
+        with forking.unforked():
+            from . import kept  # brings the pure target
 
         key = kept.key_of(graph, state)
         found = None if key is None else kept.find(key)
@@ -128,8 +129,9 @@ def _executable(graph: Graph, state: State) -> Executable:
 
 
 def _outline(graph: Graph, state: State) -> Outline:
-    from .outline import Outline
-    from .stages import stages_of  # what is found on disk does without the passes
+    with forking.unforked():
+        from .outline import Outline
+        from .stages import stages_of  # what is found on disk does without the passes
 
     return Outline(stages_of(graph, state))
 

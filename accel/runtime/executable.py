@@ -7,11 +7,12 @@ callers share them; every call has its own slots.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..forking import cached_property
 from ..ir.graph import Graph
 from ..ir.node import Node
 from .statistics import STATISTICS

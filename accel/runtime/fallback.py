@@ -7,10 +7,10 @@ wrong with the values is raised as ever.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import forking
 from ..errors import AccelError, TargetError
 from ..ir.graph import Graph
 from ..log import logger
@@ -47,7 +47,7 @@ class TorchRun:
         self._pure: Run | None = None
         self._program: torch_target.Program | None = None
         self._logged = False
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         found = [n for n in run.nodes if n.op.name == "region"]
         regions, ops = len(found), count_ops(found)
         # The executable counts these regions as torch's on every call; this sets it right.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from .. import forking
 
 __all__ = ["STATISTICS", "Snapshot"]
 
@@ -43,7 +44,7 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._counts = dict.fromkeys(Snapshot._fields, 0)
         self.native = np.zeros(len(self._counts), np.int64)
         self._start_hits()

@@ -8,11 +8,11 @@ back, and every call draws new numbers.
 from __future__ import annotations
 
 import operator
-import threading
 from typing import Any
 
 import numpy as np
 
+from ... import forking
 from ...errors import ArgumentError, ShapeError
 from ...ir import dtypes
 from ...ir.axes import one_axis
@@ -51,7 +51,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.state = Tensor._of(_state(seed, 0))
 
     def manual_seed(self, seed: int) -> Generator:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ... import forking
 from ...runtime import state as runtime_state
 from ...runtime.statistics import STATISTICS, Snapshot
 from ..functions.operators import operators
@@ -60,7 +60,7 @@ def tree_words(recipe: Recipe, shortcut: Shortcut) -> Any:
     return Block.of([words[name] for name in TREE], [plan, rows, picks, leaf])
 
 
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 
 
 def evaluator() -> Evaluator | None:

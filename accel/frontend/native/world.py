@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ... import forking
 from ...ir.dtypes import float32
 from ...ir.types import TensorType
 from ...runtime import state as runtime_state
@@ -33,10 +33,11 @@ class World:
     def __init__(
         self, usual: Sequence[tuple[Any, tuple[str, ...]]], offsets: dict[str, dict[str, int]]
     ) -> None:
-        from ...targets.pure.machine.jit import compile_described
-        from ...targets.pure.native.api import Block, interface
-        from ...targets.pure.native.call_text import call_text
-        from ...targets.pure.native.layout import WORLD, Layout
+        with forking.unforked():
+            from ...targets.pure.machine.jit import compile_described
+            from ...targets.pure.native.api import Block, interface
+            from ...targets.pure.native.call_text import call_text
+            from ...targets.pure.native.layout import WORLD, Layout
 
         table = np.array([*(id(value) for value, _ in usual), 0], np.int64)
         dispatch = slot_offset(NativeCallable, "_native")
@@ -69,7 +70,7 @@ class World:
         ctypes.c_void_p.from_address(at).value = self._code.address("accel_end_tensor")
 
 
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 
 
 def world() -> World | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import types
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from ... import forking
 from ...runtime import state as runtime_state
 from .values import HIDDEN_FOLDERS
 
@@ -26,10 +26,12 @@ T = TypeVar("T")
 @lru_cache(maxsize=1)
 def _library_folders() -> tuple[str, ...]:
     """Folders of code that is not the user's; those met most often first."""
-    import site
-    import sysconfig
+    with forking.unforked():
+        import site
+        import sysconfig
 
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+        paths = [sysconfig.get_path(kind) for kind in kinds]
     paths += [*site.getsitepackages(), site.getusersitepackages()]
     return HIDDEN_FOLDERS + tuple({os.path.join(p, "") for p in paths if p}) + ("<frozen",)
 
@@ -98,34 +100,27 @@ class _Monitor:
     """The process's share of `sys.monitoring`: one tool for all traces in all threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sessions = 0
         self._tool: int | None = None
+        self.sessions = forking.Presence(self._start, self._stop)
 
-    def start(self) -> bool:
+    def _start(self) -> bool:
         """Begin to listen; False where every tool number is taken."""
         monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
-        with self._lock:
-            if self._sessions == 0:
-                free = [n for n in (3, 4) if monitoring.get_tool(n) is None]
-                if not free:
-                    return False
-                self._tool = free[0]
-                monitoring.use_tool_id(self._tool, "accel")
-                start = monitoring.events.PY_START
-                monitoring.register_callback(self._tool, start, self._entered)
-                monitoring.set_events(self._tool, start)
-            self._sessions += 1
-            return True
+        free = [n for n in (3, 4) if monitoring.get_tool(n) is None]
+        if not free:
+            return False
+        self._tool = free[0]
+        monitoring.use_tool_id(self._tool, "accel")
+        start = monitoring.events.PY_START
+        monitoring.register_callback(self._tool, start, self._entered)
+        monitoring.set_events(self._tool, start)
+        return True
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
-        with self._lock:
-            self._sessions -= 1
-            if self._sessions == 0:
-                monitoring.set_events(self._tool, 0)
-                monitoring.register_callback(self._tool, monitoring.events.PY_START, None)
-                monitoring.free_tool_id(self._tool)
+        monitoring.set_events(self._tool, 0)
+        monitoring.register_callback(self._tool, monitoring.events.PY_START, None)
+        monitoring.free_tool_id(self._tool)
 
     def _entered(self, code: types.CodeType, offset: int) -> Any:
         if is_library_code(code):
@@ -150,7 +145,7 @@ class _MonitorSession:
 
     def __enter__(self) -> None:
         self._tracer = runtime_state.current().tracer
-        if _monitor.start():
+        if _monitor.sessions.enter():
             self._tracer.listener = self._listener
         else:
             self._fallback = _ProfileSession(self._listener)
@@ -161,7 +156,7 @@ class _MonitorSession:
             self._fallback.__exit__()
         else:
             self._tracer.listener = None
-            _monitor.stop()
+            _monitor.sessions.leave()
 
 
 def listen(listener: Listener) -> _Session:

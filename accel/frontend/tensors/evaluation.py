@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ... import forking
 from ...errors import AccelError, ArgumentError
 from ...ir.graph import Graph
 from ...ir.op import Op
@@ -228,7 +229,8 @@ def _shrinks(value: Value) -> bool:
 def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
     """The executable of `graph`; with ``ACCEL_DUMP`` set, compiles are written down."""
     # Late, because the compiler brings in every target's machinery.
-    from ...runtime.compiler import ON_CLEAR, compile_graph
+    with forking.unforked():
+        from ...runtime.compiler import ON_CLEAR, compile_graph
 
     if forget not in ON_CLEAR:
         ON_CLEAR.append(forget)

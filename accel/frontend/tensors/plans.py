@@ -7,11 +7,11 @@ equal graph.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ... import forking
 from ...errors import Location
 from ...ir.types import TensorType
 from .recipes import Recipe, recipe_of
@@ -121,7 +121,7 @@ class BoundedCache(Generic[T]):
         self._capacity = capacity
         self._drop = drop
         self._made: OrderedDict[Any, T] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.get = self._made.get
 
     def put(self, key: Any, made: T) -> None:

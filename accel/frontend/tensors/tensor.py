@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import forking
 from ...errors import (
     ArgumentError,
     DTypeError,
@@ -275,13 +276,15 @@ class Tensor:
         tracer = runtime_state.current().tracer
         if (value.data is None and value.tracer is not None) or tracer is not None:
             return f"Tensor(traced {value_of(self).type})"
-        from .display import text_of
+        with forking.unforked():
+            from .display import text_of
 
         return text_of(self, self._array("repr()"))
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
-        from .display import html_of
+        with forking.unforked():
+            from .display import html_of
 
         if runtime_state.current().tracer is not None:
             return repr(self)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
+from ... import forking
 from ...errors import TraceError
 from ...ir import dtypes
 from ...ir.graph import Graph
@@ -72,8 +72,8 @@ class Compiled(NativeCallable):
         self.__wrapped__ = function
         self._settings = settings
         self._entries: OrderedDict[Any, tuple[Specialization, ...]] = OrderedDict()
-        self._locks: dict[Any, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[Any, Any] = {}
+        self._lock = forking.lock()
         self._hits = 0
         self._misses = 0
         self._last_key: Any = None
@@ -153,7 +153,7 @@ class Compiled(NativeCallable):
     ) -> tuple[Specialization, list[Any]]:
         """Trace, unless another thread has done so meanwhile."""
         with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
+            lock = self._locks.setdefault(key, forking.lock())
         with lock:
             for entry in self._entries.get(key, ()):
                 inputs = entry.inputs(leaves)

@@ -9,12 +9,12 @@ through) stays with Python.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ... import forking
 from ...runtime import state as runtime_state
 from ..native.objects import NativeCallable, call_natively
 from ..native.world import address, world
@@ -34,7 +34,7 @@ class NativeCalls:
     def __init__(self) -> None:
         self._plans: list[Plan] = []
         self._hits = np.zeros(1, np.int64)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @property
     def hits(self) -> int:
@@ -56,11 +56,12 @@ class NativeCalls:
         """Take over calls like this one, which `entry` has just served under `state`."""
         with self._lock:
             if entry.native is None:
-                entry.native = _plan(entry, args, kwargs)
-                if entry.native:
+                plan = _plan(entry, args, kwargs)
+                if isinstance(plan, Plan):
                     entry.weights = Weights(entry)
-                    entry.native.left = entry.weights.patience
-                    self._add(function, entry.native)
+                    plan.left = entry.weights.patience
+                    self._add(function, plan)
+                entry.native = plan
             if not entry.native:
                 return
             if entry.native.left == 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...forking import cached_property
 from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from ...ir.types import Shape
@@ -66,14 +66,14 @@ class Convolution:
     pooled: bool = False
     streamed: bool = False
 
-    @functools.cached_property
+    @cached_property
     def depthwise(self) -> Depthwise | None:
         """How to compute it as a depthwise convolution, if that is possible."""
         if self.node.op.name != "convolution":
             return None
         return Depthwise.of(self.spec, self._windows(nowhere))
 
-    @functools.cached_property
+    @cached_property
     def strips(self) -> Strips | None:
         """How to compute it strip by strip, if that is possible and better."""
         if self.node.op.name != "convolution" or self.depthwise is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import forking
 from .machine.limits import available_memory, byte_setting
 from .machine.memory import ALIGNMENT, POOLED, BufferPool
 
@@ -26,7 +27,8 @@ def announce(nbytes: int) -> None:
     """Say that an array of so many bytes will be asked for: before kernels are compiled, so that
     idle processors may make the pool's code."""
     if nbytes >= POOLED:
-        from .native import blocks  # noqa: F401
+        with forking.unforked():
+            from .native import blocks  # noqa: F401
 
 
 def allocator(shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import forking
 from ...errors import IndexOutOfRangeError
 from ...ir.graph import Graph
 from ...ir.types import TensorType
@@ -135,7 +136,8 @@ class PureRun:
 
     # -- building -------------------------------------------------------------------------
     def _build(self) -> Build:
-        from .build import Build  # lowering takes a while to import
+        with forking.unforked():
+            from .build import Build  # lowering takes a while to import
 
         return Build(self._graph(), self._layouts, self._same)
 

@@ -6,10 +6,10 @@ process, whichever step asks first; its name comes from the ops of the step's cl
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from ... import forking
 from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from .clusters import Cluster, Scalar
@@ -92,7 +92,7 @@ class _Texts:
     """Emitted kernels by key, so that equal nests are written once in a process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._texts: OrderedDict[object, Code] = OrderedDict()
         self._length = 0
 

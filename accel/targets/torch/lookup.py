@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import threading
 from typing import Any
 
+from ... import forking
 from ...errors import CudaNotAvailable, DeviceError, TorchNotAvailable
 
 __all__ = ["available", "cuda_available", "cuda_devices", "find_device", "installed", "require",
            "require_cuda", "version"]  # fmt: skip
 
-_lock = threading.Lock()
+_lock = forking.lock()
 _imported: list[Any] = []  # the module, or None where its import failed; empty before
 
 

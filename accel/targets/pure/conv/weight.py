@@ -7,9 +7,9 @@ about terms * eps * (|source| * |gradient|).
 
 from __future__ import annotations
 
-import functools
 import math
 
+from ....forking import cached_property
 from ....ir.dataclass import dataclass
 from ..gemm.spec import Matrix
 from ..machine import threads
@@ -86,25 +86,25 @@ class WeightGradient:
         """Channels and taps of a group."""
         return self.channels * self.taps
 
-    @functools.cached_property
+    @cached_property
     def work(self) -> int:
         """Multiply-adds."""
         places = math.prod(axis.extent for axis in self.axes)
         return self.batch * places * self.groups * self.m * self.lines
 
-    @functools.cached_property
+    @cached_property
     def sums_row(self) -> int:
         """Bytes of the sums of a line: output channels in whole vectors."""
         lanes = self.machine.lanes(self.size)
         return ceil_div(self.m, lanes) * lanes * self.size
 
-    @functools.cached_property
+    @cached_property
     def block_channels(self) -> int:
         """Channels of an item."""
         lines = min(_LINES, _SUM_BYTES // max(1, self.sums_row))
         return even(self.channels, lines // self.taps)
 
-    @functools.cached_property
+    @cached_property
     def block(self) -> tuple[int, int]:
         """(rows, columns) of a block of places."""
         planes, rows, columns = self.axes
@@ -115,12 +115,12 @@ class WeightGradient:
         fitting = _SLAB_BYTES // max(1, depth * (width + across.span)) - down.span
         return even(rows.extent, min(fitting, _PLACES // width)), width
 
-    @functools.cached_property
+    @cached_property
     def geometry(self) -> Geometry:
         lanes = self.machine.lanes(self.size)
         return Geometry.of(self.axes, *self.block, self.size, lanes)
 
-    @functools.cached_property
+    @cached_property
     def blocks(self) -> int:
         """Blocks of places of the whole batch."""
         (rows, columns), (deep, down, across) = self.block, self.axes
@@ -128,7 +128,7 @@ class WeightGradient:
             across.extent, columns
         )  # fmt: skip
 
-    @functools.cached_property
+    @cached_property
     def chunks(self) -> int:
         """Chunks of blocks that are summed apart."""
         wanted = min(_CHUNKS, self.work // _CHUNK_WORK)
@@ -138,22 +138,22 @@ class WeightGradient:
     def _channel_blocks(self) -> int:
         return ceil_div(self.channels, self.block_channels)
 
-    @functools.cached_property
+    @cached_property
     def _slab(self) -> int:
         return self.geometry.slab(self.block_channels)
 
-    @functools.cached_property
+    @cached_property
     def _slot(self) -> int:
         """Bytes of scratch space of a part."""
         rows, columns = self.block
         turned = (rows * columns + 1) * self.sums_row
         return ceil_div(self._slab + turned, _PAGE) * _PAGE + 64
 
-    @functools.cached_property
+    @cached_property
     def _items(self) -> int:
         return self.groups * self.chunks * self._channel_blocks
 
-    @functools.cached_property
+    @cached_property
     def _grain(self) -> int:
         parts = max(_FEW_PARTS, _SCRATCH_KEPT // self._slot)
         return threads.grain(self._items, self.work, 1, parts)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from .... import forking
 from ....errors import InternalCompilerError
 from .host import Machine, binding, host_machine, new_target_machine
 
@@ -53,7 +54,10 @@ def emit_object(text: str, machine: Machine | None = None, soon: bool = False) -
         If the text does not parse or verify, or the code would call an unknown function.
     """
     machine = machine or host_machine()
-    with _parsed(text, machine) as module, _target_machine(machine, soon) as target:
+    with (
+        forking.unforked(), _parsed(text, machine) as module,
+        _target_machine(machine, soon) as target,
+    ):  # fmt: skip
         if "alwaysinline" in text:
             _inline(target, module)
         data = _generated(target, module)

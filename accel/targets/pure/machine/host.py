@@ -15,6 +15,7 @@ import os
 import platform
 from typing import Any, NamedTuple
 
+from .... import forking
 from ....errors import ArgumentError
 from . import object_cache
 
@@ -94,8 +95,11 @@ LEVELS = {
 @functools.cache
 def binding() -> Any:
     """llvmlite's binding with the native target initialised."""
-    import llvmlite.binding as llvm
+    with forking.unforked():
+        import llvmlite.binding as llvm
+        from llvmlite.binding import ffi
 
+    forking.held_while_forking(ffi.lib._lock)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .... import forking
 from ....errors import InternalCompilerError
 from . import object_cache
 from .codegen import assembly, emit_object
@@ -54,7 +55,7 @@ class _Described:
 
     def __init__(self, description: str, emit: Callable[[], str], soon: bool = False) -> None:
         self._description, self._emit, self._soon = description, emit, soon
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._made: bytes | None = None
 
     def make(self) -> bytes:
@@ -260,7 +261,7 @@ class KernelCache:
         self.compiles = self.loads = self.hits = 0
         self._machine = machine
         self._on_disk = on_disk
-        self._lock = threading.RLock()
+        self._lock = forking.lock()
         self._recent: OrderedDict[str, Kernel] = OrderedDict()
         self._alive: weakref.WeakValueDictionary[str, Kernel] = weakref.WeakValueDictionary()
 
@@ -282,7 +283,8 @@ class KernelCache:
         InternalCompilerError
             If LLVM rejects a text.
         """
-        from .crew import Crew  # what lies on disk does without
+        with forking.unforked():
+            from .crew import Crew  # what lies on disk does without
 
         keys = []
         found: dict[str, Kernel] = {}
@@ -434,7 +436,7 @@ def _driver_text() -> str:
 
 
 expect("driver", _driver_text)
-_DRIVER_LOCK = threading.Lock()
+_DRIVER_LOCK = forking.lock()
 
 
 def _driver() -> tuple[CodeModule, Callable[[int, int, int], int]]:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import functools
 import mmap
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from .... import forking
 
 __all__ = ["ALIGNMENT", "HUGE", "PLACE", "PLACES", "POOLED", "BufferPool", "rounded"]
 
@@ -77,20 +77,13 @@ class BufferPool:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # Finalisers run anywhere, also in a thread that holds the lock: what it guards is
-        # consistent between any two statements.
-        self._lock = threading.RLock()
+        # Finalisers run anywhere, also in a thread that holds the lock.
+        self._lock = forking.lock()
         self._free: OrderedDict[int, list[_Block]] = OrderedDict()  # by size, last used last
         self._free_bytes = 0
         self._used_bytes = 0
         self._peak_bytes = 0
         self._blocks = 0
-        if hasattr(os, "register_at_fork"):  # no other thread is in the midst of a change
-            os.register_at_fork(
-                before=self._lock.acquire,
-                after_in_parent=self._lock.release,
-                after_in_child=self._lock.release,
-            )
 
     @property
     def used_bytes(self) -> int:

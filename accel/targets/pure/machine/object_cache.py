@@ -26,10 +26,10 @@ import os
 import stat
 import struct
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from .... import forking
 from ....log import logger
 from .limits import byte_setting
 
@@ -151,7 +151,7 @@ class ObjectCache:
         self.max_bytes = max_bytes
         self.hits = self.misses = 0
         self.bytes_read = self.bytes_written = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def get(self, key: str) -> bytes | None:
         """The code stored under `key`; None if there is none or its file is damaged."""
@@ -330,7 +330,7 @@ def _unpacked(key: str, content: bytes) -> bytes | None:
 
 
 # -- the process's cache ------------------------------------------------------------------------
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 
 
 def shared() -> ObjectCache:
@@ -357,6 +357,7 @@ def _directory() -> str:
     chosen = os.environ.get("ACCEL_CACHE_DIR", "")
     if chosen:
         return os.path.abspath(os.path.expanduser(chosen))
-    import platformdirs
+    with forking.unforked():
+        import platformdirs
 
     return platformdirs.user_cache_dir("accel", appauthor=False)

@@ -16,12 +16,12 @@ import mmap
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .... import forking
 from ....errors import ArgumentError
 from .jit import compile_described, expect, host_machine
 from .limits import MAX_THREADS, default_threads
@@ -96,16 +96,7 @@ def divided(kernel: int, args: int, size: int) -> tuple[int, np.ndarray]:
 
 
 # -- the number of threads ----------------------------------------------------------------
-_LOCK = threading.RLock()
-
-
-def _new_lock() -> None:
-    global _LOCK
-    _LOCK = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # another thread may have held it
-    os.register_at_fork(after_in_child=_new_lock)
+_LOCK = forking.lock()
 
 
 def get_num_threads() -> int:
@@ -203,7 +194,7 @@ class _PythonPool:
     """
 
     def __init__(self) -> None:
-        self._section = threading.Lock()
+        self._section = forking.lock()
         self._executor: ThreadPoolExecutor | None = None
         self._owner: tuple[int, int] | None = None
         self._entry = _KERNEL(self._run)

@@ -14,12 +14,12 @@ import functools
 import importlib
 import os
 import sys
-import threading
 import weakref
 from typing import Any
 
 import numpy as np
 
+from .... import forking
 from .entry import pointer
 
 __all__ = ["ARRAY", "CELL", "FLOAT", "FUNCTIONS", "HEADER", "LIST", "OBJECTS", "TUPLE", "Block",
@@ -194,7 +194,7 @@ def _numpy_table() -> Any:
     return table if table[2] == id(np.ndarray) else None
 
 
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 _methods: dict[int, _MethodDef] = {}
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .... import forking
 from ..machine.jit import CodeModule, compile_described, driver_address, expect, run_program
 from ..machine.llvm_text import Function, module_text
 
@@ -24,7 +24,7 @@ __all__ = ["Job", "call", "pointer"]
 #: Where an array object holds the address of its data: the first field behind the header.
 _DATA = object.__basicsize__
 
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 
 
 class Job:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .... import forking
 from ....ir.dataclass import dataclass
 from ..machine.jit import CodeModule, compile_described, driver_address, expect
 from .api import Block, builtin, interface
@@ -115,7 +115,7 @@ def _table(kept: list[Any], words: Sequence[int]) -> int:
     return pointer(array)
 
 
-_LOCK = threading.Lock()
+_LOCK = forking.lock()
 
 
 def _address() -> int:

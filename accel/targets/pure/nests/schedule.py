@@ -24,8 +24,8 @@ sweep.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
+from ....forking import cached_property
 from ....ir.dataclass import dataclass
 from .. import vecmath
 from ..machine.jit import Machine
@@ -157,7 +157,7 @@ class Schedule:
     def deepest(self) -> int:
         return 1 + len(self.swept)
 
-    @functools.cached_property
+    @cached_property
     def panelled(self) -> bool:
         """Whether work items are panels: see the module's documentation."""
         if self.kind != "column" or len(self.swept) > 1 or self.serial:
@@ -182,7 +182,7 @@ class Schedule:
         """The phase from which on a value can be used."""
         return self.phase[place] + isinstance(self.nest.instructions[place], Reduce)
 
-    @functools.cached_property
+    @cached_property
     def kept(self) -> tuple[int, ...]:
         """The values of a row that sweeps behind the one that gives them need."""
         code = self.nest.instructions
@@ -287,7 +287,7 @@ class Schedule:
         return body, reload
 
     # -- lanes ----------------------------------------------------------------------------
-    @functools.cached_property
+    @cached_property
     def serial(self) -> bool:
         """Whether lanes could collide: a scatter whose places vary along the last dimension."""
         nest = self.nest
@@ -298,13 +298,13 @@ class Schedule:
                     return True
         return False
 
-    @functools.cached_property
+    @cached_property
     def work(self) -> int:
         """About how much code the innermost loops hold."""
         return sum(_weight(i) for p, i in enumerate(self.nest.instructions)
                    if self.depth[p] > 1 and self.is_vector(p))  # fmt: skip
 
-    @functools.cached_property
+    @cached_property
     def narrow(self) -> bool:
         """Whether there is no vector math, and at most one value in lanes waits beside those
         that the next operation takes."""
