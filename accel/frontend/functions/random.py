@@ -313,21 +313,11 @@ def bernoulli(
     return record("cast", drawn, dtype=dtype or kind)
 
 
-def _order(keys: Tensor) -> np.ndarray:
-    """Places that sort the last axis: computed at once, so not while a function is recorded."""
-    return np.argsort(keys.numpy(), axis=-1, kind="stable")
-
-
 @public
 def randperm(
     n: int, *, dtype: Any = None, generator: Generator | None = None, device: Any = None
 ) -> Tensor:  # fmt: skip
     """The integers from 0 to n - 1 in random order.
-
-    Raises
-    ------
-    TracedValueError
-        Inside a compiled function.
 
     Examples
     --------
@@ -336,7 +326,7 @@ def randperm(
     10
     """
     keys = _draw("random_uniform", generator, shape=extents("randperm", (n,)), dtype=dtypes.float64)
-    order = Tensor(_order(keys).astype(np.int64))
+    order = record("argsort", keys, axis=0, descending=False)
     return finished(record("cast", order, dtype=dtype or dtypes.int64), device)
 
 
@@ -345,8 +335,6 @@ def multinomial(
     p: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:  # fmt: skip
     """Places of the last axis, drawn in proportion to the weights `p`.
-
-    Without replacement more than one draw sorts, which computes the weights at once.
 
     Parameters
     ----------
@@ -384,7 +372,10 @@ def multinomial(
     clocks = record("div", record("neg", record("log1p", record("neg", unit))), p)
     if num_samples == 1:
         return record("argmin", clocks, axis=-1, keepdims=True)
-    return Tensor(_order(clocks)[..., :num_samples].astype(np.int64))
+    first = tuple((0, extent, 1) for extent in (*p.shape[:-1], num_samples))
+    start, stop, step = zip(*first, strict=True)
+    order = record("argsort", clocks, axis=-1, descending=False)
+    return record("slice", order, start=start, stop=stop, step=step)
 
 
 def _drawn_again(p: Tensor, count: int, generator: Generator | None) -> Tensor:
