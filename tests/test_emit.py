@@ -326,12 +326,13 @@ def test_loads_see_what_was_there_before_the_kernel():
 
 @pytest.fixture(scope="module")
 def guarded():
-    """A page of bytes before one that must not be touched."""
+    """A page of bytes between two that must not be touched."""
     page = mmap.PAGESIZE
-    memory = mmap.mmap(-1, 2 * page)
+    memory = mmap.mmap(-1, 3 * page)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + page), page, 0) == 0
-    return np.frombuffer(memory, np.uint8, page)
+    for around in (address, address + 2 * page):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(around), page, 0) == 0
+    return np.frombuffer(memory, np.uint8, page, page)
 
 
 def test_nothing_outside_the_operands_is_touched(machine, guarded):
@@ -474,6 +475,40 @@ def test_nothing_behind_the_last_of_elements_apart_is_read(machine, guarded):
                     (Load(dtype, 0), Store(dtype, 1, 0)))  # fmt: skip
         assert execute(nest, [x, out], machine) == 0
         np.testing.assert_array_equal(out[0], x[::step])
+
+
+# -- elements in the opposite order ----------------------------------------------------------
+@pytest.mark.parametrize("dtype", [F32, F64, I64, dtypes.int16, dtypes.uint8, BOOL], ids=str)
+def test_elements_in_the_opposite_order_are_read_by_registers(dtype, machine, guarded):
+    """The first in memory, which are read last, lie at the guarded page."""
+    nests = []
+    for columns in (1, 2, 15, 16, 33, 67, 131, 300):
+        x = guarded[: columns * dtype.itemsize].view(dtype.numpy)
+        x[...] = draw(dtype, columns)
+        out = np.zeros((3, columns), dtype.numpy)
+        nests.append(Nest((3, columns), (False, False),
+                          (access(0, x, (0, -1), columns - 1), access(1, out)),
+                          (Load(dtype, 0), Store(dtype, 1, 0))))  # fmt: skip
+        check(nests[-1], [x, out], machine)
+        np.testing.assert_array_equal(out[2], x[::-1])
+    assert "gather" not in emit_nest(nests[-1], "k", machine).text
+    assert len({nest.key() for nest in nests}) == 1
+
+
+@pytest.mark.parametrize("reduced", [(True, False), (False, True), (True, True)])
+def test_reductions_and_stores_in_the_opposite_order(reduced, machine):
+    for shape in ((5, 1), (5, 7), (3, 64), (40, 70), (2, 300)):
+        x = draw(F64, shape)
+        out = np.zeros(tuple(1 if r else n for n, r in zip(shape, reduced, strict=True)))
+        there = access(0, x[:, ::-1], offset=shape[1] - 1)
+        nest = Nest(shape, reduced, (there, access(1, out, kept(out))),
+                    (Load(F64, 0), Reduce(F64, "sum", 0), Store(F64, 1, 1)))  # fmt: skip
+        check(nest, [x, out], machine, rtol=1e-12)
+        back = np.zeros(shape)
+        nest = Nest(shape, (False, False), (access(0, x), dataclasses.replace(there, operand=1)),
+                    (Load(F64, 0), Store(F64, 1, 0)))  # fmt: skip
+        check(nest, [x, back], machine)
+        np.testing.assert_array_equal(back, x[:, ::-1])
 
 
 # -- transposed operands -------------------------------------------------------------------

@@ -428,3 +428,10 @@ class Lanes:
             f"shufflevector {self.type} {one}, {self.type} poison, "
             f"<{self.width} x i32> zeroinitializer"
         )
+
+    def reversed(self, value: str) -> str:
+        """The lanes in the opposite order."""
+        order = ", ".join(f"i32 {k}" for k in range(self.width - 1, -1, -1))
+        return self.fn.op(
+            f"shufflevector {self.type} {value}, {self.type} poison, <{self.width} x i32> <{order}>"
+        )

@@ -61,6 +61,16 @@ class Elements:
             raw = lanes.load(pointer)
         return self._from_memory(raw)
 
+    def read_backwards(self, pointer: str, mask: str | None) -> str:
+        """The values of lanes each of which lies before the last one."""
+        lanes, width = self.lanes, self.width
+        first = self.fn.gep(pointer, (1 - width) * lanes.bytes)
+        if mask is None:
+            raw = lanes.load(first)
+        else:
+            raw = lanes.masked_load(first, lanes.like("i1").reversed(mask))
+        return self._from_memory(lanes.reversed(raw))
+
     def write(self, value: str, pointer: str, offsets: str | None, mask: str | None) -> None:
         """Store the lanes' values."""
         lanes, width = self.lanes, self.width

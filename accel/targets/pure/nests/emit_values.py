@@ -90,7 +90,7 @@ class Values:
         last = self.schedule.last
         for access, a in enumerate(self.nest.accesses):
             for width in {w for w in widths if w > 1}:
-                if a.lane_class == "s":
+                if a.lane_class in ("-1", "s"):
                     stride = self._arguments[slots.stride[access][last]]
                     self._lane_offsets[access, width] = self._multiples(stride, width)
         if slots.scratch is not None:
@@ -219,7 +219,7 @@ class Values:
                 pointer = fn.gep(pointer, fn.integer("mul", self.get(place, 1), stride))
         a = self.nest.accesses[access]
         own: str | None = None
-        if width > 1 and a.lane_class == "s":
+        if width > 1 and a.lane_class in ("-1", "s"):
             own = self._lane_offsets[access, width]
         elif width > 1 and a.lane_class == "1" and offsets is not None:
             own = lanes.mul(_iota(width), a.dtype.itemsize)
@@ -392,6 +392,9 @@ class Values:
                 return self._read(dtype, width, self._tile_row(i.access, self.number), None)
             if width > 1 and i.access in self._phases:
                 return self._every(i.access, dtype)
+            if width > 1 and self.nest.accesses[i.access].lane_class == "-1":
+                elements = self._elements(dtype, width)
+                return elements.read_backwards(self._pointers[i.access], self.mask)
             return self._read(dtype, width, *self._address(i.access, width, (), 0))
         if isinstance(i, Gather):
             dtype = self.nest.accesses[i.access].dtype

@@ -11,7 +11,7 @@ emitter can read the same nest.
 Extents, strides, offsets, constants and the sizes that indices are checked against are values
 for the kernel's run-time arguments: :meth:`Nest.key` leaves them out, keeping only what
 changes the code (the number of dimensions, which are reduced, dtypes, ops, along which
-dimensions each access moves, and its stride along the last one: 0, 1, a few or other).
+dimensions each access moves, and its stride along the last one: 0, 1, -1, a few or other).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Access:
 
     @property
     def lane_class(self) -> str:
-        """How the access moves along the last dimension: "0", "1" or "s" (any stride)."""
+        """How the access moves along the last dimension: "0", "1", "-1" or "s" (any stride)."""
         last = self.strides[-1] if self.strides else 0
-        return str(last) if last in (0, 1) else "s"
+        return str(last) if last in (-1, 0, 1) else "s"
 
 
 class Phase(NamedTuple):
