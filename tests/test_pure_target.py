@@ -325,6 +325,57 @@ def test_pad_and_slice_update() -> None:
     )
 
 
+def test_memory_that_nobody_else_reads_is_written_over() -> None:
+    """One copy of the operand, however many of its parts are set one after the other."""
+    row = {"start": (2, 0), "stop": (3, 7), "step": (1, 1)}
+    column = {"start": (0, 1), "stop": (5, 2), "step": (1, 1)}
+
+    def set_twice(b: Builder, x: Node, r: Node, c: Node) -> Node:
+        return b.slice_update(b.slice_update(x, r, **row), c, **column)
+
+    given = normal(5, 7), normal(1, 7), normal(5, 1)
+    assert kinds(checked(set_twice, *given)) == ["copy"] * 3
+    run = checked(lambda b, x, r, c: set_twice(b, b.exp(x), r, c), *given)
+    assert kinds(run) == ["loop", "copy", "copy"] and run.arena_bytes == 0
+    run = checked(
+        lambda b, x, r, c: b.slice_update(b.cat(x, b.exp(x), axis=0), b.exp(r), **row), *given
+    )
+    assert sorted(kinds(run)) == ["copy", "copy", "loop", "loop"]
+
+    index = np.array([1, 1, 4])
+
+    def scattered(b: Builder, x: Node, i: Node, r: Node) -> Node:
+        set_once = b.slice_update(b.exp(x), r, **row)
+        values = b.broadcast_to(r, shape=(3, 7))
+        return b.index_add(b.index_add(set_once, i, values, axis=0), i, values, axis=0)
+
+    run = checked(scattered, given[0], index, given[1])
+    assert kinds(run).count("copy") == 1 and kinds(run)[-2:] == ["scatter", "scatter"]
+
+
+def test_memory_that_others_read_is_copied() -> None:
+    row = {"start": (2, 0), "stop": (3, 7), "step": (1, 1)}
+    x, r = normal(5, 7), normal(1, 7)
+    bodies: list[Body] = [
+        lambda b, x, r: (e := b.exp(x), b.slice_update(e, r, **row)),
+        lambda b, x, r: b.add(e := b.exp(x), b.slice_update(e, r, **row)),
+        lambda b, x, r: b.slice_update(
+            e := b.exp(x), b.add(b.slice(e, start=(1, 0), stop=(2, 7), step=(1, 1)), r), **row
+        ),
+        lambda b, x, r: (b.permute(e := b.exp(x), axes=(1, 0)), b.slice_update(e, r, **row)),
+        lambda b, x, r: b.slice_update(b.broadcast_to(b.exp(r), shape=(5, 7)), r, **row),
+        lambda b, x, r: b.slice_update(b.exp(b.broadcast_to(r, shape=(5, 7))), r, **row),
+        lambda b, x, r: (s := b.slice_update(x, r, **row), b.slice_update(s, b.neg(r), **row)),
+        lambda b, x, r: b.slice_update(
+            e := b.permute(b.exp(x), axes=(1, 0)), b.slice(e, start=(0, 0), stop=(7, 1),
+            step=(1, 1)), start=(0, 3), stop=(7, 4), step=(1, 1)),
+        lambda b, x, r: b.slice_update(
+            e := b.mul(x, 2.0), e, start=(0, 0), stop=(5, 7), step=(1, 1)),
+    ]  # fmt: skip
+    for body in bodies:
+        checked(body, x, r)
+
+
 def test_constants_and_ramps_as_results() -> None:
     def body(b: Builder, x: Node) -> tuple[Node, ...]:
         ramp = b.iota(shape=(3, 4), axis=1)

@@ -40,6 +40,9 @@ _SCALAR_WORK = 32
 _WORTH_COPYING = 4096
 _FEW = 8
 
+#: Movement whose result lies in memory of its own.
+_MADE = ("cat", "pad", "slice_update")
+
 _GATHERS = ("take_unchecked", "gather_unchecked")
 _SCATTERS = ("index_add_unchecked", "scatter_add_unchecked", "scatter_unchecked")
 
@@ -153,7 +156,7 @@ class Partition(Growth):
         return self._reference(node)
 
     def _movement(self, node: Node) -> Source | Cluster:
-        if node.op.name in ("cat", "pad", "slice_update"):
+        if node.op.name in _MADE:
             return getattr(self, "_" + node.op.name)(node)
         operand = node.inputs[0]
         source = self.known[operand]
@@ -217,9 +220,21 @@ class Partition(Growth):
             self.copy_into(self.source(x), inside, whole.buffer.writers[-1])
         return whole
 
+    def _written_over(self, node: Node) -> View:
+        """Memory that holds the first operand of `node` and may be written: the operand's own
+        where nobody else reads it, else a copy."""
+        x = node.inputs[0]
+        made = x.op.form != "movement" or x.op.name in _MADE
+        alone = self.graph.users[x] == (node,) and node.inputs.count(x) == 1
+        if made and alone and x not in self.results and x not in self.graph.inputs:
+            source = self.source(x)
+            if isinstance(source, View) and source.buffer.kind == "arena" and source.is_whole:
+                return source
+        return self.copied(self.source(x), node.type.dtype, node.type.shape)
+
     def _slice_update(self, node: Node) -> View:
-        x, piece = node.inputs
-        whole = self.copied(self.source(x), node.type.dtype, node.type.shape)
+        piece = node.inputs[1]
+        whole = self._written_over(node)
         attrs = node.attrs
         target = whole.part(attrs["start"], attrs["step"], piece.type.shape)
         if target.size:
@@ -347,8 +362,8 @@ class Partition(Growth):
             cluster = self.alone(node) if computed else self.placed(node)
             cluster.tables[node] = table
             return cluster
-        x, index, values = node.inputs
-        whole = self.copied(self.source(x), node.type.dtype, node.type.shape)
+        _, index, values = node.inputs
+        whole = self._written_over(node)
         sources = {n: self.source(n) for n in (index, values)}
         cluster = self.new("scatter", node)
         cluster.sources.update(sources)

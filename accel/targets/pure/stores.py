@@ -160,7 +160,7 @@ class Stores:
         target.buffer.writers.append(cluster)
         self.copy_to(cluster, source, target)
         if after is not None:
-            after.readers.add(cluster)
+            after.final.readers.add(cluster)
         return cluster
 
     def note_reads(self, cluster: Cluster, sources: Iterable[Source]) -> None:
