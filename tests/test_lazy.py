@@ -200,6 +200,89 @@ def test_a_float_that_changes_keeps_powers_exact_and_gradients_right() -> None:
         assert w.grad.tolist() == [k + 0.5] * 2
 
 
+def replaced(x: Any, key: Any, value: Any) -> Any:
+    x[key] = value
+    return x
+
+
+#: Work with a number, on Tensors and on arrays alike.
+NUMBERED: dict[str, Callable[[Any, float], Any]] = {
+    "float32": lambda x, v: x * F32(v),
+    "float64": lambda x, v: x + np.float64(v),
+    "int64": lambda x, v: x * np.int64(1000 * v),
+    "complex64": lambda x, v: x * np.complex64(v),
+    "power": lambda x, v: (x * x) ** (v + 2.5),
+    "base": lambda x, v: np.maximum(F32(v) + 1, x),
+    "item": lambda x, v: replaced(x * 2, 1, v),
+    "row": lambda x, v: replaced(x * 2, slice(None, None, 2), v),
+    "mask": lambda x, v: replaced(x * 2, x > 1, v),
+    "places": lambda x, v: replaced(x * 2, [0, 3], v),
+    "filled": lambda x, v: x - np.full_like(x, v),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbers_of_every_kind_that_change_become_arguments(name: str) -> None:
+    clear_cache()
+    work, x = NUMBERED[name], np.linspace(-3, 3, 7, dtype=F32)
+    STATISTICS.reset()
+    found = {v: work(Tensor(x), v).numpy() for v in (0.25 + k / 64 for k in range(60))}
+    assert STATISTICS.snapshot().compiles <= 12
+    for v, result in found.items():
+        wanted = work(x.copy(), v)
+        assert result.dtype == wanted.dtype or name in ("int64", "complex64")
+        np.testing.assert_allclose(result, wanted, rtol=1e-6)
+
+
+def test_numbers_in_differentiated_work_become_arguments() -> None:
+    clear_cache()
+    x, w = np.linspace(-1, 1, 5, dtype=F32), Tensor(np.ones(5, F32), requires_grad=True)
+    STATISTICS.reset()
+    for k in range(60):
+        w.grad = None
+        (((w * Tensor(x)) ** 2 * (k + 0.5)).sum() + F32(k + 1) * w.sum()).backward()
+        np.testing.assert_allclose(w.grad.numpy(), 2 * x * x * (k + 0.5) + k + 1, rtol=1e-5)
+    assert STATISTICS.snapshot().compiles <= 24
+
+
+@pytest.mark.parametrize("kind", [accel.optim.SGD, accel.optim.Adam, accel.optim.AdamW])
+def test_another_learning_rate_each_step_compiles_nothing(kind: Any) -> None:
+    clear_cache()
+    x, weights = Tensor(np.linspace(-1, 1, 12, dtype=F32).reshape(3, 4)), []
+    for compiled in (False, True):
+        w = accel.nn.Parameter(accel.ones(4))
+        optimizer = kind([w], lr=0.1, weight_decay=0.01)
+
+        def step(w: Any = w, optimizer: Any = optimizer) -> Any:
+            loss = ((x @ w) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = accel.compile(step) if compiled else step
+        for k in range(40):
+            optimizer.param_groups[0]["lr"] = 0.1 / (k + 1)
+            run().item()
+            if k == 20:
+                STATISTICS.reset()
+        assert STATISTICS.snapshot().compiles == 0
+        weights.append(w.tolist())
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+def test_counters_that_are_read_a_round_later_keep_their_recipe() -> None:
+    for start in (accel.zeros(()), Tensor(np.float32(0)), accel.zeros(3).sum()):
+        count, found = start, []
+        for _ in range(20):
+            before = count
+            count = count + 1
+            found.append(count._value.recipe)
+            before.item()
+        assert len({id(recipe) for recipe in found[3:]}) == 1
+        assert count.item() == 20
+
+
 def test_integers_that_do_not_fit_are_refused_each_time() -> None:
     x = Tensor(np.array([1], np.int8))
     for _ in range(3):

@@ -16,11 +16,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from ...ir.dtypes import DType
 from ...ir.op import Op
 from ...ir.types import TensorType
 from .values import Step, Value
 
-__all__ = ["Recipe", "Transitions", "forget_recipes", "leaf_recipe", "limit_trees", "recipe_of",
+__all__ = ["Recipe", "Transitions", "forget_recipes", "leaf_recipe", "limit_trees",
+           "number_varies", "opaque_recipe", "outdated", "recipe_of",
            "step_recipe", "transitions_of"]  # fmt: skip
 
 #: Leaves and steps of the largest tree.
@@ -30,7 +32,9 @@ _MAX_STEPS = 2_000
 _CAPACITY = 20_000
 
 #: Numbers at one operand of one application that each have a recipe.
-_FEW_FLOATS = 8
+_FEW_NUMBERS = 8
+#: Exponents of powers that are computed otherwise, with other bits.
+_SIMPLE_POWERS = (1.0, 2.0)
 
 #: Forms of ops whose execution cannot fail, so that nobody asks for the line that recorded them.
 _SAFE = ("pointwise", "reduce", "movement", "contraction", "creation")
@@ -137,13 +141,14 @@ def limit_trees(steps: int, nbytes: int) -> None:
 
 # -- the tables -----------------------------------------------------------------------------
 #: What applying one op gives: recipes by those of its operands. A Python number stands there
-#: as its type and its value (see `number_key`), attributes follow the operands.
+#: as its type and its value, a constant as its dtype and its value; attributes follow the operands.
 Transitions = dict[tuple[Any, ...], Recipe]
 
 _tables: dict[str, Transitions] = {}
 _leaves: dict[tuple[TensorType, bool], Recipe] = {}
+_opaque: dict[tuple[TensorType, bool], Recipe] = {}
 _made = itertools.count()
-_floats: dict[Any, int] = {}
+_numbers: dict[Any, int] = {}
 
 
 def transitions_of(op: str) -> Transitions:
@@ -157,24 +162,26 @@ def forget_recipes() -> None:
     for table in list(_tables.values()):
         table.clear()
     _leaves.clear()
-    _floats.clear()
+    _opaque.clear()
+    _numbers.clear()
     _made = itertools.count()
 
 
-def float_varies(op: str, key: Sequence[Any]) -> bool:
-    """Whether a float operand of an application, not met before, is one of many.
+def number_varies(op: str, key: Sequence[Any]) -> bool:
+    """Whether a number among the operands of an application, not met before, is one of many.
 
-    It then becomes an argument: it would make a program of its own otherwise. Powers stay as
-    they are, since what becomes of them depends on the exponent.
+    It then becomes an argument: it would make a program of its own otherwise. What others are
+    simplified by stays as it is, and so do Python's integers, which must fit the dtype that
+    they take.
     """
-    if op == "pow" or any(type(k) is Recipe and k.requires_grad for k in key):
+    if op == "pow" and (key[-2] is not float or key[-1] in _SIMPLE_POWERS):
         return False
-    after_float = itertools.chain((False,), (k is float for k in key))
-    site = (op, *[None if number else k for k, number in zip(key, after_float, strict=False)])
-    if len(_floats) > _CAPACITY:
-        _floats.clear()
-    count = _floats[site] = _floats.get(site, 0) + 1
-    return count > _FEW_FLOATS
+    after_type = itertools.chain((False,), (k is float or type(k) is DType for k in key))
+    site = (op, *[None if number else k for k, number in zip(key, after_type, strict=False)])
+    if len(_numbers) > _CAPACITY:
+        _numbers.clear()
+    count = _numbers[site] = _numbers.get(site, 0) + 1
+    return count > _FEW_NUMBERS
 
 
 def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
@@ -182,6 +189,29 @@ def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
     found = _leaves.get((type_, requires_grad))
     if found is None:
         found = _leaves.setdefault((type_, requires_grad), Recipe(type_, requires_grad))
+    return found
+
+
+def outdated(value: Value) -> bool:
+    """Whether what `value` is made of was computed since: its recipe describes work done before.
+
+    A counter that every round of a loop adds to before the round is computed would have a
+    recipe of its own in every round.
+    """
+    recipe = value.recipe
+    return value.data is None and recipe is not None and any(
+        made.data is not None and known.step is not None
+        for made, known in zip(value.inputs, recipe.inputs, strict=False)
+    )  # fmt: skip
+
+
+def opaque_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
+    """The recipe of Values of `type_` that wait to be computed, nobody says how."""
+    found = _opaque.get((type_, requires_grad))
+    if found is None:
+        found = Recipe(type_, requires_grad)
+        found.leaf, found.opaque = leaf_recipe(type_, requires_grad), True
+        found = _opaque.setdefault((type_, requires_grad), found)
     return found
 
 
@@ -199,7 +229,6 @@ def recipe_of(value: Value) -> Recipe:
         if value.data is not None or value.step is None:
             recipe = leaf_recipe(value.type, value.requires_grad)
         else:
-            recipe = Recipe(value.type, value.requires_grad, value.step)
-            recipe.opaque, recipe.usual = True, False
+            recipe = opaque_recipe(value.type, value.requires_grad)
         value.recipe = recipe
     return recipe

@@ -19,11 +19,13 @@ from .evaluation import note_recorded
 from .leaf_values import array_value
 from .recipes import (
     Recipe,
-    float_varies,
+    number_varies,
+    opaque_recipe,
+    outdated,
     recipe_of,
     step_recipe,
     transitions_of,
-)  # fmt: skip
+)
 from .tensor import Tensor, value_of
 from .values import Cast, Step, Value, leaked, strong_type, user_location
 
@@ -103,17 +105,26 @@ def _record_lazily(
     name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
 ) -> Tensor:
     table = transitions_of(name)
+    given: list[Any] = []  # numbers, and Values
     inputs: list[Value] = []
     recipes: list[Recipe] = []
     key: list[Any] = []
+    changes = False  # whether there is a number that may be another one next time
     for operand in operands:
         kind = type(operand)
         if kind in NUMBERS:
+            given.append(operand)
             key += (kind, operand or repr(operand))  # 0.0 is not -0.0
+            changes = changes or kind is float
             continue
         value = as_value(operand, None)
+        given.append(value)
         if value.op is _CONSTANT:
-            return _record(name, operands, attrs, state)
+            if value.type.weak:
+                return _record(name, operands, attrs, state)
+            key += (value.type.dtype, attr_key(value.attrs["value"]))
+            changes = True
+            continue
         recipe = value.recipe or recipe_of(value)
         inputs.append(value)
         recipes.append(recipe)
@@ -126,17 +137,19 @@ def _record_lazily(
     except TypeError:  # lists and arrays as attributes
         return _record(name, operands, attrs, state)
     if found is None:
-        if float in key and float_varies(name, key):
-            return _record_lazily(name, tuple(map(_as_argument, operands)), attrs, state)
-        found = _learn(name, tuple(key), operands, inputs, recipes, attrs)
+        if any(_refreshed(value) for value in inputs):
+            return _record_lazily(name, operands, attrs, state)
+        if changes and number_varies(name, key):
+            return _record_lazily(name, tuple(map(_as_argument, operands, given)), attrs, state)
+        found = _learn(name, tuple(key), given, recipes, attrs)
     if found.usual:
         return recorded(found, tuple(inputs))
     return _record_unusual(found, tuple(inputs), state)
 
 
 def _learn(
-    name: str, key: tuple[Any, ...], operands: tuple[Any, ...], inputs: list[Value],
-    recipes: list[Recipe], attrs: dict[str, Any],
+    name: str, key: tuple[Any, ...], given: list[Any], recipes: list[Recipe],
+    attrs: dict[str, Any],
 ) -> Recipe:  # fmt: skip
     """The recipe of an application that was not met before."""
     table = transitions_of(name)
@@ -144,10 +157,7 @@ def _learn(
     known = table.get(on_leaves)
     if known is None:  # checked once for operands of these types
         op = get_op(name)
-        remaining = iter(inputs)
-        values = [
-            as_value(o, None) if type(o) in NUMBERS else next(remaining) for o in operands
-        ]
+        values = [as_value(o, None) if type(o) in NUMBERS else o for o in given]
         step, _, flows = resolve_step(op, _together(op, values, None), attrs)
         known = step_recipe(step, flows, [r.leaf for r in recipes])
         known = table.setdefault(on_leaves, known)
@@ -156,11 +166,22 @@ def _learn(
     return table.setdefault(key, step_recipe(known.step, known.requires_grad, recipes))
 
 
-def _as_argument(operand: Any) -> Any:
-    """A float as a Tensor, so that another number is no other program."""
-    if type(operand) is not float:
-        return operand
-    return Tensor._of(Value(_WEAK_FLOAT, data=np.array(operand)))
+def _refreshed(value: Value) -> bool:
+    """Whether the recipe of `value` was out of date and is left out of recipes from now on."""
+    if not outdated(value):
+        return False
+    value.recipe = opaque_recipe(value.type, value.requires_grad)
+    return True
+
+
+def _as_argument(operand: Any, given: Any) -> Any:
+    """A float or a constant as a Tensor of data, so that another number is no other program."""
+    if type(given) is float:
+        return Tensor._of(Value(_WEAK_FLOAT, data=np.array(given)))
+    if type(given) is Value and given.op is _CONSTANT:
+        number = np.array(given.attrs["value"], given.type.dtype.numpy)
+        return Tensor._of(Value(given.type, data=number))
+    return operand
 
 
 def recorded(recipe: Recipe, inputs: tuple[Value, ...]) -> Tensor:
@@ -188,6 +209,7 @@ def _record_unusual(
         tensor._value.loc = user_location()
     if recipe.opaque:
         note_recorded(tensor._value, recipe.steps, recipe.nbytes)
+        tensor._value.recipe = opaque_recipe(recipe.type, recipe.requires_grad)
     return tensor
 
 
