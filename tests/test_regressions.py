@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import accel
 from accel.ir import parse
 from accel.testing import check_graph
 
@@ -246,3 +247,10 @@ def test_operands_live_on_between_the_parts_of_a_factorisation() -> None:
         }"""
     )
     check_graph(graph, [np.diag([2, 1j]), np.eye(2) + 0j], ["torch"], ["fuse"])
+
+
+def test_a_compiled_function_may_name_the_empty_tuple() -> None:
+    """The names that its code reads were looked for in constants too, at their last entry."""
+    x = np.arange(1, dtype=np.float32)
+    summed = accel.compile(lambda x: accel.reshape(x, ()) + accel.zeros(()))(x)
+    assert summed.shape == () and float(summed) == 0.0

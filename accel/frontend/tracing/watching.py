@@ -71,7 +71,9 @@ def _paths(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         elif name.startswith("STORE_FAST") and last == "IMPORT_NAME":
             local[step.argval[0] if isinstance(step.argval, tuple) else step.argval] = module
         last = name
-        argument = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
+        argument = step.argval
+        if "_FAST" in name and isinstance(argument, tuple):  # two variables at once
+            argument = argument[-1]
         if name in ("LOAD_GLOBAL", "LOAD_NAME"):
             root = ("g", argument)
         elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
