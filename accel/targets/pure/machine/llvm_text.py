@@ -402,10 +402,21 @@ class Lanes:
 
     def lane_mask(self, begin: str | int, end: str | int) -> str:
         """The lanes i with begin + i < end."""
-        return self.fn.call(
-            self.mask_type, f"llvm.get.active.lane.mask.v{self.width}i1.i64",
-            ("i64", str(begin)), ("i64", str(end)),
-        )  # fmt: skip
+        fn, width = self.fn, self.width
+        if width > 63:
+            return fn.call(
+                self.mask_type, f"llvm.get.active.lane.mask.v{width}i1.i64",
+                ("i64", str(begin)), ("i64", str(end)),
+            )  # fmt: skip
+        # Bits of a number, because lanes are counted in registers of their own otherwise.
+        count = fn.call("i64", "llvm.smin.i64", ("i64", fn.integer("sub", end, begin)),
+                        ("i64", str(width)))  # fmt: skip
+        count = fn.call("i64", "llvm.smax.i64", ("i64", count), ("i64", "0"))
+        bits = fn.integer("xor", fn.integer("shl", -1, count), -1)
+        if width == 1:
+            return fn.op(f"trunc i64 {bits} to i1")
+        bits = fn.op(f"trunc i64 {bits} to i{width}")
+        return fn.op(f"bitcast i{width} {bits} to {self.mask_type}")
 
     def masked_load(self, pointer: str, mask: str, otherwise: str | float = 0) -> str:
         return self.fn.call(
