@@ -15,6 +15,7 @@ from ..errors import DeviceError
 from ..ir.graph import Graph
 from ..ir.types import CPU
 from ..log import is_heard
+from . import first_draws
 from .collector import collection_paused
 from .executable import Executable, Run
 from .state import State
@@ -35,18 +36,29 @@ ON_CLEAR: list[Callable[[], None]] = []
 CAPACITY = 512
 
 _cache: OrderedDict[Any, Executable] = OrderedDict()
+_drawn: OrderedDict[Any, None] = OrderedDict()  # graphs that NumPy has drawn, by the same keys
 _lock = forking.lock()
 _building: dict[Any, Any] = {}
 _compiles = itertools.count()
 
 
-def compile_graph(graph: Graph, state: State) -> Executable:
+def compile_graph(graph: Graph, state: State, passing: bool = False) -> Executable:
     """The executable of `graph` under the settings of `state`.
 
     Concurrent callers with the same graph wait for one compilation.
+
+    Parameters
+    ----------
+    graph, state
+        What to compile, and how.
+    passing
+        Whether it is asked for to be called once: it may be one that is good for no more
+        (`Executable.passing`), which another time will not be.
     """
     state = _where_it_says(graph, state)
     key = (graph, state.compile_key)
+    if passing and _is_first_draw(key, state):
+        return _compile(graph, replace(state, mode="reference"), first_draws.WHY)
     with _lock:
         found = _cache.get(key)
         if found is not None:
@@ -72,6 +84,19 @@ def compile_graph(graph: Graph, state: State) -> Executable:
     return made
 
 
+def _is_first_draw(key: tuple[Graph, Any], state: State) -> bool:
+    """Whether this is a graph to be left to NumPy; it is so once."""
+    if state.mode != "pure" or not first_draws.only_draws(key[0]):
+        return False
+    with _lock:
+        if key in _drawn or key in _cache:
+            return False
+        _drawn[key] = None
+        while len(_drawn) > CAPACITY:
+            _drawn.popitem(last=False)
+    return True
+
+
 def _where_it_says(graph: Graph, state: State) -> State:
     """`state`, or on torch where the graph holds values of a CUDA device.
 
@@ -93,13 +118,14 @@ def clear_cache() -> None:
     """Forget every executable; their machine code is freed with the last user."""
     with _lock:
         _cache.clear()
+        _drawn.clear()
     for forget in ON_CLEAR:
         forget()
 
 
-def _compile(graph: Graph, state: State) -> Executable:
+def _compile(graph: Graph, state: State, why: str = "") -> Executable:
     with collection_paused(lasting=next(_compiles) == 0):  # the first imports what makes code
-        executable = _executable(graph, state)
+        executable = _executable(graph, state, why)
     if is_heard():
         from .stages import log_decisions
 
@@ -109,9 +135,9 @@ def _compile(graph: Graph, state: State) -> Executable:
     return executable
 
 
-def _executable(graph: Graph, state: State) -> Executable:
+def _executable(graph: Graph, state: State, why: str) -> Executable:
     """What runs `graph`: from disk where an earlier process left it there, or compiled."""
-    outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=())))
+    outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=()), why))
     key = None
     if state.mode == "pure" and not state.verify:  # nothing decides, and nobody wants to look on
         with forking.unforked():
@@ -122,18 +148,18 @@ def _executable(graph: Graph, state: State) -> Executable:
         if found is not None:
             return kept.executable(graph, found, outline)
     runs = [compile_run(s.target, s.graph, state) for s in outline().stretches]
-    made = Executable(len(graph.inputs), outline, runs)
+    made = Executable(len(graph.inputs), outline, runs, passing=bool(why))
     if key is not None:
         kept.keep(key, made)
     return made
 
 
-def _outline(graph: Graph, state: State) -> Outline:
+def _outline(graph: Graph, state: State, why: str) -> Outline:
     with forking.unforked():
         from .outline import Outline
         from .stages import stages_of  # what is found on disk does without the passes
 
-    return Outline(stages_of(graph, state))
+    return Outline(stages_of(graph, state, why))
 
 
 def compile_run(target: str, run: Graph, state: State) -> Run:

@@ -71,6 +71,8 @@ class Executable:
         The compiled stretches of the outline.
     one
         The call as a single run, where it is known before the outline is.
+    passing
+        Whether the next call is to have another executable.
 
     Attributes
     ----------
@@ -85,9 +87,10 @@ class Executable:
 
     def __init__(
         self, inputs: int, outline: Callable[[], Outline], runs: Sequence[Any],
-        one: OneRun | None = None,
+        one: OneRun | None = None, passing: bool = False,
     ) -> None:  # fmt: skip
         self._inputs = inputs
+        self.passing = passing
         self._outline = outline
         self.runs = tuple(runs)
         self._counts = _counts(outline().stretches, runs) if one is None else one.counts
@@ -211,5 +214,8 @@ def _counts(stretches: Sequence[Stretch], runs: Sequence[Run]) -> dict[str, int]
         kind = "torch" if stretch.target == "torch" else "pure"
         counts[f"{kind}_count"] += len(stretch.regions)
         counts[f"{kind}_ops"] += count_ops(stretch.regions)
-        counts["reference_count"] += len(getattr(run, "reference_ops", ()))
+        counts["reference_count"] += (
+            count_ops(stretch.regions) if stretch.target == "reference"
+            else len(getattr(run, "reference_ops", ()))
+        )  # fmt: skip
     return counts

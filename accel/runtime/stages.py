@@ -11,9 +11,12 @@ from .state import State
 __all__ = ["log_decisions", "stages_of"]
 
 
-def stages_of(graph: Graph, state: State) -> Stages:
-    """All stages. Torch is imported only once a region is placed on it, and may prove broken."""
-    policy = _policy(state)
+def stages_of(graph: Graph, state: State, why: str = "") -> Stages:
+    """All stages. Torch is imported only once a region is placed on it, and may prove broken.
+
+    `why` is the reason for a mode with one target, if it is not the user's choice.
+    """
+    policy = Policy(state.mode, why) if why else _policy(state)
     stages = Pipeline(policy, state.disabled_passes, state.verify).run(graph)
     if policy.target is None and _uses_torch(stages.placed) and not _torch_works():
         policy = Policy("pure", "mode auto, torch cannot be imported")

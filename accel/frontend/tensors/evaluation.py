@@ -197,8 +197,9 @@ def _plan(
     graph = lowering.builder.graph(lowering.inputs, list(outputs))
     results = tuple([(outputs[n], n.type) for n in nodes])
     lines = tuple([v.loc for v in order])
-    plan = Plan(executable_of(graph, state), results, lines, state.compile_key)
-    return plan, [v.data for v in lowering.sources]
+    executable = executable_of(graph, state, passing=True)
+    settings = None if executable.passing else state.compile_key
+    return Plan(executable, results, lines, settings), [v.data for v in lowering.sources]
 
 
 def _early(order: Sequence[Value]) -> list[Value]:
@@ -226,7 +227,9 @@ def _shrinks(value: Value) -> bool:
     return 2 * value.type.nbytes <= max([i.type.nbytes for i in value.inputs])
 
 
-def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
+def executable_of(
+    graph: Graph, state: runtime_state.State, passing: bool = False
+) -> Executable:
     """The executable of `graph`; with ``ACCEL_DUMP`` set, compiles are written down."""
     # Late, because the compiler brings in every target's machinery.
     with forking.unforked():
@@ -238,7 +241,7 @@ def executable_of(graph: Graph, state: runtime_state.State) -> Executable:
         from ...inspect import enable_dumps
 
         enable_dumps()
-    return compile_graph(graph, state)
+    return compile_graph(graph, state, passing)
 
 
 def _is_computed(value: Value) -> bool:
