@@ -263,14 +263,9 @@ class _Writer:
 
     def _inside(self, place: str) -> str:
         """The lanes whose columns from `place` on lie in the source."""
-        fn, lanes = self.fn, self.lanes
-
-        def first(count: str) -> str:
-            """The first `count` lanes, none if that is negative."""
-            return lanes.lane_mask(0, fn.call("i64", "llvm.smax.i64", ("i64", count), ("i64", "0")))
-
-        before = first(fn.integer("sub", 0, place))
-        until = first(fn.integer("sub", self.arguments.header("source2"), place))
+        lanes = self.lanes
+        before = lanes.lane_mask(place, 0)
+        until = lanes.lane_mask(place, self.arguments.header("source2"))
         return lanes.mask_op("xor", lanes.mask_op("and", before, until), until)
 
 
