@@ -17,7 +17,7 @@ from ..ir.types import CPU
 from ..log import is_heard
 from . import first_draws
 from .collector import collection_paused
-from .executable import Executable, Run
+from .executable import Executable, OneRun, Run
 from .state import State
 from .statistics import STATISTICS
 
@@ -58,7 +58,7 @@ def compile_graph(graph: Graph, state: State, passing: bool = False) -> Executab
     state = _where_it_says(graph, state)
     key = (graph, state.compile_key)
     if passing and _is_first_draw(key, state):
-        return _compile(graph, replace(state, mode="reference"), first_draws.WHY)
+        return _announced(_drawing(graph, state))
     with _lock:
         found = _cache.get(key)
         if found is not None:
@@ -123,9 +123,14 @@ def clear_cache() -> None:
         forget()
 
 
-def _compile(graph: Graph, state: State, why: str = "") -> Executable:
+def _compile(graph: Graph, state: State) -> Executable:
     with collection_paused(lasting=next(_compiles) == 0):  # the first imports what makes code
-        executable = _executable(graph, state, why)
+        executable = _executable(graph, state)
+    return _announced(executable)
+
+
+def _announced(executable: Executable) -> Executable:
+    """`executable`, told to all who listen."""
     if is_heard():
         from .stages import log_decisions
 
@@ -135,9 +140,22 @@ def _compile(graph: Graph, state: State, why: str = "") -> Executable:
     return executable
 
 
-def _executable(graph: Graph, state: State, why: str) -> Executable:
+def _drawing(graph: Graph, state: State) -> Executable:
+    """What lets NumPy do all of `graph`, as it was recorded."""
+    with forking.unforked():
+        from ..targets import reference
+
+    settings = replace(state, mode="reference", tracer=None, plain=())
+    outline = functools.cache(partial(_outline, graph, settings, first_draws.WHY))
+    ops = sum(n.op.form not in ("structure", "creation") for n in graph.nodes)
+    counts = {"pure_count": 1, "pure_ops": ops, "reference_count": ops}
+    one = OneRun(tuple(range(len(graph.inputs))), tuple(range(len(graph.outputs))), counts)
+    return Executable(len(graph.inputs), outline, [reference.compile_run(graph)], one, True)
+
+
+def _executable(graph: Graph, state: State) -> Executable:
     """What runs `graph`: from disk where an earlier process left it there, or compiled."""
-    outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=()), why))
+    outline = functools.cache(partial(_outline, graph, replace(state, tracer=None, plain=())))
     key = None
     if state.mode == "pure" and not state.verify:  # nothing decides, and nobody wants to look on
         with forking.unforked():
@@ -148,13 +166,13 @@ def _executable(graph: Graph, state: State, why: str) -> Executable:
         if found is not None:
             return kept.executable(graph, found, outline)
     runs = [compile_run(s.target, s.graph, state) for s in outline().stretches]
-    made = Executable(len(graph.inputs), outline, runs, passing=bool(why))
+    made = Executable(len(graph.inputs), outline, runs)
     if key is not None:
         kept.keep(key, made)
     return made
 
 
-def _outline(graph: Graph, state: State, why: str) -> Outline:
+def _outline(graph: Graph, state: State, why: str = "") -> Outline:
     with forking.unforked():
         from .outline import Outline
         from .stages import stages_of  # what is found on disk does without the passes
