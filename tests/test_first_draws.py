@@ -44,7 +44,7 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "one": lambda: accel.rand(1),
     "no axes": lambda: accel.uniform(2.0, 3.0, ()),
     "scaled": lambda: accel.uniform(-0.3, 1.7, (123, 45)),
-    "blocks": lambda: accel.rand(3 * (1 << 14) + 5),
+    "blocks": lambda: accel.rand(3 * (1 << 12) + 5),
     "chain": lambda: -(accel.rand(64, 3) * 0.1 - 0.05) / 3.0 + 1e-3,
     "turned": lambda: accel.reshape(accel.rand(6, 50).T, (20, 15))[3:17, ::2],
     "two": lambda: accel.rand(40, 5) * accel.rand(5) + accel.rand(40, 1),

@@ -49,7 +49,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1, by which the key grows
 ROUNDS = 10
 LOW = 0xFFFFFFFF
-_BLOCK = 1 << 14
+_BLOCK = 1 << 12  # numbers whose words lie in the nearest cache
 FRACTION_BITS = {"float16": 11, "bfloat16": 8, "float32": 24}
 SOURCE = (
     "J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw: Parallel random numbers: as easy as "
