@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import itertools
 import sys
 import threading
 import weakref
@@ -20,6 +21,7 @@ from accel import Tensor
 from accel.errors import IndexOutOfRangeError, ShapeError
 from accel.frontend.autodiff import derivatives
 from accel.frontend.tensors import evaluation, recipes
+from accel.frontend.tensors.leaf_values import array_value
 from accel.frontend.tensors.recording import record
 from accel.ir.op import get_op
 from accel.runtime.compiler import clear_cache
@@ -269,6 +271,76 @@ def test_another_learning_rate_each_step_compiles_nothing(kind: Any) -> None:
         assert STATISTICS.snapshot().compiles == 0
         weights.append(w.tolist())
     np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+def test_other_places_of_computed_data_are_no_other_program() -> None:
+    clear_cache()
+    x, w = np.arange(400, dtype=F32).reshape(100, 4), Tensor(np.ones(4, F32), requires_grad=True)
+    data = Tensor(x)
+
+    def loss(batch: Tensor) -> Tensor:
+        return ((batch @ w) ** 2).mean()
+
+    compiled = accel.compile(loss)
+    STATISTICS.reset()
+    for i in range(0, 96, 4):
+        batch = x[i : i + 4]
+        w.grad = None
+        loss(data[i : i + 4]).backward()
+        wanted = (2 * batch.sum(axis=1)) @ batch / 4
+        np.testing.assert_allclose(w.grad.numpy(), wanted, rtol=1e-5)
+        np.testing.assert_allclose(compiled(data[i : i + 4]).numpy(), loss(data[i : i + 4]).numpy())
+        assert float(data[i, i % 4]) == x[i, i % 4]
+        np.testing.assert_array_equal((data[i + 1] + data[:4, i % 4]).numpy(),
+                                      x[i + 1] + x[:4, i % 4])  # fmt: skip
+    for row, wanted in zip(data, x, strict=True):
+        assert row.sum().item() == wanted.sum()
+    for piece, wanted in zip(data.split(10), np.split(x, 10), strict=True):
+        assert piece.sum().item() == wanted.sum()
+    assert STATISTICS.snapshot().compiles <= 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "bool", "complex64", "bfloat16"])
+def test_places_of_computed_data_are_numpy_s(dtype: str) -> None:
+    x = np.arange(30).reshape(5, 6) % 7
+    data = Tensor(x).astype(getattr(accel, dtype))
+    whole = data.numpy()
+    bounds = [None, -9, -2, 0, 1, 3, 9]
+    for start, stop in itertools.product(bounds, bounds):
+        for step in (None, 1, 2, -1, -3):
+            key = slice(start, stop, step)
+            for index in (key, (slice(None), key), (key, -1), (None, 2, key), (..., key)):
+                found, wanted = data[index], whole[index]
+                assert (found.shape, found.dtype) == (wanted.shape, data.dtype)
+                np.testing.assert_array_equal(found.numpy(), wanted)
+    for odd in (data[:0], data[:, 6:], Tensor(np.zeros((0, 3)))[::-1], Tensor(F32(1))[...]):
+        assert odd.numpy().shape == odd.shape
+
+
+def test_places_of_computed_data_keep_their_values() -> None:
+    data = Tensor(np.arange(6, dtype=F32))
+    data.numpy()
+    first, last = data[:3], data[-1]
+    data[0] = 9
+    data += 1
+    assert first.tolist() == [0, 1, 2] and last.item() == 5
+    first[1] = 7
+    assert data.tolist() == [10, 2, 3, 4, 5, 6] and first.tolist() == [0, 7, 2]
+
+    @accel.compile
+    def grow(total: Tensor) -> None:
+        total += 1
+
+    part = data[2:4]
+    for _ in range(4):
+        grow(data)
+    assert part.tolist() == [3, 4] and data.tolist() == [14, 6, 7, 8, 9, 10]
+    shared = np.zeros(3, F32)  # its owner may write there
+    view = Tensor._of(array_value(shared, copy=False))
+    kept = view[1:]
+    accel.eval(kept)
+    shared[:] = 5
+    assert kept.tolist() == [0, 0]
 
 
 def test_counters_that_are_read_a_round_later_keep_their_recipe() -> None:

@@ -13,12 +13,13 @@ import numpy as np
 from ...errors import ArgumentError, NotAnArrayError, NumberRangeError
 from ...ir import dtypes
 from ...ir.dtypes import DType
+from ...ir.ops.movement import slice_extent
 from ...ir.types import TensorType
 from ...runtime import state as runtime_state
 from ...runtime.memory import aligned_copy
 from .values import Value, user_location
 
-__all__ = ["array_value", "device_value", "leaf_value"]
+__all__ = ["array_value", "device_value", "leaf_value", "part_value"]
 
 
 def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
@@ -52,6 +53,32 @@ def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value
         array = array.view()
         array.flags.writeable = False
     return Value(TensorType(wanted, array.shape), data=array)
+
+
+def part_value(value: Value, start: Any, stop: Any, step: Any) -> Value | None:
+    """A leaf for a slice of computed data, which share their memory: other places are no other
+    program.
+
+    None for what is to be recorded: gradients flow through it, it is not computed or not on the
+    CPU, others may write there, or the places lie outside.
+    """
+    data = value.data
+    if type(data) is not np.ndarray or value.requires_grad or value.type.weak:
+        return None
+    if not data.flags.writeable or not len(start) == len(stop) == len(step) == data.ndim:
+        return None
+    places = []
+    for extent, first, end, stride in zip(data.shape, start, stop, step, strict=True):
+        if not type(first) is type(end) is type(stride) is int or not stride:
+            return None
+        count = slice_extent(first, end, stride)
+        last = first + (count - 1) * stride
+        if count and not (0 <= first < extent and 0 <= last < extent):
+            return None
+        end = last + (1 if stride > 0 else -1)
+        places.append(slice(first, None if end < 0 else end, stride) if count else slice(0, 0))
+    part = data[tuple(places)] if places else data
+    return Value(TensorType(value.type.dtype, part.shape), data=part)
 
 
 def device_value(buffer: Any) -> Value:

@@ -16,7 +16,7 @@ from ...ir.types import TensorType
 from ...runtime import state as runtime_state
 from .entering import unheard
 from .evaluation import note_recorded
-from .leaf_values import array_value
+from .leaf_values import array_value, part_value
 from .recipes import (
     Recipe,
     number_varies,
@@ -104,6 +104,10 @@ OVERTAKEN: list[tuple[str, Callable[..., Tensor], Callable[[Any], None]]] = []
 def _record_lazily(
     name: str, operands: tuple[Any, ...], attrs: dict[str, Any], state: runtime_state.State
 ) -> Tensor:
+    if name == "slice":
+        part = part_value(as_value(operands[0], None), **attrs)
+        if part is not None:
+            return Tensor._of(part)
     table = transitions_of(name)
     given: list[Any] = []  # numbers, and Values
     inputs: list[Value] = []
