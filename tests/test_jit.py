@@ -20,7 +20,7 @@ import pytest
 from accel.errors import ArgumentError, InternalCompilerError
 from accel.targets.pure.machine import image, jit, object_cache
 from accel.targets.pure.machine.crew import Crew
-from accel.targets.pure.machine.image import Image, Unforeseen
+from accel.targets.pure.machine.image import Image, Unforeseen, link
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 
 PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
@@ -300,7 +300,7 @@ def test_objects_are_linked(loaded_by: str, monkeypatch: pytest.MonkeyPatch) -> 
         def refuse(objects: object) -> None:
             raise Unforeseen
 
-        monkeypatch.setattr(jit, "Image", refuse)
+        monkeypatch.setattr(jit, "link", refuse)
     other = LINKED.replace("double 8.0", "double 7.0").replace("@wide", "@wider")
     other = other.replace("@seven", "@heptad")
     texts = [LINKED, other.replace("@f(", "@g(").replace("@places", "@places_too")]
@@ -330,15 +330,15 @@ def test_what_an_image_does_not_foresee_is_left_to_llvm() -> None:
     if not jit.host_machine().triple.startswith("x86_64"):
         pytest.skip("LLVM loads all objects here")
     data = bytearray(jit.emit_object(scale_kernel("k", 2.0)))
-    Image([bytes(data)])
+    Image(link([bytes(data)]))
     for at, byte in ((0, 0), (16, 2), (18, 183)):  # no ELF, no relocatable file, AArch64
         changed = data.copy()
         changed[at] = byte
         with pytest.raises(Unforeseen):
-            Image([bytes(changed)])
+            link([bytes(changed)])
     threads = LINKED.replace("internal global", "internal thread_local global")
     with pytest.raises(Unforeseen):
-        Image([jit.emit_object(threads)])
+        link([jit.emit_object(threads)])
 
 
 def test_addresses_and_distances_are_put_where_they_belong() -> None:

@@ -113,6 +113,7 @@ def keep(key: str, program: Program) -> bool:
     if content is None:
         return False
     object_cache.shared().put(key, json.dumps(content, separators=(",", ":")).encode())
+    KERNELS.keep_together(program.kernels)
     return True
 
 

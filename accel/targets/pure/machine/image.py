@@ -1,20 +1,22 @@
 """Object files in memory: ELF for x86-64, as LLVM makes it for code that lies anywhere.
 
 A linker for what our modules hold, which is code, constants and addresses: loading needs no LLVM
-then, whose import takes longer than all else before a first result. What is not foreseen here
-is left to LLVM's own linker.
+then, whose import takes longer than all else before a first result. What has been linked can be
+kept, and is then loaded by copying. What is not foreseen here is left to LLVM's own linker.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import json
 import mmap
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-__all__ = ["Image", "Unforeseen"]
+__all__ = ["Image", "Linked", "Unforeseen", "link"]
 
 _HEADER = b"\x7fELF\x02\x01"
 _RELOCATABLE, _X86_64 = 1, 62
@@ -31,44 +33,106 @@ class Unforeseen(Exception):
     """An object file that only LLVM's own linker can load."""
 
 
-class Image:
-    """Loaded object files. Dropping the last reference returns their memory.
+class Linked(NamedTuple):
+    """Object files in one piece, lacking only what depends on where it comes to lie.
 
-    Parameters
+    Attributes
     ----------
-    objects
-        The files. What they export must differ in name.
+    content
+        Code, constants and variables; each of the three begins on a page of its own.
+    code, constants
+        Where these two end.
+    addresses
+        Places in it that are to hold an address in it, and the offset of that.
+    outside
+        Place, kind of relocation, name and addend of what refers to the process's libraries.
+    exports
+        The offsets of what other modules may name.
+    """
+
+    content: bytes
+    code: int
+    constants: int
+    addresses: Sequence[tuple[int, int]]
+    outside: Sequence[tuple[int, int, str, int]]
+    exports: dict[str, int]
+
+    def packed(self) -> bytes:
+        """All of it, as `unpacked` reads it."""
+        header = json.dumps(self[1:], separators=(",", ":")).encode()
+        return _HEAD.pack(_MARK, len(header)) + header + self.content
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Linked:
+        """What `packed` wrote."""
+        begin, (_, length) = _HEAD.size, _HEAD.unpack_from(data)
+        return cls(data[begin + length :], *json.loads(data[begin : begin + length]))
+
+
+_MARK = b"linked"
+_HEAD = struct.Struct("<8sQ")  # the mark, and the length of what JSON says
+
+
+def link(objects: Sequence[bytes]) -> Linked:
+    """Object files in one piece; what they export must differ in name.
 
     Raises
     ------
     Unforeseen
-        If they hold what is not foreseen; then nothing has been loaded.
+        If they hold what is not foreseen.
+    """
+    files = [_File(data) for data in objects]
+    code = _laid_out(files, 0, _CODE)
+    constants = _laid_out(files, code, 0)
+    content = bytearray(_laid_out(files, constants, _WRITE))
+    addresses: list[tuple[int, int]] = []
+    outside: list[tuple[int, int, str, int]] = []
+    exports: dict[str, int] = {}
+    for file in files:
+        file.copy(content)
+        for place, kind, target, addend in file.relocations():
+            if isinstance(target, str):
+                outside.append((place, kind, target, addend))
+            elif kind == _ADDRESS:
+                addresses.append((place, target + addend))
+            else:
+                _put(content, 0, place, kind, target + addend)
+        exports.update(file.exports())
+    return Linked(bytes(content), code, constants, addresses, outside, exports)
+
+
+class Image:
+    """Loaded code. Dropping the last reference returns its memory.
+
+    Raises
+    ------
+    Unforeseen
+        If only LLVM can load code here; then nothing has been loaded.
     """
 
-    __slots__ = ("_exports", "_memory")
+    __slots__ = ("_base", "_exports", "_memory")
 
-    def __init__(self, objects: Sequence[bytes]) -> None:
+    def __init__(self, linked: Linked) -> None:
         if not sys.platform.startswith("linux"):
             raise Unforeseen(sys.platform)
-        files = [_File(data) for data in objects]
-        code = _laid_out(files, 0, _CODE)
-        constants = _laid_out(files, code, 0)
-        size = _laid_out(files, constants, _WRITE)
         self._memory = mmap.mmap(
-            -1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+            -1, max(len(linked.content), 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
             mmap.PROT_READ | mmap.PROT_WRITE,
         )  # fmt: skip
-        base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self._exports: dict[str, int] = {}
-        for file in files:
-            file.write(self._memory, base)
-            self._exports.update(file.exports(base))
-        _protect(base, code, mmap.PROT_READ | mmap.PROT_EXEC)
-        _protect(base + code, constants - code, mmap.PROT_READ)
+        self._base = base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._exports = linked.exports
+        self._memory[: len(linked.content)] = linked.content
+        for place, offset in linked.addresses:
+            _put(self._memory, base, place, _ADDRESS, base + offset)
+        for place, kind, name, addend in linked.outside:
+            _put(self._memory, base, place, kind, _outside(name) + addend)
+        _protect(base, linked.code, mmap.PROT_READ | mmap.PROT_EXEC)
+        _protect(base + linked.code, linked.constants - linked.code, mmap.PROT_READ)
 
     def get_function_address(self, name: str) -> int:
         """The address of an exported function; 0 if there is none of this name."""
-        return self._exports.get(name, 0)
+        offset = self._exports.get(name)
+        return 0 if offset is None else self._base + offset
 
 
 class _File:
@@ -83,36 +147,40 @@ class _File:
         self.sections: list[_Section] = [
             struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)
         ]
-        #: Where allocated sections begin in the image, by number.
+        #: Where allocated sections begin, by number.
         self.places: dict[int, int] = {}
         self._tables: dict[int, list[tuple[int, ...]]] = {}
 
-    def write(self, memory: mmap.mmap, base: int) -> None:
-        """Copy the sections to their places and put addresses in."""
+    def copy(self, content: bytearray) -> None:
+        """Copy the sections to their places."""
         for number, place in self.places.items():
             _, kind, _, _, offset, size, *_ = self.sections[number]
             if kind != _NO_BITS:
-                memory[place : place + size] = self.data[offset : offset + size]
-        for _, kind, _, _, offset, size, table, target, _, _ in self.sections:
-            if kind != _RELOCATIONS or target not in self.places:
+                content[place : place + size] = self.data[offset : offset + size]
+
+    def relocations(self) -> Iterator[tuple[int, int, int | str, int]]:
+        """Where something is to be put in, its kind, what it refers to (a place, or a name from
+        outside), and what is added to that."""
+        for _, kind, _, _, offset, size, table, section, _, _ in self.sections:
+            if kind != _RELOCATIONS or section not in self.places:
                 continue
-            origin, symbols = self.places[target], self._symbols(table)
-            values: dict[int, int] = {}
+            origin, symbols = self.places[section], self._symbols(table)
+            targets: dict[int, int | str] = {}
             for where, what, addend in struct.iter_unpack("<QQq", self._bytes(offset, size)):
                 number = what >> 32
-                if number not in values:
-                    values[number] = self._value(table, symbols[number], base)
-                _put(memory, base, origin + where, what & 0xFFFFFFFF, values[number] + addend)
+                if number not in targets:
+                    targets[number] = self._target(table, symbols[number])
+                yield origin + where, what & 0xFFFFFFFF, targets[number], addend
 
-    def exports(self, base: int) -> dict[str, int]:
-        """The addresses of what other modules may name."""
+    def exports(self) -> dict[str, int]:
+        """The places of what other modules may name."""
         found = {}
         for table, (_, kind, _, _, _, _, names, *_) in enumerate(self.sections):
             if kind != _SYMBOLS:
                 continue
             for name, info, _, section, value, _ in self._symbols(table):
                 if info >> 4 != _LOCAL and section in self.places:
-                    found[self._name(names, name)] = base + self.places[section] + value
+                    found[self._name(names, name)] = self.places[section] + value
         return found
 
     def _bytes(self, offset: int, size: int) -> memoryview:
@@ -126,13 +194,13 @@ class _File:
             self._tables[table] = list(found)
         return self._tables[table]
 
-    def _value(self, table: int, symbol: tuple[int, ...], base: int) -> int:
+    def _target(self, table: int, symbol: tuple[int, ...]) -> int | str:
         name, _, _, section, value, _ = symbol
         if section in self.places:
-            return base + self.places[section] + value
+            return self.places[section] + value
         if section:
             raise Unforeseen("a symbol of no section")
-        return _outside(self._name(self.sections[table][6], name))
+        return self._name(self.sections[table][6], name)
 
     def _name(self, table: int, at: int) -> str:
         start = self.sections[table][4] + at
@@ -152,8 +220,8 @@ def _laid_out(files: Sequence[_File], at: int, protection: int) -> int:
     return -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _put(memory: mmap.mmap, base: int, at: int, kind: int, value: int) -> None:
-    """Write one address or distance."""
+def _put(memory: mmap.mmap | bytearray, base: int, at: int, kind: int, value: int) -> None:
+    """Write one address or distance, into memory that lies at `base`."""
     if kind == _ADDRESS:
         struct.pack_into("<Q", memory, at, value & (1 << 64) - 1)
     elif kind == _FAR:

@@ -158,8 +158,11 @@ class ObjectCache:
         found = self.get_all([key])
         return found[0] if found else None
 
-    def get_all(self, keys: Iterable[str]) -> list[bytes] | None:
-        """The code stored under each of `keys`; None unless all of it is there."""
+    def get_all(self, keys: Iterable[str], counted: bool = True) -> list[bytes] | None:
+        """The code stored under each of `keys`; None unless all of it is there.
+
+        What is not `counted` adds neither to hits and misses nor to the bytes read.
+        """
         directory = self._usable()
         if directory is None:
             return None
@@ -170,14 +173,14 @@ class ObjectCache:
             code = _unpacked(key, content)
             if code is None:
                 with self._lock:
-                    self.misses += 1
+                    self.misses += counted
                 return None
             if used < time.time() - _SETTLED:  # by their times entries are removed
                 with contextlib.suppress(OSError):
                     os.utime(path)
             with self._lock:
-                self.hits += 1
-                self.bytes_read += len(content)
+                self.hits += counted
+                self.bytes_read += len(content) * counted
             found.append(code)
         return found
 
