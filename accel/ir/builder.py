@@ -72,14 +72,13 @@ class Builder:
             for o in operands
         ]
         resolved = resolve(op, types, attrs)
-        weak = all(t.weak for t in types)  # scalars among themselves stay weak
         inputs = []
         for operand, type_, target in zip(operands, types, resolved.operand_dtypes, strict=True):
             if not isinstance(operand, Node):
-                stays = type_.weak and (target is None or weak)
+                stays = type_.weak and (target is None or _are_weak(types))
                 operand = self.constant(operand, target or type_.dtype, weak=stays)
             elif target is not None:
-                operand = self.cast(operand, target, weak=weak)
+                operand = self.cast(operand, target, weak=_are_weak(types))
             inputs.append(operand)
         return self.node(op, tuple(inputs), resolved.attrs, resolved.type)
 
@@ -150,6 +149,11 @@ class Builder:
         """`node` of another builder, its inputs replaced as `known` says."""
         inputs = tuple([known[i] for i in node.inputs])
         return self.node(node.op, inputs, node.attrs, node.type, node.loc)
+
+
+def _are_weak(types: Sequence[TensorType]) -> bool:
+    """Whether these are scalars among themselves, which stay weak."""
+    return all(t.weak for t in types)
 
 
 def _canonical_scalar(value: Any, dtype: DType) -> bool | int | float | complex:

@@ -277,6 +277,17 @@ def _common_dtype(op: Op, types: Sequence[TensorType]) -> tuple[DType, bool]:
     return common, not strong
 
 
+def _stays(op: Op, types: Sequence[TensorType]) -> bool:
+    """Whether operands are of one dtype, which the op computes in: nothing is promoted."""
+    dtype = types[op.promote_from].dtype
+    if dtype.kind not in op.kinds or (op.promote == "float" and dtype.kind in "biu"):
+        return False
+    for t in types[op.promote_from :]:
+        if t.dtype is not dtype or t.weak:
+            return False
+    return True
+
+
 def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resolved:
     """Check and complete one application of `op`: defaults, promotion, type rule.
 
@@ -301,17 +312,19 @@ def resolve(op: Op, types: Sequence[TensorType], attrs: dict[str, Any]) -> Resol
             _raise_attrs(op, attrs)
     targets: tuple[DType | None, ...] = (None,) * len(types)
     if op.promote != "none" and len(types) > op.promote_from:
-        start = op.promote_from
-        common, all_weak = _common_dtype(op, types[start:])
-        if common.kind not in op.kinds:
-            _raise_kind(op, types)
-        targets = (None,) * start + tuple(
-            None if t.dtype is common and t.weak == all_weak else common for t in types[start:]
-        )
-        types = tuple(types[:start]) + tuple(
-            t if d is None else TensorType(d, t.shape, t.device, all_weak)
-            for t, d in zip(types[start:], targets[start:], strict=True)
-        )
+        if not _stays(op, types):
+            start = op.promote_from
+            common, all_weak = _common_dtype(op, types[start:])
+            if common.kind not in op.kinds:
+                _raise_kind(op, types)
+            targets = (None,) * start + tuple([
+                None if t.dtype is common and t.weak == all_weak else common
+                for t in types[start:]
+            ])  # fmt: skip
+            types = [
+                t if d is None else TensorType(d, t.shape, t.device, all_weak)
+                for t, d in zip(types, targets, strict=True)
+            ]
     elif op.kinds != "biufc" and any(t.dtype.kind not in op.kinds for t in types):
         _raise_kind(op, types)
     if op.prepare is not None:
