@@ -213,6 +213,7 @@ NUMBERED: dict[str, Callable[[Any, float], Any]] = {
     "float64": lambda x, v: x + np.float64(v),
     "int64": lambda x, v: x * np.int64(1000 * v),
     "complex64": lambda x, v: x * np.complex64(v),
+    "integers": lambda x, v: x / int(64 * v),
     "power": lambda x, v: (x * x) ** (v + 2.5),
     "base": lambda x, v: np.maximum(F32(v) + 1, x),
     "item": lambda x, v: replaced(x * 2, 1, v),
@@ -234,6 +235,26 @@ def test_numbers_of_every_kind_that_change_become_arguments(name: str) -> None:
         wanted = work(x.copy(), v)
         assert result.dtype == wanted.dtype or name in ("int64", "complex64")
         np.testing.assert_allclose(result, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_arguments_give_the_bits_of_constants(dtype: str) -> None:
+    x = Tensor([1.5, -2.25, 0.0, -0.0, np.inf, -np.inf, np.nan, 6e-8, 300.0])
+    x = x.astype(getattr(accel, dtype))
+    numbers = [0.0, -0.0, 1.0, 2.0, 0.1, -3.0, np.inf, np.nan, 0, 1, 3, F32(0.3), np.int64(3)]
+    for work in (lambda v: x * v, lambda v: x - v, lambda v: v / x, lambda v: x % v,
+                 lambda v: x**v, lambda v: accel.copysign(x, v), lambda v: x > v):  # fmt: skip
+        found = []
+        for vary in (False, True):
+            recipes.forget_recipes()
+            for k in range(10 * vary):
+                for other in (k + 0.5, k + 20, F32(k + 0.5), np.int64(k + 20)):
+                    work(other)
+            found.append([work(v).numpy() for v in numbers])
+        for constant, argument in zip(*found, strict=True):
+            np.testing.assert_array_equal(constant, argument)
+            signs = [np.copysign(1, np.nan_to_num(r * F32(1))) for r in (constant, argument)]
+            np.testing.assert_array_equal(*signs)
 
 
 def test_numbers_in_differentiated_work_become_arguments() -> None:

@@ -171,12 +171,14 @@ def number_varies(op: str, key: Sequence[Any]) -> bool:
     """Whether a number among the operands of an application, not met before, is one of many.
 
     It then becomes an argument: it would make a program of its own otherwise. What others are
-    simplified by stays as it is, and so do Python's integers, which must fit the dtype that
-    they take.
+    simplified by stays as it is, and so do Python's integers that must fit an integer dtype.
     """
     if op == "pow" and (key[-2] is not float or key[-1] in _SIMPLE_POWERS):
         return False
-    after_type = itertools.chain((False,), (k is float or type(k) is DType for k in key))
+    if int in key and not _takes_any_integer(key):
+        return False
+    numeric = (k is float or k is int or type(k) is DType for k in key)
+    after_type = itertools.chain((False,), numeric)
     site = (op, *[None if number else k for k, number in zip(key, after_type, strict=False)])
     if len(_numbers) > _CAPACITY:
         _numbers.clear()
@@ -190,6 +192,13 @@ def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
     if found is None:
         found = _leaves.setdefault((type_, requires_grad), Recipe(type_, requires_grad))
     return found
+
+
+def _takes_any_integer(key: Sequence[Any]) -> bool:
+    """Whether the integers among the operands of an application become inexact numbers."""
+    fit = all(k == "0" or abs(k) < 2**63 for last, k in itertools.pairwise(key) if last is int)
+    partners = [k.type.dtype for k in key if type(k) is Recipe]
+    return fit and bool(partners) and all(dtype.is_inexact for dtype in partners)
 
 
 def outdated(value: Value) -> bool:

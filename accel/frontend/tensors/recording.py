@@ -35,7 +35,7 @@ __all__ = ["MAX_DIMENSIONS", "NUMBERS", "OVERTAKEN", "answer", "apply", "as_tens
 _CONSTANT = get_op("constant")
 _CAST = get_op("cast")
 _PYTHON = (bool, int, float, complex)
-_WEAK_FLOAT = TensorType(dtypes.float64, weak=True)
+_WEAK = {float: TensorType(dtypes.float64, weak=True), int: TensorType(dtypes.int64, weak=True)}
 _new = object.__new__
 
 
@@ -119,7 +119,7 @@ def _record_lazily(
         if kind in NUMBERS:
             given.append(operand)
             key += (kind, operand or repr(operand))  # 0.0 is not -0.0
-            changes = changes or kind is float
+            changes = changes or kind is not bool
             continue
         value = as_value(operand, None)
         given.append(value)
@@ -144,7 +144,8 @@ def _record_lazily(
         if any(_refreshed(value) for value in inputs):
             return _record_lazily(name, operands, attrs, state)
         if changes and number_varies(name, key):
-            return _record_lazily(name, tuple(map(_as_argument, operands, given)), attrs, state)
+            arguments = [_as_argument(*pair) for pair in zip(operands, given, strict=True)]
+            return _record_lazily(name, tuple(arguments), attrs, state)
         found = _learn(name, tuple(key), given, recipes, attrs)
     if found.usual:
         return recorded(found, tuple(inputs))
@@ -179,9 +180,9 @@ def _refreshed(value: Value) -> bool:
 
 
 def _as_argument(operand: Any, given: Any) -> Any:
-    """A float or a constant as a Tensor of data, so that another number is no other program."""
-    if type(given) is float:
-        return Tensor._of(Value(_WEAK_FLOAT, data=np.array(given)))
+    """A number as a Tensor of data, so that another number is no other program."""
+    if type(given) in _WEAK:
+        return Tensor._of(Value(_WEAK[type(given)], data=np.array(given)))
     if type(given) is Value and given.op is _CONSTANT:
         number = np.array(given.attrs["value"], given.type.dtype.numpy)
         return Tensor._of(Value(given.type, data=number))
