@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,20 @@ def argument_names(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[str]:
     """A name for every leaf: ``x``, ``params.w``, ``batch.0``."""
+    positional = _positional_names(function, len(args))
+    positional += [f"arg{i}" for i in range(len(positional), len(args))]
+    names: list[str] = []
+    for name, argument in [*zip(positional, args, strict=False), *kwargs.items()]:
+        names += paths(argument, name)
+    return names
+
+
+def _positional_names(function: Callable[..., Any], given: int) -> list[str]:
+    """The names of `given` positional arguments, as far as they have some."""
+    if isinstance(function, FunctionType) and not function.__dict__:  # that might say otherwise
+        code = function.__code__
+        if not code.co_flags & inspect.CO_VARARGS:
+            return list(code.co_varnames[: code.co_argcount])
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -121,14 +136,10 @@ def argument_names(
     positional: list[str] = []
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional += [f"{parameter.name}.{i}" for i in range(len(args) - len(positional))]
+            positional += [f"{parameter.name}.{i}" for i in range(given - len(positional))]
         elif parameter.kind is not parameter.KEYWORD_ONLY:
             positional.append(parameter.name)
-    positional += [f"arg{i}" for i in range(len(positional), len(args))]
-    names: list[str] = []
-    for name, argument in [*zip(positional, args, strict=False), *kwargs.items()]:
-        names += paths(argument, name)
-    return names
+    return positional
 
 
 def describe_change(old: Any, new: Any, names: Sequence[str]) -> str:
