@@ -19,6 +19,7 @@ from accel.ir.op import all_ops, get_op, resolve
 from accel.ir.types import TensorType
 from accel.targets.pure.halves import Code, in_memory
 from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.kernels import KernelCache
 from accel.targets.pure.nests.emit import (
     emit_nest,
     pack_arguments,
@@ -67,14 +68,14 @@ def machine(request: pytest.FixtureRequest) -> jit.Machine:
 
 
 X = np.zeros(8192, np.float32)
-CACHES: dict[jit.Machine, jit.KernelCache] = {}
+CACHES: dict[jit.Machine, KernelCache] = {}
 
 
 # -- running a nest, and what it should do -------------------------------------------------
 def execute(nest, arrays, machine=None, cuts=()):
     """Run the kernel of `nest` on `arrays` (its operands); returns the status."""
     machine = machine or jit.host_machine()
-    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    cache = CACHES.setdefault(machine, KernelCache(machine=machine))
     kernel = cache.get("kernel", emit_nest(nest, "kernel", machine).text)
     scratch = np.empty(scratch_bytes(nest, machine) // 8 + 1)
     pointers = [a.__array_interface__["data"][0] for a in (*arrays, scratch)]
@@ -923,7 +924,7 @@ class RandomNest:
 def test_random_nests(level):
     machine = jit.machine_for_level(level)
     cases = [RandomNest(seed) for seed in range(150 if level == "" else 40)]
-    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    cache = CACHES.setdefault(machine, KernelCache(machine=machine))
     cache.ensure([("kernel", emit_nest(c.nest, "kernel", machine).text) for c in cases])
     for case in cases:
         check(case.nest, case.arrays, machine, rtol=1e-4)
@@ -1013,7 +1014,7 @@ def lowering_cases():
 
 def test_every_lowering_matches_its_op(machine):
     cases = list(lowering_cases())
-    cache = CACHES.setdefault(machine, jit.KernelCache(machine=machine))
+    cache = CACHES.setdefault(machine, KernelCache(machine=machine))
     cache.ensure([("kernel", emit_nest(nest, "kernel", machine).text) for _, nest, *_ in cases])
     seen = set()
     for name, nest, arrays, wanted in cases:

@@ -24,13 +24,14 @@ from accel.targets.pure.gemm.gemm import Constant, Extra, MatmulSpec, Matrix, Pr
 from accel.targets.pure.gemm.spec import HEADER, tile_of
 from accel.targets.pure.gemm.tiles import FRAME
 from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.kernels import KernelCache
 from accel.targets.pure.machine.llvm_text import Lanes
 
 EXTENTS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 100, 129)
 ELEMENTS = {
     "f4": "float", "f8": "double", "i1": "i8", "i2": "i16", "i4": "i32", "i8": "i64", "b1": "i1",
 }  # fmt: skip
-CACHE = jit.KernelCache()
+CACHE = KernelCache()
 CANARY = 0x5A
 
 
@@ -543,7 +544,7 @@ def test_an_epilogue_is_needed_for_other_outputs() -> None:
 
 
 def test_one_kernel_serves_all_shapes() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     spec = MatmulSpec("float", jit.host_machine(), ("float",))
     kernels = {cache.get(name, gemm.emit_multiply(spec, None, name)) for name in ("a", "b", "c")}
     assert len(kernels) == 1 and cache.compiles == 1

@@ -21,6 +21,7 @@ from accel.errors import ArgumentError, InternalCompilerError
 from accel.targets.pure.machine import image, jit, object_cache
 from accel.targets.pure.machine.crew import Crew
 from accel.targets.pure.machine.image import Image, Unforeseen, link
+from accel.targets.pure.machine.kernels import Kernel, KernelCache
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 
 PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")]
@@ -54,7 +55,7 @@ def scale_kernel(name: str, factor: float, status: int = 0) -> str:
     return module_text([fn])
 
 
-def run(kernels: list[jit.Kernel], x: np.ndarray) -> int:
+def run(kernels: list[Kernel], x: np.ndarray) -> int:
     bases = np.array([x.ctypes.data], np.int64)
     program = np.array([[k.address, 0, 0, x.size] for k in kernels], np.int64)
     return jit.run_program(bases.ctypes.data, program.ctypes.data, len(kernels))
@@ -67,7 +68,7 @@ def test_import_does_not_load_llvm() -> None:
 
 
 def test_program_runs_its_kernels_in_order() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     kernels = cache.ensure([("a", scale_kernel("a", 2)), ("b", scale_kernel("b", 3))])
     x = np.arange(5.0)
     assert run(kernels, x) == 0
@@ -76,7 +77,7 @@ def test_program_runs_its_kernels_in_order() -> None:
 
 
 def test_status_names_the_record_and_stops() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     good = cache.get("good", scale_kernel("good", 2))
     bad = cache.get("bad", scale_kernel("bad", 3, status=7))
     x = np.ones(2)
@@ -85,7 +86,7 @@ def test_status_names_the_record_and_stops() -> None:
 
 
 def test_equal_text_is_compiled_once_whatever_its_name() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     first = cache.get("a", scale_kernel("a", 2))
     second, third = cache.ensure([("b", scale_kernel("b", 2)), ("b", scale_kernel("b", 4))])
     assert second is first and third is not first
@@ -94,7 +95,7 @@ def test_equal_text_is_compiled_once_whatever_its_name() -> None:
 
 
 def test_duplicates_within_one_request_are_compiled_once() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     a, b = cache.ensure([("p", scale_kernel("p", 2)), ("q", scale_kernel("q", 2))])
     assert a is b and cache.compiles == 1
 
@@ -111,12 +112,12 @@ def test_internal_functions_of_two_kernels_may_share_a_name() -> None:
         fn.do("ret i64 0")
         texts.append((name, module_text([helper, fn])))
     x = np.ones(1)
-    assert run(jit.KernelCache().ensure(texts), x) == 0
+    assert run(KernelCache().ensure(texts), x) == 0
     assert x[0] == 10
 
 
 def test_evicted_kernels_live_while_used_and_are_freed_after() -> None:
-    cache = jit.KernelCache(max_bytes=0)
+    cache = KernelCache(max_bytes=0)
     kernel = cache.get("k", scale_kernel("k", 2))
     assert cache.held_bytes == 0
     assert cache.get("other", scale_kernel("other", 2)) is kernel  # found while alive
@@ -129,7 +130,7 @@ def test_evicted_kernels_live_while_used_and_are_freed_after() -> None:
 
 
 def test_cache_keeps_recent_kernels_within_its_bound() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     cache.get("k0", scale_kernel("k0", 1.5))
     cache.max_bytes = 3 * cache.held_bytes
     for i in range(6):
@@ -151,7 +152,7 @@ def test_memory_is_returned() -> None:
 
     if not sys.platform.startswith("linux"):
         return
-    cache = jit.KernelCache(max_bytes=0)
+    cache = KernelCache(max_bytes=0)
     for i in range(30):
         cache.get("k", scale_kernel("k", 100.0 + i))
     start = mapped()
@@ -380,14 +381,14 @@ def test_intrinsics_that_become_library_calls_are_linked() -> None:
     value = lanes.load(data)
     lanes.store(lanes.fma(lanes.intrinsic("floor", value), 2.0, 0.5), data)
     fn.do("ret i64 0")
-    cache = jit.KernelCache(machine=jit.machine_for_level(lowest))
+    cache = KernelCache(machine=jit.machine_for_level(lowest))
     x = np.array([1.7, -1.2])
     assert run([cache.get("k", module_text([fn]))], x) == 0
     assert x.tolist() == [2.5, -3.5]
 
 
 def test_failed_compile_leaves_the_cache_usable() -> None:
-    cache = jit.KernelCache()
+    cache = KernelCache()
     with pytest.raises(InternalCompilerError):
         cache.ensure([("a", scale_kernel("a", 2)), ("b", "define nonsense")])
     assert len(cache) == 0
@@ -396,8 +397,8 @@ def test_failed_compile_leaves_the_cache_usable() -> None:
 
 
 def test_concurrent_callers_share_compiles() -> None:
-    cache = jit.KernelCache()
-    results: list[list[jit.Kernel]] = []
+    cache = KernelCache()
+    results: list[list[Kernel]] = []
 
     def work() -> None:
         results.append(cache.ensure([("k", scale_kernel("k", 2.0 + i)) for i in range(4)]))

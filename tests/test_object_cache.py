@@ -23,6 +23,7 @@ from accel.errors import ArgumentError
 from accel.targets.pure import KERNELS
 from accel.targets.pure.machine import host, jit, object_cache
 from accel.targets.pure.machine.host import CODE_GENERATOR
+from accel.targets.pure.machine.kernels import KernelCache
 from accel.targets.pure.machine.llvm_text import Function, Lanes, module_text
 from accel.targets.pure.machine.object_cache import ObjectCache, described_key, entry_key
 
@@ -394,7 +395,7 @@ def test_each_machine_has_entries_of_its_own() -> None:
     for machine in (host, jit.Machine(host.triple, "generic", "", 16, False)):
         made = []
         for _ in range(2):
-            cache = jit.KernelCache(machine=machine, on_disk=True)
+            cache = KernelCache(machine=machine, on_disk=True)
             cache.get("k", table_kernel("k", [0.125, 0.25]))
             made.append((cache.compiles, cache.loads))
         assert made == [(1, 0), (0, 1)]
@@ -660,7 +661,7 @@ def table_kernel(name: str, values: list[float]) -> str:
 def test_private_names_of_kernels_loaded_together_stay_apart() -> None:
     sources = [(f"t{i}", table_kernel(f"t{i}", [i + 10.0, i + 20.0, i + 30.0])) for i in range(4)]
     for _ in range(2):  # compiled, then from disk
-        cache = jit.KernelCache(on_disk=True)
+        cache = KernelCache(on_disk=True)
         kernels = cache.ensure(sources)
         x = np.array([2.0, 0.0, 1.0, 2.0])
         bases = x.ctypes.data + 8 * np.arange(4, dtype=np.int64)

@@ -18,6 +18,7 @@ from accel.ir.types import TensorType
 from accel.passes.differentiate import differentiate
 from accel.targets.pure import PureRun, compile_run
 from accel.targets.pure.machine import jit
+from accel.targets.pure.machine.kernels import KernelCache
 from accel.targets.pure.nests.scan import Scan, scan
 from accel.targets.pure.views import Buffer
 from accel.targets.reference import run_graph
@@ -73,7 +74,7 @@ def made(
 def executed(plan: Scan, x: np.ndarray, cuts: tuple[int, ...] = ()) -> np.ndarray:
     """What the kernel of `plan` writes, its work items done in several calls."""
     out = np.empty(x.shape, plan.target.buffer.dtype.numpy)
-    kernel = jit.KernelCache(machine=plan.machine).get("scan", plan.text("scan"))
+    kernel = KernelCache(machine=plan.machine).get("scan", plan.text("scan"))
     bases = np.array([a.__array_interface__["data"][0] for a in (x, out)], np.int64)
     block = np.array(plan.arguments((0, 0), (1, 0)), np.int64)
     call = ctypes.CFUNCTYPE(

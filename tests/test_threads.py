@@ -16,6 +16,7 @@ from accel.errors import ArgumentError, IndexOutOfRangeError
 from accel.targets.pure.gemm import gemm
 from accel.targets.pure.machine import jit, limits, threads
 from accel.targets.pure.machine.host import binding
+from accel.targets.pure.machine.kernels import Kernel, KernelCache
 from accel.targets.pure.machine.llvm_text import Function, module_text
 from accel.targets.pure.machine.pool import pool_text
 
@@ -117,7 +118,7 @@ def test_products_with_groups_of_columns_apply_their_epilogue_to_the_right_ones(
 
 
 # -- the pool -----------------------------------------------------------------------------
-def _kernel(body: Callable[[Function, str], str]) -> tuple[jit.Kernel, jit.KernelCache]:
+def _kernel(body: Callable[[Function, str], str]) -> tuple[Kernel, KernelCache]:
     """A kernel whose items run `body(function, index)`; what it yields is the status."""
     fn = Function(
         "counting", [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "end")], "i64"
@@ -127,7 +128,7 @@ def _kernel(body: Callable[[Function, str], str]) -> tuple[jit.Kernel, jit.Kerne
         earlier = fn.icmp("ne", loop.values[0], 0)
         loop.next = [fn.op(f"select i1 {earlier}, i64 {loop.values[0]}, i64 {status}")]
     fn.do(f"ret i64 {loop.values[0]}")
-    cache = jit.KernelCache()
+    cache = KernelCache()
     return cache.get("counting", module_text([fn])), cache
 
 
@@ -138,7 +139,7 @@ def _count(fn: Function, index: str) -> str:
     return "0"
 
 
-def _section(kernel: jit.Kernel, items: int, size: int) -> Callable[[np.ndarray], int]:
+def _section(kernel: Kernel, items: int, size: int) -> Callable[[np.ndarray], int]:
     """A call of `kernel` for items divided into parts of `size`."""
     address, block = threads.divided(kernel.address, 0, size)
     program = np.array([[address, block.ctypes.data, 0, items]], np.int64)

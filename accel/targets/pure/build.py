@@ -22,7 +22,7 @@ from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
 from .halves import in_float32
-from .machine.jit import KERNELS
+from .machine.kernels import KERNELS
 from .memory import aligned
 from .programs import Entry, Interlude, Layouts, Program
 from .records import Code, Record

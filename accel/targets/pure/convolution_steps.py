@@ -16,7 +16,8 @@ from .conv import weight as conv_weight
 from .conv.depthwise import depthwise_block
 from .convolutions import Convolution, weight_gradient
 from .machine import threads
-from .machine.jit import Kernel, Machine
+from .machine.jit import Machine
+from .machine.kernels import Kernel
 from .records import Code, KernelInfo, Record, code_of, summary, symbol
 from .views import Buffer, Place, View, nowhere
 

@@ -20,7 +20,8 @@ from ...ir.types import TensorType
 from ..parts import Watch
 from ..reference import run_graph
 from . import programs
-from .machine.jit import KERNELS, expected_beside
+from .machine.jit import expected_beside
+from .machine.kernels import KERNELS
 from .machine.memory import POOLED
 from .machine.threads import GATE, divided
 from .memory import aligned, allocator, announce, most_packed

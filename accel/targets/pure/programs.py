@@ -19,7 +19,8 @@ from ...ir.dtypes import to_dtype
 from ...ir.graph import Graph
 from ...ir.ops import BUILT_IN
 from .machine import object_cache
-from .machine.jit import KERNELS, Address, Kernel, host_machine
+from .machine.jit import host_machine
+from .machine.kernels import KERNELS, Address, Kernel
 
 __all__ = ["Entry", "Interlude", "Layouts", "Program", "decoded", "encoded", "find", "keep",
            "key_of"]  # fmt: skip

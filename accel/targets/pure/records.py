@@ -13,7 +13,8 @@ from ... import forking
 from ...ir.dataclass import dataclass
 from ...ir.node import Node
 from .clusters import Cluster, Scalar
-from .machine.jit import Kernel, assembly
+from .machine.jit import assembly
+from .machine.kernels import Kernel
 
 __all__ = ["Code", "KernelInfo", "Record", "code_of", "summary", "symbol"]
 

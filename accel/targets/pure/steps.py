@@ -20,7 +20,8 @@ from .convolutions import convolution
 from .gemm import gemm
 from .loops import LoopKernel, loop_kernel
 from .machine import threads
-from .machine.jit import Kernel, Machine, host_machine
+from .machine.jit import Machine, host_machine
+from .machine.kernels import Kernel
 from .nests.emit import (
     chunks,
     emit_nest,
