@@ -87,6 +87,15 @@ def test_all_else_is_compiled_at_once(name: str) -> None:
     assert native_ops(lambda: accel.eval(OTHERS[name]())) > 0
 
 
+def test_numpy_is_left_with_less_once_there_is_code() -> None:
+    def draw(count: int) -> Callable[[], Any]:
+        return lambda: accel.rand(count).numpy()
+
+    assert native_ops(draw(1 << 17)) == 0 < native_ops(draw(1 << 17))
+    assert native_ops(draw((1 << 17) + 1)) > 0
+    assert native_ops(draw(1 << 15)) == 0 < native_ops(draw(1 << 15))
+
+
 def test_parameters_are_drawn_without_making_code() -> None:
     models = []
 

@@ -15,9 +15,9 @@ from ..errors import DeviceError
 from ..ir.graph import Graph
 from ..ir.types import CPU
 from ..log import is_heard
-from . import first_draws
 from .collector import collection_paused
 from .executable import Executable, OneRun, Run
+from .first_draws import WHY, FirstDraws
 from .state import State
 from .statistics import STATISTICS
 
@@ -36,7 +36,7 @@ ON_CLEAR: list[Callable[[], None]] = []
 CAPACITY = 512
 
 _cache: OrderedDict[Any, Executable] = OrderedDict()
-_drawn: OrderedDict[Any, None] = OrderedDict()  # graphs that NumPy has drawn, by the same keys
+_first_draws = FirstDraws(CAPACITY)
 _lock = forking.lock()
 _building: dict[Any, Any] = {}
 _compiles = itertools.count()
@@ -57,7 +57,7 @@ def compile_graph(graph: Graph, state: State, passing: bool = False) -> Executab
     """
     state = _where_it_says(graph, state)
     key = (graph, state.compile_key)
-    if passing and _is_first_draw(key, state):
+    if passing and state.mode == "pure" and _first_draws.take(graph, key):
         return _announced(_drawing(graph, state))
     with _lock:
         found = _cache.get(key)
@@ -84,19 +84,6 @@ def compile_graph(graph: Graph, state: State, passing: bool = False) -> Executab
     return made
 
 
-def _is_first_draw(key: tuple[Graph, Any], state: State) -> bool:
-    """Whether this is a graph to be left to NumPy; it is so once."""
-    if state.mode != "pure" or not first_draws.only_draws(key[0]):
-        return False
-    with _lock:
-        if key in _drawn or key in _cache:
-            return False
-        _drawn[key] = None
-        while len(_drawn) > CAPACITY:
-            _drawn.popitem(last=False)
-    return True
-
-
 def _where_it_says(graph: Graph, state: State) -> State:
     """`state`, or on torch where the graph holds values of a CUDA device.
 
@@ -118,7 +105,7 @@ def clear_cache() -> None:
     """Forget every executable; their machine code is freed with the last user."""
     with _lock:
         _cache.clear()
-        _drawn.clear()
+    _first_draws.clear()
     for forget in ON_CLEAR:
         forget()
 
@@ -146,7 +133,7 @@ def _drawing(graph: Graph, state: State) -> Executable:
         from ..targets import reference
 
     settings = replace(state, mode="reference", tracer=None, plain=())
-    outline = functools.cache(partial(_outline, graph, settings, first_draws.WHY))
+    outline = functools.cache(partial(_outline, graph, settings, WHY))
     ops = sum(n.op.form not in ("structure", "creation") for n in graph.nodes)
     counts = {"pure_count": 1, "pure_ops": ops, "reference_count": ops}
     one = OneRun(tuple(range(len(graph.inputs))), tuple(range(len(graph.outputs))), counts)

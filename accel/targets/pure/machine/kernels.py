@@ -152,9 +152,7 @@ class KernelCache:
             self._touch(found, keys)
             return [found[key] for key in keys]
 
-    def _compiled(
-        self, symbol: str, key: str, text: str, machine: Machine
-    ) -> tuple[bytes, bool]:
+    def _compiled(self, symbol: str, key: str, text: str, machine: Machine) -> tuple[bytes, bool]:
         """The object of a kernel, and whether it lay on disk."""
         if not self._on_disk:
             return emit_object(text, machine), False
