@@ -37,7 +37,8 @@ DOMAIN = {"arccosh": np.abs(X) + 1, "arcsin": np.tanh(X), "arccos": np.tanh(X),
           "sqrt": np.abs(X),
           "log1p": np.abs(X), "ldexp": X, "float_power": np.abs(X), "power": np.abs(X)}  # fmt: skip
 INTEGERS = ("bitwise_and", "bitwise_or", "bitwise_xor", "invert", "bitwise_invert", "left_shift",
-            "bitwise_left_shift", "right_shift", "bitwise_right_shift", "bitwise_not")  # fmt: skip
+            "bitwise_left_shift", "right_shift", "bitwise_right_shift", "bitwise_not", "gcd",
+            "lcm")  # fmt: skip
 
 
 @pytest.mark.parametrize("ufunc", list(UFUNCS), ids=lambda u: u.__name__)
@@ -145,6 +146,18 @@ FUNCTIONS = {
     "split": lambda x, y: np.split(x, 2, axis=1),
     "split at": lambda x, y: np.split(x, [1, 3], 1),
     "array_split": lambda x, y: np.array_split(x, 3, axis=1),
+    "hsplit": lambda x, y: list(np.hsplit(x, 2)),
+    "vsplit": lambda x, y: list(np.vsplit(x, [1, 2])),
+    "dsplit": lambda x, y: list(np.dsplit(x[None], 2)),
+    "atleast_3d": lambda x, y: np.atleast_3d(x),
+    "append": lambda x, y: np.append(x, y[:1], axis=0),
+    "append flat": lambda x, y: np.append(x, [1.0, 2.0]),
+    "cov": lambda x, y: np.cov(x),
+    "cov of two": lambda x, y: np.cov(x[0], y[0], bias=True),
+    "cov of columns": lambda x, y: np.cov(x, y, rowvar=False, ddof=0),
+    "cov of one": lambda x, y: np.cov(x[0]),
+    "corrcoef": lambda x, y: np.corrcoef(x, y),
+    "corrcoef of one": lambda x, y: np.corrcoef(x[0]),
     "flip": lambda x, y: np.flip(x, 1),
     "fliplr": lambda x, y: np.fliplr(x),
     "flipud": lambda x, y: np.flipud(x),
@@ -160,6 +173,7 @@ FUNCTIONS = {
     "trace": lambda x, y: np.trace(x),
     "diag": lambda x, y: np.diag(x[0], -1),
     "diag of": lambda x, y: np.diag(x),
+    "diagflat": lambda x, y: np.diagflat(x[:2], 1),
     "tril": lambda x, y: np.tril(x),
     "triu": lambda x, y: np.triu(x, k=1),
     "copy": lambda x, y: np.copy(x),
@@ -317,3 +331,28 @@ def test_values_of_a_traced_tensor_are_refused_in_plain_numpy() -> None:
 def test_tables_hold_numpys_functions() -> None:
     assert len(UFUNCS) > 60 and len(HANDLERS) > 80
     assert all(callable(f) and callable(h) for f, h in HANDLERS.items())
+
+
+def rows_of_zeros(x):
+    out = np.zeros(x.shape, x.dtype)
+    out[0] = x[1]
+    return out
+
+
+def items_of_zeros(x):
+    out = np.zeros(3)
+    for i in range(3):
+        out[i] = 2 * x[i, 0]
+    return out
+
+
+def listed(x):
+    return np.array([x[0, 0], x[1, 1]])
+
+
+@pytest.mark.parametrize("function", [rows_of_zeros, items_of_zeros, listed])
+def test_arrays_of_numpy_in_a_compiled_function_say_what_to_write(function) -> None:
+    with pytest.raises(errors.TracedValueError, match="NumPy") as caught:
+        accel.compile(function)(X)
+    assert "np.zeros_like(x)" in caught.value.remedy and "accel.zeros" in caught.value.remedy
+    assert caught.value.loc.file == __file__

@@ -48,7 +48,8 @@ HANDLERS: dict[Any, Handler] = {
     np.broadcast_arrays: lambda *args, subok=False: shapes.broadcast_tensors(*_listed(args)),
     np.fliplr: arranging.fliplr,
     np.flipud: arranging.flipud, np.atleast_1d: lambda *a: _each(joining.atleast_1d, a),
-    np.atleast_2d: lambda *a: _each(joining.atleast_2d, a), np.dstack: joining.dstack,
+    np.atleast_2d: lambda *a: _each(joining.atleast_2d, a),
+    np.atleast_3d: lambda *a: _each(joining.atleast_3d, a), np.dstack: joining.dstack,
     np.column_stack: joining.column_stack, np.real: elementwise.real, np.imag: elementwise.imag,
     np.tensordot: linear_algebra.tensordot, np.inner: linear_algebra.inner,
     np.vdot: linear_algebra.vdot, np.kron: linear_algebra.kron,
@@ -252,6 +253,15 @@ def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tens
     return list(joining.split(x, sizes, axis))
 
 
+for _name in ("hsplit", "vsplit", "dsplit"):
+    handles(_name)(getattr(joining, _name))
+
+
+@handles("append")
+def _append(arr: Any, values: Any, axis: Any = None) -> Tensor:
+    return _concatenate([arr, values], axis)
+
+
 @handles("flip")
 def _flip(m: Any, axis: Any = None) -> Tensor:
     return arranging.flip(m, axis=axis)
@@ -316,6 +326,11 @@ def _diag(v: Any, k: int = 0) -> Tensor:
     low, high = (max(-k, 0), max(k, 0))
     rows = record("pad", x, low=(low,), high=(high,))
     return elementwise.where(chosen, shapes.reshape(rows, (n, 1)), as_tensor(0).astype(x.dtype))
+
+
+@handles("diagflat")
+def _diagflat(v: Any, k: int = 0) -> Tensor:
+    return diagonals.diagflat(v, k)
 
 
 @handles("take")

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ...ir.axes import one_axis
-from ..functions import elementwise, gathering, joining, ordering, reductions, shapes
+from ..functions import combining, elementwise, gathering, joining, ordering, reductions, shapes
+from ..tensors.arguments import unused
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
 from .functions import handles
@@ -55,6 +56,36 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
     low = joining.narrow(y, axis, 0, max(n - 1, 0))
     high = joining.narrow(y, axis, min(n, 1), max(n - 1, 0))
     return reductions.sum((low + high) * 0.5 * dx, axis=axis)
+
+
+def _variables(m: Any, rowvar: bool) -> Tensor:
+    """Observations in columns; one variable alone is a row."""
+    x = joining.atleast_2d(as_tensor(np.asarray(m) if isinstance(m, (list, tuple)) else m))
+    return x if rowvar or x.shape[0] == 1 else shapes.matrix_transpose(x)
+
+
+@handles("cov")
+def _cov(
+    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None,
+    fweights: Any = None, aweights: Any = None, *, dtype: Any = None,
+) -> Tensor:  # fmt: skip
+    unused("cov", dtype=dtype)
+    x = _variables(m, rowvar)
+    if y is not None:
+        x = joining.cat([x, _variables(y, rowvar)], axis=0)
+    correction = int(not bias) if ddof is None else ddof
+    return shapes.squeeze(
+        combining.cov(x, correction=correction, fweights=fweights, aweights=aweights)
+    )
+
+
+@handles("corrcoef")
+def _corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Tensor:
+    unused("corrcoef", dtype=dtype)
+    one = _variables(x, rowvar)
+    if y is not None:
+        one = joining.cat([one, _variables(y, rowvar)], axis=0)
+    return shapes.squeeze(combining.corrcoef(one))
 
 
 @handles("apply_along_axis")

@@ -79,7 +79,8 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.degrees: elementwise.rad2deg, np.radians: elementwise.deg2rad,
     np.invert: elementwise.bitwise_invert, np.left_shift: elementwise.bitwise_left_shift,
     np.right_shift: elementwise.bitwise_right_shift, np.matmul: linear_algebra.matmul,
-    np.logaddexp2: _logaddexp2, np.divmod: _divmod, np.modf: _modf, np.ldexp: _ldexp,
+    np.gcd: composed.gcd, np.lcm: composed.lcm, np.logaddexp2: _logaddexp2,
+    np.divmod: _divmod, np.modf: _modf, np.ldexp: _ldexp,
 }  # fmt: skip
 if hasattr(np, "vecdot"):
     UFUNCS[np.vecdot] = linear_algebra.vecdot

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from ... import forking
-from ...errors import TraceError
+from ...errors import TracedValueError, TraceError
 from ...ir import dtypes
 from ...ir.graph import Graph
 from ...ir.types import TensorType
@@ -95,7 +95,8 @@ class Compiled(NativeCallable):
         try:
             return self._call(args, kwargs, state)
         except Exception as error:
-            raise hide_frames(error) from error.__cause__
+            told = _behind(error)
+            raise hide_frames(told) from told.__cause__
 
     def _call(self, args: Any, kwargs: Any, state: runtime_state.State) -> Any:
         effective, token = self._effective(state)
@@ -354,6 +355,17 @@ class Bound:
 
     def __repr__(self) -> str:
         return f"<bound {self._function!r} of {self.__self__!r}>"
+
+
+def _behind(error: Exception) -> Exception:
+    """What happened where NumPy, which took a Tensor for a number, tells less."""
+    cause = error.__cause__
+    if not isinstance(cause, TracedValueError) or "array element" not in str(error):
+        return error
+    return TracedValueError(
+        "a recorded tensor assigned into a NumPy array, which holds values that are known now",
+        loc=cause.loc, remedy="make the array of a tensor, np.zeros_like(x), or by accel.zeros",
+    )  # fmt: skip
 
 
 def _placeholders(

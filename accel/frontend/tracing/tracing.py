@@ -30,6 +30,12 @@ from .references import (
 
 __all__ = ["Restart", "Tracer"]
 
+#: What to do instead of asking for a value while a function is recorded.
+_TO_PYTHON = ("choose with accel.where, keep the number as a tensor, or compute it outside of the "
+              "compiled function and pass it in")  # fmt: skip
+_TO_NUMPY = ("use accel's function; stack tensors by np.stack, and assign into np.zeros_like(x) or "
+             "accel.zeros(shape)")  # fmt: skip
+
 UNREAD: Any = type("Unread", (), {})()
 
 
@@ -155,8 +161,7 @@ class Tracer:
             f"{demand} of a recorded tensor ({value.type}): a compiled function has no values "
             "while it is recorded",
             loc=user_location(),
-            remedy="choose with accel.where, keep the number as a tensor, or compute it outside "
-            "of the compiled function and pass it in",
+            remedy=_TO_NUMPY if "NumPy" in demand else _TO_PYTHON,
         )
 
     # -- gradients -------------------------------------------------------------------------
