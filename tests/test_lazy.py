@@ -237,6 +237,23 @@ def test_numbers_of_every_kind_that_change_become_arguments(name: str) -> None:
         np.testing.assert_allclose(result, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["addcmul", "addcdiv"])
+def test_factors_that_change_become_arguments(name: str) -> None:
+    clear_cache()
+    x, y, z = (np.linspace(a, 3, 7, dtype=F32) for a in (-3, 1, 2))
+    work = getattr(accel, name)
+    compiled = accel.compile(lambda x, v: work(x, Tensor(y), Tensor(z), value=v))
+    STATISTICS.reset()
+    for k in range(60):
+        v = 0.1 + k / 64
+        wanted = x + F32(v) * (y * z if name == "addcmul" else y / z)
+        found = Tensor(x)
+        getattr(found, f"{name}_")(Tensor(y), Tensor(z), value=v)
+        for result in (found, work(Tensor(x), Tensor(y), Tensor(z), value=v), compiled(x, v)):
+            np.testing.assert_allclose(result.numpy(), wanted, rtol=1e-6, atol=1e-7)
+    assert STATISTICS.snapshot().compiles <= 12 and compiled.cache_info().misses == 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_arguments_give_the_bits_of_constants(dtype: str) -> None:
     x = Tensor([1.5, -2.25, 0.0, -0.0, np.inf, -np.inf, np.nan, 6e-8, 300.0])

@@ -21,7 +21,7 @@ from ...runtime.state import overriding
 from ..tensors.arguments import public
 from ..tensors.recipes import transitions_of
 from ..tensors.recording import OVERTAKEN, as_tensor, record, recorded
-from ..tensors.tensor import Tensor
+from ..tensors.tensor import Tensor, value_of
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "add_scalar", "addcdiv", "addcmul", "arccos",
@@ -156,8 +156,6 @@ copysign = function_of("copysign")
 nextafter = function_of("nextafter")
 heaviside = function_of("heaviside")
 lerp = function_of("lerp")
-addcmul = function_of("addcmul")
-addcdiv = function_of("addcdiv")
 floor = function_of("floor")
 ceil = function_of("ceil")
 trunc = function_of("trunc")
@@ -236,6 +234,34 @@ tanhshrink = function_of("tanhshrink")
 # -- functions whose arguments need meaning ------------------------------------------------
 def _scaled(y: Any, alpha: Any) -> Any:
     return y if isinstance(alpha, (int, float)) and alpha == 1 else record("mul", y, alpha)
+
+
+def _with_factor(name: str, product: str) -> Function:
+    """The public function of an op with a factor, which is an operand where it may change."""
+    plain = function_of(name)
+
+    def function(x: Any, y: Any, z: Any, /, value: Any = 1) -> Tensor:
+        alike = {o.dtype if isinstance(o, Tensor) else None for o in (x, y, z)}
+        traced = isinstance(value, Tensor) and value_of(value).type.weak
+        if not (traced or type(value) is float) or not _steps_apart(alike):
+            return plain(x, y, z, value=value)
+        return record("add", x, record("mul", record(product, y, z), value))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = plain.__module__, plain.__doc__
+    function.__signature__ = plain.__signature__  # type: ignore[attr-defined]
+    return function
+
+
+def _steps_apart(dtypes_of: set[dtypes.DType | None]) -> bool:
+    """Whether the op's steps one by one give what it gives: of operands of one dtype, no halves,
+    which it rounds once."""
+    dtype = dtypes_of.pop()
+    return not dtypes_of and dtype is not None and dtype.is_inexact and dtype.itemsize >= 4
+
+
+addcmul = _with_factor("addcmul", "mul")
+addcdiv = _with_factor("addcdiv", "div")
 
 
 @public
