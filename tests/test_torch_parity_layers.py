@@ -324,3 +324,25 @@ def test_unpooling_modules(d: int) -> None:
     pools = [getattr(lib.nn, f"MaxPool{d}d")(2, return_indices=True) for lib in (accel, torch)]
     backs = [getattr(lib.nn, f"MaxUnpool{d}d")(2) for lib in (accel, torch)]
     agree(backs[0](*pools[0](accel.asarray(x))), backs[1](*pools[1](torch.tensor(x))))
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("ReLU", ()), ("ReLU6", ()), ("SiLU", ()), ("Mish", ()), ("SELU", ()), ("Hardswish", ()),
+    ("Hardsigmoid", ()), ("LeakyReLU", (0.2,)), ("ELU", (0.5,)), ("CELU", (0.5,)),
+    ("Hardtanh", (-0.5, 0.25)), ("Threshold", (0.1, 3.0)), ("Dropout", (1.0,)),
+])  # fmt: skip
+def test_modules_that_overwrite_their_operand(name: str, settings: Any) -> None:
+    """A residual read after an activation in place is the activated one, in torch as well."""
+    found = []
+    for lib, make in ((accel, accel.asarray), (torch, torch.tensor)):
+        module, w = getattr(lib.nn, name)(*settings, inplace=True), make(image(1)[0])
+        assert lib is torch or "inplace=True" in repr(module)
+        w.requires_grad_()
+        hidden = w * 2
+        total = module(hidden) + hidden
+        (total * total).sum().backward()
+        found.append((total.detach(), w.grad))
+    agree(*found)
+    activate = accel.compile(getattr(nn, name)(*settings, inplace=True))
+    given = accel.asarray(image(1)[0] * 2)
+    agree((activate(given) + given,), (found[1][0],))

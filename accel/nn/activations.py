@@ -34,13 +34,29 @@ class _Activation(Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
 
 
-class ReLU(_Activation):
+class _Overwriting(_Activation):
+    """An activation that with `inplace` gives its operand the result, and returns the operand."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x: Any) -> Any:
+        result = super().forward(x)
+        return x.copy_(result) if self.inplace else result
+
+    def extra_repr(self) -> str:
+        known = [super().extra_repr()] if self.settings else []
+        return ", ".join(known + ["inplace=True"] * self.inplace)
+
+
+class ReLU(_Overwriting):
     """max(x, 0)."""
 
     function = "relu"
 
 
-class ReLU6(_Activation):
+class ReLU6(_Overwriting):
     """min(max(x, 0), 6)."""
 
     function = "relu6"
@@ -58,31 +74,31 @@ class Tanh(_Activation):
     function = "tanh"
 
 
-class SiLU(_Activation):
+class SiLU(_Overwriting):
     """x * sigmoid(x)."""
 
     function = "silu"
 
 
-class Mish(_Activation):
+class Mish(_Overwriting):
     """x * tanh(softplus(x))."""
 
     function = "mish"
 
 
-class SELU(_Activation):
+class SELU(_Overwriting):
     """ELU scaled so that activations normalise themselves (Klambauer et al. 2017)."""
 
     function = "selu"
 
 
-class Hardswish(_Activation):
+class Hardswish(_Overwriting):
     """x * relu6(x + 3) / 6."""
 
     function = "hardswish"
 
 
-class Hardsigmoid(_Activation):
+class Hardsigmoid(_Overwriting):
     """relu6(x + 3) / 6."""
 
     function = "hardsigmoid"
@@ -117,25 +133,25 @@ class GELU(_Activation):
         self.approximate = approximate
 
 
-class LeakyReLU(_Activation):
+class LeakyReLU(_Overwriting):
     """x where positive, `negative_slope` times x elsewhere."""
 
     function = "leaky_relu"
     settings = ("negative_slope",)
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.negative_slope = negative_slope
 
 
-class ELU(_Activation):
+class ELU(_Overwriting):
     """x where positive, alpha * (exp(x) - 1) elsewhere."""
 
     function = "elu"
     settings = ("alpha",)
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.alpha = alpha
 
 
@@ -156,14 +172,16 @@ class Softplus(_Activation):
         self.beta, self.threshold = beta, threshold
 
 
-class Hardtanh(_Activation):
+class Hardtanh(_Overwriting):
     """x clamped to [min_val, max_val]."""
 
     function = "hardtanh"
     settings = ("min_val", "max_val")
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    ) -> None:
+        super().__init__(inplace)
         self.min_val, self.max_val = min_val, max_val
 
 
@@ -214,29 +232,31 @@ class Softshrink(Hardshrink):
     function = "softshrink"
 
 
-class Threshold(_Activation):
+class Threshold(_Overwriting):
     """x above the threshold, `value` elsewhere."""
 
     function = "threshold"
     settings = ("threshold", "value")
 
-    def __init__(self, threshold: float, value: float) -> None:
-        super().__init__()
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.threshold, self.value = threshold, value
 
 
-class RReLU(_Activation):
+class RReLU(_Overwriting):
     """Leaky ReLU with slopes drawn from `lower` to `upper` in training, their mean elsewhere."""
 
     function = "rrelu"
     settings = ("lower", "upper", "training")
 
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
-        super().__init__()
+    def __init__(
+        self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False
+    ) -> None:
+        super().__init__(inplace)
         self.lower, self.upper = lower, upper
 
     def extra_repr(self) -> str:
-        return f"lower={self.lower!r}, upper={self.upper!r}"
+        return f"lower={self.lower!r}, upper={self.upper!r}" + ", inplace=True" * self.inplace
 
 
 class GLU(_Activation):

@@ -262,19 +262,16 @@ class Unflatten(Module):
 class Dropout1d(Dropout):
     """Drops whole channels of [N, C, L]."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.dropout1d(x, self.p, self.training)
+    function = "dropout1d"
 
 
 class Dropout2d(Dropout):
     """Drops whole channels of [N, C, H, W]."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.dropout2d(x, self.p, self.training)
+    function = "dropout2d"
 
 
 class Dropout3d(Dropout):
     """Drops whole channels of [N, C, D, H, W]."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.dropout3d(x, self.p, self.training)
+    function = "dropout3d"

@@ -324,6 +324,8 @@ class Bilinear(Module):
 class Dropout(Module):
     """In training, zeroes each element with probability `p` and scales the others by 1/(1-p).
 
+    With `inplace` the operand gets the result.
+
     Examples
     --------
     >>> from accel import nn
@@ -331,27 +333,28 @@ class Dropout(Module):
     Dropout(p=0.1)
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    function = "dropout"
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         functional.check_probability("Dropout", p)
-        self.p = p
+        self.p, self.inplace = p, inplace
 
     def forward(self, x: Any) -> Any:
-        return functional.dropout(x, self.p, self.training)
+        result = getattr(functional, self.function)(x, self.p, self.training)
+        return x.copy_(result) if self.inplace and self.training else result
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}" + ", inplace=True" * self.inplace
 
 
 class AlphaDropout(Dropout):
     """In training, `functional.alpha_dropout`, which keeps mean and variance beside SELU."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.alpha_dropout(x, self.p, self.training)
+    function = "alpha_dropout"
 
 
 class FeatureAlphaDropout(Dropout):
     """`AlphaDropout` of whole channels."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.feature_alpha_dropout(x, self.p, self.training)
+    function = "feature_alpha_dropout"
