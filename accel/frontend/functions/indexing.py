@@ -25,7 +25,9 @@ from ...errors import (
 from ...ir import dtypes
 from ...ir.dtypes import DType
 from ...ir.types import broadcast_shapes
+from ...runtime import state as runtime_state
 from ..tensors.arguments import public
+from ..tensors.leaf_values import view_value
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor, value_of
 from .creation import number_of
@@ -230,6 +232,10 @@ def get_item(x: Tensor, key: Any) -> Tensor:
     TracedValueError
         For a mask inside a compiled function.
     """
+    if runtime_state.current().tracer is None:
+        part = view_value(value_of(x), key)
+        if part is not None:
+            return Tensor._of(part)
     parsed = _parse(x, key)
     cut = _sliced(parsed.operand, _region(parsed))
     if not parsed.arrays:

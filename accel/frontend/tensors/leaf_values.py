@@ -19,7 +19,7 @@ from ...runtime import state as runtime_state
 from ...runtime.memory import aligned_copy
 from .values import Value, user_location
 
-__all__ = ["array_value", "device_value", "leaf_value", "part_value"]
+__all__ = ["array_value", "device_value", "leaf_value", "part_value", "view_value"]
 
 
 def array_value(data: Any, dtype: Any = None, copy: bool | None = True) -> Value:
@@ -62,10 +62,8 @@ def part_value(value: Value, start: Any, stop: Any, step: Any) -> Value | None:
     None for what is to be recorded: gradients flow through it, it is not computed or not on the
     CPU, others may write there, or the places lie outside.
     """
-    data = value.data
-    if type(data) is not np.ndarray or value.requires_grad or value.type.weak:
-        return None
-    if not data.flags.writeable or not len(start) == len(stop) == len(step) == data.ndim:
+    data = _unchanging(value)
+    if data is None or not len(start) == len(stop) == len(step) == data.ndim:
         return None
     places = []
     for extent, first, end, stride in zip(data.shape, start, stop, step, strict=True):
@@ -79,6 +77,29 @@ def part_value(value: Value, start: Any, stop: Any, step: Any) -> Value | None:
         places.append(slice(first, None if end < 0 else end, stride) if count else slice(0, 0))
     part = data[tuple(places)] if places else data
     return Value(TensorType(value.type.dtype, part.shape), data=part)
+
+
+def view_value(value: Value, key: Any) -> Value | None:
+    """The same for an index of ints and slices, which may leave out dimensions."""
+    data = _unchanging(value)
+    items = key if type(key) is tuple else (key,)
+    if data is None or len(items) > data.ndim or not {int, slice}.issuperset(map(type, items)):
+        return None
+    try:
+        part = data[items]
+    except (IndexError, TypeError, ValueError):  # to be told in accel's words
+        return None
+    if type(part) is not np.ndarray:  # a number
+        part = np.asarray(part)
+    return Value(TensorType(value.type.dtype, part.shape), data=part)
+
+
+def _unchanging(value: Value) -> np.ndarray | None:
+    """The data of a computed value through which no gradient flows, where nobody may write."""
+    data = value.data
+    if type(data) is not np.ndarray or value.requires_grad or value.type.weak:
+        return None
+    return data if data.flags.writeable else None
 
 
 def device_value(buffer: Any) -> Value:
