@@ -12,11 +12,14 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
-from .convolution_steps import ConvolutionStep
 from .machine.memory import ALIGNMENT
 from .steps import LoopStep, Step
 from .views import Buffer
+
+if TYPE_CHECKING:
+    from .convolution_steps import ConvolutionStep
 
 __all__ = ["STREAMED", "MemoryPlan", "stream_results"]
 
@@ -153,11 +156,11 @@ def stream_results(steps: Sequence[Step]) -> None:
     """
     read = {buffer for step in steps for buffer in step.reads}
     for step in steps:
-        if not isinstance(step, LoopStep | ConvolutionStep):
-            continue
         fresh = {b for b in step.writes if b.kind == "output" and b not in read}
-        if isinstance(step, ConvolutionStep):
-            step.stream({b for b in fresh if b.nbytes >= STREAMED // 4})
+        if step.cluster.kind == "conv":
+            streamed = {b for b in fresh if b.nbytes >= STREAMED // 4}
+            cast("ConvolutionStep", step).stream(streamed)
+        if not isinstance(step, LoopStep):
             continue
         touched = sum(b.nbytes for b in {*step.reads, *step.writes})
         bursts = step.sweeps > 1 and touched >= STREAMED

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
+from ... import forking
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes.expand import expand
@@ -17,7 +18,6 @@ from ...passes.fuse import fuse
 from ...passes.simplify import simplify
 from ..parts import Part
 from ..reference import run_joint
-from .attention.attention import native_attention
 from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
 from .cut import Partition
@@ -220,9 +220,18 @@ def interpreted(graph: Graph) -> dict[str, str]:
     return {info.ops: info.reason for step in steps for info in step.info(())}
 
 
+def _attends(node: Node) -> bool:
+    """Whether kernels of attention compute `node`."""
+    if not node.op.name.startswith("scaled_dot_product_attention"):
+        return False
+    with forking.unforked():
+        from .attention.attention import native_attention  # graphs without do without
+    return native_attention(node)
+
+
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops, and composites that have kernels of their own."""
-    expanded = in_float32(expand(body, keep=native_attention))
+    expanded = in_float32(expand(body, keep=_attends))
     return simplify(generate_in_shape(simplify(expanded)))
 
 

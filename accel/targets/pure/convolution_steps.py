@@ -14,14 +14,21 @@ from .clusters import Cluster
 from .conv import conv
 from .conv import weight as conv_weight
 from .conv.depthwise import depthwise_block
-from .convolutions import Convolution, weight_gradient
+from .convolutions import Convolution, convolution, weight_gradient
 from .machine import threads
 from .machine.jit import Machine
 from .machine.kernels import Kernel
 from .records import Code, KernelInfo, Record, code_of, summary, symbol
 from .views import Buffer, Place, View, nowhere
 
-__all__ = ["ConvolutionStep", "WeightGradientStep"]
+__all__ = ["ConvolutionStep", "WeightGradientStep", "convolution_step"]
+
+
+def convolution_step(cluster: Cluster, machine: Machine) -> ConvolutionStep | WeightGradientStep:
+    """The step that runs a cluster of kind ``conv`` or ``conv_weight``."""
+    if cluster.kind == "conv":
+        return ConvolutionStep(cluster, convolution(cluster, machine))
+    return WeightGradientStep(cluster, machine)
 
 
 class ConvolutionStep:

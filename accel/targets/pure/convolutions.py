@@ -25,10 +25,7 @@ from .machine.memory import ALIGNMENT
 from .nests.lowering import ELEMENTS
 from .views import Place, View, nowhere
 
-__all__ = ["NATIVE", "Convolution", "convolution", "weight_gradient"]
-
-#: The ops that become windows.
-NATIVE = ("convolution", "convolution_input_gradient")
+__all__ = ["Convolution", "convolution", "weight_gradient"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.node import Literal, Node
 from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, moved_ramp
-from .convolutions import NATIVE as WINDOWS
 from .growth import Growth
 from .loops import loop_kernel
 from .nests.lowering import supported
@@ -45,6 +44,9 @@ _MADE = ("cat", "pad", "slice_update")
 
 _GATHERS = ("take_unchecked", "gather_unchecked")
 _SCATTERS = ("index_add_unchecked", "scatter_add_unchecked", "scatter_unchecked")
+
+#: The ops that become windows.
+_WINDOWS = ("convolution", "convolution_input_gradient")
 
 #: The operand whose order of axes in memory a result of attention takes.
 _LIKE = {None: 0, "query": 1, "key": 2, "value": 3}
@@ -304,7 +306,7 @@ class Partition(Growth):
         dtype = node.type.dtype
         if node.op.name == "convolution_weight_gradient" and dtype in ELEMENTS:
             return self._weight_gradient(node)
-        kind = "conv" if node.op.name in WINDOWS else node.op.name
+        kind = "conv" if node.op.name in _WINDOWS else node.op.name
         native = dtype in ELEMENTS or (kind == "matmul" and dtype in HALVES)
         if not native or dtype.kind == "b" or kind not in ("matmul", "conv"):
             return self._reference(node)

@@ -12,11 +12,10 @@ import functools
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
 
-from .attention.attention import Attention, attention
+from ... import forking
 from .clusters import Cluster, leaves
-from .convolution_steps import ConvolutionStep, WeightGradientStep
-from .convolutions import convolution
 from .gemm import gemm
 from .loops import LoopKernel, loop_kernel
 from .machine import threads
@@ -41,6 +40,10 @@ from .products import Product, product
 from .records import Code, KernelInfo, Record, code_of, summary, symbol
 from .views import Buffer, Place, View, nowhere
 
+if TYPE_CHECKING:
+    from .attention.attention import Attention
+    from .convolution_steps import ConvolutionStep, WeightGradientStep
+
 __all__ = ["AttentionStep", "LoopStep", "ProductStep", "ReferenceStep", "ScanStep", "Step",
            "step_of"]  # fmt: skip
 
@@ -64,11 +67,13 @@ def step_of(cluster: Cluster, machine: Machine | None = None) -> Step:
         node = cluster.node
         assert node is not None
         operands = [cluster.tables[n] for n in node.inputs]
+        with forking.unforked():
+            from .attention.attention import attention  # graphs without do without
         return AttentionStep(cluster, attention(operands, cluster.stores, machine))
-    if cluster.kind == "conv":
-        return ConvolutionStep(cluster, convolution(cluster, machine))
-    if cluster.kind == "conv_weight":
-        return WeightGradientStep(cluster, machine)
+    if cluster.kind in ("conv", "conv_weight"):
+        with forking.unforked():
+            from .convolution_steps import convolution_step
+        return convolution_step(cluster, machine)
     if cluster.kind == "scan":
         node = cluster.node
         assert node is not None
@@ -353,7 +358,7 @@ class ReferenceStep:
         return [KernelInfo(self.cluster.region, "reference", op.name, text, reason=reason)]
 
 
-Step = (
+Step: TypeAlias = """
     LoopStep | ProductStep | ConvolutionStep | WeightGradientStep | AttentionStep | ScanStep
     | ReferenceStep
-)  # fmt: skip
+"""
