@@ -103,7 +103,9 @@ def binding() -> Any:
         import llvmlite.binding as llvm
         from llvmlite.binding import ffi
 
-    forking.held_while_forking(ffi.lib._lock)
+    lock = getattr(ffi.lib, "_lock", None)  # not part of llvmlite's interface
+    if lock is not None:
+        forking.held_while_forking(lock)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm
