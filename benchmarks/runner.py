@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,10 @@ class PeerProcess:
 
 Results = dict[str, dict[str, Outcome]]
 
+#: Seconds until the threads of a peer that has had its turn no longer look for work: while they
+#: do, they keep a processor from the next one.
+_SETTLING = 0.1
+
 
 class Runner:
     """Times workloads on every peer that answers."""
@@ -98,6 +103,7 @@ class Runner:
         python: str | None = None,
     ) -> None:  # fmt: skip
         self.rounds, self.seconds = rounds, seconds
+        self.pause = _SETTLING if threads > 1 else 0.0
         self._folder = tempfile.TemporaryDirectory()
         self.peers: list[PeerProcess] = []
         self.versions: dict[str, str] = {}
@@ -139,6 +145,7 @@ class Runner:
         for number in range(self.rounds):
             first = number % max(len(racing), 1)
             for peer in racing[first:] + racing[:first]:
+                time.sleep(self.pause)
                 answer = peer.ask("turn", seconds=self.seconds)
                 if "failure" in answer:
                     outcomes[peer.name].failure = answer["failure"]
