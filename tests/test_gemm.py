@@ -442,7 +442,8 @@ def test_core_nothing_is_touched_outside_the_operands() -> None:
 
 
 def test_forms_are_chosen_by_shape_and_layout() -> None:
-    spec = MatmulSpec("float", jit.host_machine(), ("float",))
+    machine = jit.Machine("x86_64-unknown-linux-gnu", "x86-64-v4", "", 64, True)
+    spec = MatmulSpec("float", machine, ("float",))
 
     def form(m: int, n: int, k: int, left: str, right: str) -> tuple[str, str, str]:
         rng = np.random.default_rng(12)
