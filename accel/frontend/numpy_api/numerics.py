@@ -58,10 +58,12 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
     return reductions.sum((low + high) * 0.5 * dx, axis=axis)
 
 
-def _variables(m: Any, rowvar: bool) -> Tensor:
-    """Observations in columns; one variable alone is a row."""
+def _variables(m: Any, y: Any, rowvar: bool) -> Tensor:
+    """The variables of `m`, and of `y` unless it is None, observations in columns; one variable
+    alone is a row."""
     x = joining.atleast_2d(as_tensor(np.asarray(m) if isinstance(m, (list, tuple)) else m))
-    return x if rowvar or x.shape[0] == 1 else shapes.matrix_transpose(x)
+    x = x if rowvar or x.shape[0] == 1 else shapes.matrix_transpose(x)
+    return x if y is None else joining.cat([x, _variables(y, None, rowvar)], axis=0)
 
 
 @handles("cov")
@@ -70,22 +72,18 @@ def _cov(
     fweights: Any = None, aweights: Any = None, *, dtype: Any = None,
 ) -> Tensor:  # fmt: skip
     unused("cov", dtype=dtype)
-    x = _variables(m, rowvar)
-    if y is not None:
-        x = joining.cat([x, _variables(y, rowvar)], axis=0)
     correction = int(not bias) if ddof is None else ddof
     return shapes.squeeze(
-        combining.cov(x, correction=correction, fweights=fweights, aweights=aweights)
+        combining.cov(
+            _variables(m, y, rowvar), correction=correction, fweights=fweights, aweights=aweights
+        )
     )
 
 
 @handles("corrcoef")
 def _corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Tensor:
     unused("corrcoef", dtype=dtype)
-    one = _variables(x, rowvar)
-    if y is not None:
-        one = joining.cat([one, _variables(y, rowvar)], axis=0)
-    return shapes.squeeze(combining.corrcoef(one))
+    return shapes.squeeze(combining.corrcoef(_variables(x, y, rowvar)))
 
 
 @handles("apply_along_axis")
