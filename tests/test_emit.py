@@ -219,23 +219,24 @@ def long_chain(x, out, dtype, ops):
     return Nest(x.shape, (False,), accesses, (*code, Store(dtype, 1, len(code) - 1)))
 
 
+@pytest.mark.parametrize("ops", [40, 150])
 @pytest.mark.parametrize("dtype", [F32, F64, I64, dtypes.int8], ids=str)
-def test_a_long_chain_matches_for_every_tail(dtype, machine, guarded):
+def test_a_long_chain_matches_for_every_tail(dtype, ops, machine, guarded):
     for extent in (0, 1, 7, 64, 127, 128, 129, 300, 500):
         x = guarded[guarded.size - extent * dtype.itemsize :].view(dtype.numpy)
         x[...] = draw(dtype, extent)
         out = np.zeros(extent + 600, dtype.numpy)
-        check(long_chain(x, out, dtype, 150), [x, out], machine, cuts=(extent // 3,))
+        check(long_chain(x, out, dtype, ops), [x, out], machine, cuts=(extent // 3,))
     x, out = draw(dtype, 700), np.zeros(700, dtype.numpy)
     for strided in (x[::2], x[5::3], x[::-7]):
-        nest = long_chain(strided, out[: strided.size], dtype, 150)
+        nest = long_chain(strided, out[: strided.size], dtype, ops)
         first = (strided.__array_interface__["data"][0] - x.__array_interface__["data"][0])
         start = dataclasses.replace(nest.accesses[0], offset=first // dtype.itemsize)
         check(dataclasses.replace(nest, accesses=(start, nest.accesses[1])), [x, out], machine)
 
 
 def test_a_chain_interleaves_as_many_registers_as_its_operations_wait():
-    """In one masked loop; what keeps several values alive has registers for fewer."""
+    """In one loop; what keeps several values alive has registers for fewer."""
     machine = jit.machine_for_level("")
     if not machine.has_masks:
         pytest.skip("the processor has no masks")
@@ -245,10 +246,35 @@ def test_a_chain_interleaves_as_many_registers_as_its_operations_wait():
     for kept in (2, 3):
         code.append(Pointwise(F32, "mul", (kept, len(code) - 1)))
     keeping = dataclasses.replace(chain, instructions=(*code, Store(F32, 1, len(code) - 1)))
-    nests = chain, keeping, long_chain(x, out, F32, 10)
+    nests = chain, keeping, long_chain(x, out, F32, 40), long_chain(x, out, F32, 10)
     texts = [emit_nest(nest, "kernel", machine).text for nest in nests]
     widths = [set(re.findall(r"fmul <(\d+) x float>", text)) for text in texts]
-    assert widths == [{"128"}, {"64"}, {"64", "16"}]
+    assert widths == [{"128"}, {"64"}, {"64"}, {"64", "16"}]
+
+
+def test_the_last_strip_goes_by_way_of_the_stack(machine):
+    """Results of several dtypes, one of them in place, beside scalars and what is numbered."""
+    def nest(extent, x, y, table, out, flags):
+        single = Pointwise(F32, "cast", (1,), {"dtype": F32, "weak": False})
+        code = [Load(F32, 0), Load(F64, 1), Load(F32, 2), Iota(F32, 0, 1, 2), single]
+        for operand in (2, 3, 4, 4):
+            code.append(Pointwise(F32, "mul", (len(code) - 1, operand)))
+            code.append(Pointwise(F32, "tanh", (len(code) - 1,)))
+        last = len(code) - 1
+        code += [Pointwise(BOOL, "lt", (last, 0)), Pointwise(F32, "add", (last, 0)),
+                 Store(F32, 0, last + 2), Store(F32, 3, last), Store(BOOL, 4, last + 1)]
+        accesses = (access(0, x, (1,)), access(1, y, (1,)), access(2, table, (0,), 1),
+                    access(3, out, (1,), 2), access(4, flags, (1,)))  # fmt: skip
+        return Nest((extent,), (False,), accesses, tuple(code))
+
+    for extent in (1, 15, 16, 63, 64, 100, 129):
+        x, y, table = draw(F32, extent, 1), draw(F64, extent, 2), draw(F32, 3, 3)
+        arrays = [x, y, table, np.full(extent + 70, 9, np.float32), np.zeros(extent + 70, bool)]
+        made = nest(extent, *arrays)
+        bodies = re.findall(r"fadd <(\d+) x float>", emit_nest(made, "kernel", machine).text)
+        assert len(set(bodies)) == 1
+        check(made, arrays, machine, cuts=(extent // 2,), rtol=1e-6)
+        check(made.streaming([3]), arrays, machine, rtol=1e-6)
 
 
 @pytest.mark.parametrize("extents", [(5, 37), (1, 1), (3, 64), (4, 0), (0, 4), (2, 3, 19)])

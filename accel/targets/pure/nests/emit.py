@@ -9,8 +9,9 @@ items are split. The status is 0, or one more than the node number of a `check_i
 failed; the kernel has then used index 0 instead.
 
 `schedule.py` decides what is computed where. This module writes the prologue (arguments,
-values computed once) and the work items; `emit_sweep` writes rows and sweeps, `emit_panel`
-panels of columns, `emit_chunks` the kernels of a nest that is cut into chunks.
+values computed once) and the work items; `emit_strips` writes consecutive elements, `emit_sweep`
+rows and sweeps, `emit_panel` panels of columns, `emit_chunks` the kernels of a nest that is cut
+into chunks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..machine.llvm_text import module_text
 from .arguments import SCRATCH_ALIGNMENT, Slots, pack_arguments
 from .emit_chunks import Chunks, Stage, chunks_of, write_chunk, write_joint
 from .emit_panel import PanelWriter
+from .emit_strips import Strips
 from .emit_sweep import Writer
 from .nest import Nest, Pointwise, ScatterAdd
 from .schedule import TILE_ROWS, Schedule
@@ -139,6 +141,7 @@ class _Emitter(Writer):
         super().__init__(schedule, name, machine, stage is not None)
         self.stage = stage
         self.panel: PanelWriter | None = None
+        self.elements: Strips | None = None
 
     def write(self) -> None:
         fn = self.fn
@@ -148,6 +151,8 @@ class _Emitter(Writer):
         self.values.place_tiles(self.width)
         if self.schedule.panelled and self.stage is None:
             self.panel = PanelWriter.on_stack(self)
+        if self.schedule.by_strips:
+            self.elements = Strips(self)
         with fn.when(fn.icmp("slt", "%begin", "%end")):
             self.values.prologue(self.widths)
             self._refuse_empty_sizes()
@@ -176,6 +181,10 @@ class _Emitter(Writer):
     # -- rows -----------------------------------------------------------------------------
     def _items(self) -> None:
         """All work items of the call."""
+        if self.elements is not None:
+            self.at_depth(1, 0)
+            self.elements.write("%begin", "%end")
+            return
         if self.schedule.by_elements:
             self.row()
             return

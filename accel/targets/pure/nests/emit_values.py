@@ -7,7 +7,7 @@ mask) and what has a name there. A scope restores that state at the end of a loo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ....ir import dtypes
 from ....ir.dtypes import DType
@@ -164,6 +164,15 @@ class Values:
                 stride = self._arguments[self.slots.stride[access][dim]]
                 offset = self.fn.integer("mul", index, stride)
                 self._pointers[access] = self.fn.gep(pointer, offset)
+
+    def place(self, access: int) -> str:
+        """The pointer of an access at the point of writing."""
+        return self._pointers[access]
+
+    def move(self, places: Mapping[int, str]) -> None:
+        """Let accesses go on elsewhere, up to the end of the scope."""
+        for access, pointer in places.items():
+            self._pointers[access] = pointer
 
     # -- names ------------------------------------------------------------------------------
     def define(self, place: int, width: int, name: str) -> None:

@@ -60,6 +60,9 @@ PANEL_VALUES = 8
 TILE_ROWS = 16
 #: Above this much code kernels use one register a value, and one loop for sweep and tail.
 LONG = 1200
+#: From so many instructions on, elements that fill no strip of lanes go by way of the stack
+#: through the code of all others: copying them takes fewer. About as many a function takes.
+SHARED, _FUNCTION = 30, 15
 #: From this much code on, elements wait for their operations one after the other, more than
 #: operations for units to run on.
 CHAIN = 64
@@ -152,6 +155,22 @@ class Schedule:
     def by_elements(self) -> bool:
         """Whether the work items are elements of the only dimension."""
         return self.kind == "map" and not self.outer and self.tiled is None
+
+    @cached_property
+    def by_strips(self) -> bool:
+        """Whether much is done with consecutive elements, and single ones, and no others."""
+        code = self.nest.instructions
+        elsewhere = any(
+            isinstance(i, (Gather, ScatterAdd))
+            or (isinstance(i, Pointwise) and i.op == "check_index")
+            for i in code
+        )
+        classes = {a.lane_class for a in self.nest.accesses}
+        plain = self.by_elements and not elsewhere and classes <= {"0", "1"}
+        return plain and SHARED <= sum(
+            _FUNCTION if _weight(i) > 1 else 1
+            for p, i in enumerate(code) if self.depth[p] > 1 and self.is_vector(p)
+        )
 
     @property
     def deepest(self) -> int:
@@ -340,6 +359,7 @@ class Schedule:
         """Lanes of the strips into which the last dimension is cut, falling: as many whole
         groups of the first as there are, then of the next. With masks the last strip is one
         of native registers whose lanes may lie outside; else it takes elements one by one.
+        Consecutive elements have strips of one length only (`emit_strips`).
 
         Four registers a value interleave independent work, which triples the speed of chains
         of vector math. Very long kernels take fewer, for the sake of compile time. Where few
@@ -357,7 +377,7 @@ class Schedule:
         if not machine.has_fma:  # vector math calls a function for every lane
             registers = max(1, registers // 2)
         wide = min(64 if self.kind == "column" else 256, native * registers)
-        if whole:
+        if whole or self.by_strips:
             return (wide,)
         if machine.has_masks:
             return (native,) if self.work > LONG else (wide, native)
