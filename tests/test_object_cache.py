@@ -186,6 +186,17 @@ def test_one_missing_kernel_is_compiled_alone(tmp_path: Path) -> None:
     assert run_step(tmp_path)["misses"] == 0
 
 
+def test_programs_of_the_same_kernels_share_one_piece(tmp_path: Path) -> None:
+    run_step(tmp_path)
+    (piece,) = pieces_in(tmp_path)
+    written = piece.stat().st_mtime_ns
+    (shape, program), larger = (".reshape(7, 5)", "f(x, x[:5])"), ".reshape(5, 7)"
+    code = STEP.replace(shape, larger).replace(program, "f(x[:, :5], x[:, :5])")
+    assert run(code, tmp_path, ACCEL_NUM_THREADS="1")[0]["lowered"]
+    assert len(programs_in(tmp_path)) == 2
+    assert pieces_in(tmp_path) == [piece] and piece.stat().st_mtime_ns == written
+
+
 def test_a_missing_program_is_lowered_from_kernels_that_are_there(tmp_path: Path) -> None:
     first = run_step(tmp_path)
     (program,) = programs_in(tmp_path)

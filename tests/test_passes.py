@@ -187,6 +187,18 @@ def test_exact_simplifications(build: object, left: list[str]) -> None:
     assert same_bits(run_graph(simple, [array])[0], run_graph(graph, [array])[0])
 
 
+def test_passes_that_find_nothing_to_do_give_the_graph_itself() -> None:
+    b = Builder()
+    x = b.input("x", TensorType(F32, (4, 4)))
+    graph = b.graph([x], [b.tanh(b.add(b.sum(x, axis=1, keepdims=True), x))])
+    assert simplify(graph) is graph and fold(graph) is graph and expand(graph) is graph
+    b = Builder()
+    x = b.input("x", TensorType(F32, (4, 4)))
+    again = simplify(b.graph([x], [b.tanh(b.sub(b.exp(b.tanh(x)), 0.0))]))  # the last but one
+    assert ops_of(again) == ["tanh", "exp", "tanh"]
+    assert again.nodes[2].inputs == (again.nodes[1],) and simplify(again) is again
+
+
 def test_constants_fold_to_one() -> None:
     b = Builder()
     x = b.input("x", TensorType(F32, (3,)))

@@ -15,7 +15,12 @@ Visit = Callable[[Builder, Node, tuple[Node, ...]], "Node | None"]
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """The graph with each node replaced as `visit` says; equal nodes shared, dead ones gone."""
+    """The graph with each node replaced as `visit` says; equal nodes shared, dead ones gone.
+
+    `graph` itself where nothing is replaced, as with most passes over most graphs.
+    """
+    if not _changes(graph, visit):
+        return graph
     b = Builder()
     known: dict[Node, Node] = {}
     for node in graph.inputs:
@@ -28,3 +33,14 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
             new = b.node(node.op, inputs, node.attrs, node.type, node.loc)
         known[node] = new
     return b.graph([known[n] for n in graph.inputs], [known[n] for n in graph.outputs])
+
+
+def _changes(graph: Graph, visit: Visit) -> bool:
+    """Whether `visit` replaces any node; what it makes on the way is thrown away."""
+    b = Builder()
+    for node in graph.nodes[len(graph.inputs) :]:
+        b.loc = node.loc
+        new = visit(b, node, node.inputs)
+        if new is not None and new is not node:
+            return True
+    return False

@@ -25,13 +25,16 @@ def simplify(graph: Graph) -> Graph:
     """Apply `RULES` to every node, and drop broadcasts that pointwise ops do by themselves."""
 
     def visit(b: Builder, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        operands = inputs
         if node.op.pointwise and len(inputs) > 1:
-            inputs = _without_broadcasts(node, inputs)
+            operands = _without_broadcasts(node, inputs)
         rule = RULES.get(node.op.name)
-        found = rule(b, node, inputs) if rule is not None else None
+        found = rule(b, node, operands) if rule is not None else None
         if found is not None and found.type == node.type:
             return found
-        return b.node(node.op, inputs, node.attrs, node.type, node.loc)
+        if operands is inputs:
+            return None
+        return b.node(node.op, operands, node.attrs, node.type, node.loc)
 
     return rebuild(graph, visit)
 

@@ -232,7 +232,8 @@ def _attends(node: Node) -> bool:
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops, and composites that have kernels of their own."""
     expanded = in_float32(expand(body, keep=_attends))
-    return simplify(generate_in_shape(simplify(expanded)))
+    shaped = generate_in_shape(simplify(expanded))
+    return shaped if shaped is expanded else simplify(shaped)
 
 
 def _outputs(partition: Partition, run: Graph, known: dict[Node, Source]) -> list[Buffer]:

@@ -207,9 +207,10 @@ class KernelCache:
 
     def keep_together(self, kernels: Sequence[tuple[str, str]]) -> None:
         """Leave the code of (symbol, key) pairs that are on disk there in one piece as well, which
-        is loaded in a fraction of the time, unless they are too few to gain by it."""
+        is loaded in a fraction of the time, unless they are too few to gain by it, or lie there:
+        programs of other shapes have the same kernels."""
         machine, disk = self._machine or host_machine(), object_cache.shared()
-        if len(kernels) < _TOGETHER:
+        if len(kernels) < _TOGETHER or disk.holds(_together_key(kernels, machine)):
             return
         objects = disk.get_all(_entry_keys(kernels, machine), counted=False)
         if objects is not None:

@@ -184,6 +184,11 @@ class ObjectCache:
             found.append(code)
         return found
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry under `key`; its file may be damaged."""
+        directory = self._usable()
+        return directory is not None and os.path.exists(os.path.join(directory, key + _SUFFIX))
+
     def put(self, key: str, code: bytes) -> None:
         """Store `code` under `key`, in place of what is there."""
         directory = self._usable()
