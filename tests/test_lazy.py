@@ -237,6 +237,59 @@ def test_numbers_of_every_kind_that_change_become_arguments(name: str) -> None:
         np.testing.assert_allclose(result, wanted, rtol=1e-6)
 
 
+#: Work with a whole number that an integer operand takes.
+COUNTED: dict[str, Callable[[Any, int], Any]] = {
+    "add": lambda x, k: x + k,
+    "from": lambda x, k: k - x,
+    "divided": lambda x, k: x // k,
+    "remainder": lambda x, k: x % k,
+    "equal": lambda x, k: x == k,
+    "below": lambda x, k: np.arange(7) < k if isinstance(x, np.ndarray) else accel.arange(7) < k,
+    "shifted": lambda x, k: x << k % 31,
+    "bits": lambda x, k: x & k,
+    "chosen": lambda x, k: np.where(x > 0, x, k),
+    "bounded": lambda x, k: np.clip(x, 1, k),
+    "larger": lambda x, k: np.maximum(x, k),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool"])
+@pytest.mark.parametrize("name", COUNTED)
+def test_integers_that_change_beside_integers_become_arguments(name: str, dtype: str) -> None:
+    clear_cache()
+    work, x = COUNTED[name], np.array([0, 1, 3, 7, 90, 126, 127]).astype(dtype)
+    STATISTICS.reset()
+    found = {k: work(Tensor(x), k).numpy() for k in range(1, 60)}
+    assert STATISTICS.snapshot().compiles <= 12
+    wide = x.astype(np.int64) if dtype == "bool" else x
+    for k, result in found.items():
+        with np.errstate(all="ignore"):
+            wanted = work(wide, k)
+        assert result.dtype == wanted.dtype
+        np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float32", "float64", "float16"])
+def test_ranges_that_begin_elsewhere_are_no_other_program(dtype: str) -> None:
+    clear_cache()
+    STATISTICS.reset()
+    kind = getattr(accel, dtype)
+    for k in range(40):
+        whole = accel.arange(k, k + 15, 3, dtype=kind)
+        np.testing.assert_array_equal(whole, np.arange(k, k + 15, 3).astype(dtype))
+        first, step = k / 7 - 3, 0.1 + k / 64
+        found = accel.arange(first, first + 4.5 * step, step, dtype=accel.float64)
+        np.testing.assert_array_equal(found, np.arange(5) * step + first)
+        if whole.dtype.name.startswith("float"):
+            found = accel.linspace(first, k, 9, dtype=kind)
+            np.testing.assert_array_equal(found, np.linspace(first, k, 9).astype(dtype))
+    assert STATISTICS.snapshot().compiles <= 60  # three numbers in a range take turns
+    for k in range(9):  # what 64 bits do not hold as integers with signs
+        first = 2**64 - 20 + k
+        found = accel.arange(first, first + 3, dtype=accel.uint64)
+        assert found.tolist() == [first, first + 1, first + 2]
+
+
 @pytest.mark.parametrize("name", ["addcmul", "addcdiv"])
 def test_factors_that_change_become_arguments(name: str) -> None:
     clear_cache()
@@ -399,6 +452,13 @@ def test_integers_that_do_not_fit_are_refused_each_time() -> None:
         assert (x + 100).tolist() == [101]
         with pytest.raises(accel.errors.ArgumentError, match="does not fit"):
             x + 1000
+    for k in range(120, 140):  # each is another number
+        if k < 128:
+            assert (x - k).tolist() == [1 - k]
+            continue
+        for mixed in (lambda k=k: x - k, lambda k=k: accel.where(x > 0, np.int8(3), k)):
+            with pytest.raises(accel.errors.ArgumentError, match="does not fit"):
+                mixed()
 
 
 # -- the moment: modes, gradients, traces ------------------------------------------------------

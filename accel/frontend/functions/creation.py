@@ -9,6 +9,8 @@ import numpy as np
 from ...errors import ArgumentError, NotAnArrayError, NumberRangeError, ShapeError
 from ...ir import dtypes
 from ...ir.dtypes import DType
+from ...ir.op import get_op, resolve
+from ...ir.ops.creation import arange_length, linspace_step
 from ...runtime import dlpack
 from ...runtime import state as runtime_state
 from ..tensors.arguments import UNSET, extents, public
@@ -383,9 +385,25 @@ def arange(
     stop = end if stop is UNSET or stop is None else stop
     if stop is UNSET:
         start, stop = 0, start
-    places = [_python("arange", v) for v in (start, stop, step)]
-    made = record("arange", start=places[0], stop=places[1], step=places[2], dtype=dtype)
+    bounds = [_python("arange", v) for v in (start, stop, step)]
+    attrs = dict(zip(("start", "stop", "step"), bounds, strict=True))
+    if runtime_state.current().tracer is not None or (bounds[0], bounds[2]) == (0, 1):
+        made = record("arange", **attrs, dtype=dtype)
+    else:
+        made = _counted(**resolve(get_op("arange"), (), {**attrs, "dtype": dtype}).attrs)
     return finished(made, device, requires_grad)
+
+
+def _counted(*, start: Any, stop: Any, step: Any, dtype: DType) -> Tensor:
+    """`arange` as work with numbers, as it is defined: outside of compiled functions these become
+    arguments where they change, as attributes do not."""
+    whole = type(start) is type(step) is int
+    if whole and not -(2**63) <= min(start, step) <= max(start, step) < 2**63:
+        return record("arange", start=start, stop=stop, step=step, dtype=dtype)
+    kind, number = (dtypes.int64, int) if whole else (dtypes.float64, float)
+    places = record("iota", shape=(arange_length(start, stop, step),), axis=0, dtype=kind)
+    moved = record("add", record("mul", places, number(step)), number(start))
+    return record("cast", moved, dtype=dtype)
 
 
 @public
@@ -414,8 +432,20 @@ def linspace(
 
 
 def _evenly(ends: list[Any], count: Any, endpoint: bool, dtype: DType) -> Tensor:
-    start, stop = ends
-    return record("linspace", start=start, stop=stop, num=count, endpoint=endpoint, dtype=dtype)
+    attrs = {"start": ends[0], "stop": ends[1], "num": count, "endpoint": endpoint, "dtype": dtype}
+    if runtime_state.current().tracer is not None:
+        return record("linspace", **attrs)
+    return _spread(**resolve(get_op("linspace"), (), attrs).attrs)
+
+
+def _spread(*, start: float, stop: float, num: int, endpoint: bool, dtype: DType) -> Tensor:
+    """`linspace` as work with numbers; see `_counted`."""
+    places = record("iota", shape=(num,), axis=0, dtype=dtypes.float64)
+    step = linspace_step(start, stop, num, endpoint)
+    values = record("add", record("mul", places, step), start)
+    if endpoint and num > 1:
+        values = record("where", record("eq", places, float(num - 1)), stop, values)
+    return record("cast", values, dtype=dtype)
 
 
 @public

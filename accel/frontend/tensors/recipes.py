@@ -16,6 +16,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ...ir.dtypes import DType
 from ...ir.op import Op
 from ...ir.types import TensorType
@@ -33,6 +35,8 @@ _CAPACITY = 20_000
 
 #: Numbers at one operand of one application that each have a recipe.
 _FEW_NUMBERS = 8
+#: What an argument made of a Python integer holds.
+_INT64 = np.iinfo(np.int64)
 #: Exponents of powers that are computed otherwise, with other bits.
 _SIMPLE_POWERS = (1.0, 2.0)
 
@@ -171,11 +175,11 @@ def number_varies(op: str, key: Sequence[Any]) -> bool:
     """Whether a number among the operands of an application, not met before, is one of many.
 
     It then becomes an argument: it would make a program of its own otherwise. What others are
-    simplified by stays as it is, and so do Python's integers that must fit an integer dtype.
+    simplified by stays as it is, and so do Python's integers that do not fit an integer partner.
     """
     if op == "pow" and (key[-2] is not float or key[-1] in _SIMPLE_POWERS):
         return False
-    if int in key and not _takes_any_integer(key):
+    if int in key and not _integers_fit(key):
         return False
     numeric = (k is float or k is int or type(k) is DType for k in key)
     after_type = itertools.chain((False,), numeric)
@@ -194,11 +198,15 @@ def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
     return found
 
 
-def _takes_any_integer(key: Sequence[Any]) -> bool:
-    """Whether the integers among the operands of an application become inexact numbers."""
-    fit = all(k == "0" or abs(k) < 2**63 for last, k in itertools.pairwise(key) if last is int)
-    partners = [k.type.dtype for k in key if type(k) is Recipe]
-    return fit and bool(partners) and all(dtype.is_inexact for dtype in partners)
+def _integers_fit(key: Sequence[Any]) -> bool:
+    """Whether the integers among the operands of an application are numbers of every integer
+    dtype among them, and so of the dtype that they take."""
+    integers = [int(k) for last, k in itertools.pairwise(key) if last is int]
+    partners = [k.type.dtype if type(k) is Recipe else k for k in key]
+    limits = [np.iinfo(d.numpy) for d in partners if type(d) is DType and d.is_integer]
+    return any(type(k) is Recipe for k in key) and all(
+        bounds.min <= number <= bounds.max for number in integers for bounds in [_INT64, *limits]
+    )
 
 
 def outdated(value: Value) -> bool:

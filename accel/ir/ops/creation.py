@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..builder import Builder
     from ..node import Node
 
-__all__: list[str] = []
+__all__ = ["arange_length", "linspace_step"]
 
 F16, F32, F64, I32, I64, U8 = (
     dtypes.float16, dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint8,
@@ -95,7 +95,8 @@ def _number(value: Any, what: str) -> int | float:
     return number
 
 
-def _arange_length(start: Any, stop: Any, step: Any) -> int:
+def arange_length(start: Any, stop: Any, step: Any) -> int:
+    """How many numbers `arange` gives."""
     if all(isinstance(v, int) for v in (start, stop, step)):
         return max(0, -((start - stop) // step))
     return max(0, math.ceil((stop - start) / step))
@@ -116,7 +117,7 @@ def _arange_prepare(types: Any, attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _arange_reference(*, start: Any, stop: Any, step: Any, dtype: DType) -> np.ndarray:
-    n = _arange_length(start, stop, step)
+    n = arange_length(start, stop, step)
     with np.errstate(all="ignore"):
         if isinstance(start, int) and isinstance(step, int):
             # Modulo 2**64, where unsigned 64-bit bounds lie beyond int64.
@@ -131,7 +132,7 @@ def _arange_reference(*, start: Any, stop: Any, step: Any, dtype: DType) -> np.n
 
 def _arange_expand(b: Builder, *, start: Any, stop: Any, step: Any, dtype: DType) -> Node:
     """Integers count in int64, floats in float64, rounded once."""
-    shape = (_arange_length(start, stop, step),)
+    shape = (arange_length(start, stop, step),)
     if isinstance(start, int) and isinstance(step, int):
         places = b.iota(shape=shape, axis=0, dtype=I64)
         scaled = b.mul(places, b.constant(step, I64))
@@ -144,7 +145,7 @@ register(Op(
     name="arange", form="composite", category="creation", arity=(0, 0), promote="none",
     attrs={"start": 0, "stop": REQUIRED, "step": 1, "dtype": None}, prepare=_arange_prepare,
     infer=lambda *, start, stop, step, dtype: TensorType(
-        dtype, (_arange_length(start, stop, step),)
+        dtype, (arange_length(start, stop, step),)
     ),
     reference=_arange_reference, expand=_arange_expand, exact=True,
     samples=lambda: [
@@ -176,7 +177,8 @@ def _linspace_prepare(types: Any, attrs: dict[str, Any]) -> dict[str, Any]:
             "dtype": dtype}  # fmt: skip
 
 
-def _linspace_step(start: float, stop: float, num: int, endpoint: bool) -> float:
+def linspace_step(start: float, stop: float, num: int, endpoint: bool) -> float:
+    """The distance between numbers of `linspace`."""
     parts = num - 1 if endpoint else num
     return (stop - start) / parts if parts > 0 else 0.0
 
@@ -185,7 +187,7 @@ def _linspace_reference(
     *, start: float, stop: float, num: int, endpoint: bool, dtype: DType
 ) -> np.ndarray:
     with np.errstate(all="ignore"):
-        values = np.arange(num) * _linspace_step(start, stop, num, endpoint) + start
+        values = np.arange(num) * linspace_step(start, stop, num, endpoint) + start
     if endpoint and num > 1:
         values[-1] = stop
     return _converted(values, dtype)
@@ -195,7 +197,7 @@ def _linspace_expand(
     b: Builder, *, start: float, stop: float, num: int, endpoint: bool, dtype: DType
 ) -> Node:
     places = b.iota(shape=(num,), axis=0, dtype=F64)
-    values = b.add(b.mul(places, _linspace_step(start, stop, num, endpoint)), start)
+    values = b.add(b.mul(places, linspace_step(start, stop, num, endpoint)), start)
     if endpoint and num > 1:
         values = b.where(b.eq(places, float(num - 1)), stop, values)
     return b.cast(values, dtype)
