@@ -560,11 +560,11 @@ def test_one_kernel_of_many_column_sums() -> None:
 def test_the_reference_stands_in() -> None:
     def body(b: Builder, x: Node) -> Node:
         z = b.cast(b.tanh(x), dtypes.complex64)
-        return b.exp(b.real(b.mul(z, z)))
+        return b.exp(b.real(b.sin(b.mul(z, z))))
 
     run = checked(body, normal(5, 3), tolerance=1e-2)
-    assert kinds(run).count("reference") == 3
-    assert run.reference_ops == ("cast", "mul", "real") and run.native_calls == 2
+    assert kinds(run) == ["loop", "reference", "loop"]
+    assert run.reference_ops == ("sin",) and run.native_calls == 2
 
 
 def test_half_and_complex_numbers() -> None:
@@ -575,7 +575,7 @@ def test_half_and_complex_numbers() -> None:
 
     for dtype in ("float16", "complex64", "complex128"):
         run = checked(body, normal(4, 5).astype(dtype), tolerance=1e-2)
-        assert run.reference_ops == (() if dtype == "float16" else ("mul",))
+        assert run.reference_ops == ()
 
 
 # -- errors -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ..parts import Part
 from ..reference import run_joint
 from .buffers import MemoryPlan, stream_results
 from .clusters import Scalar, Source
+from .complexes import in_parts
 from .cut import Partition
 from .halves import in_float32
 from .machine.kernels import KERNELS
@@ -231,7 +232,7 @@ def _attends(node: Node) -> bool:
 
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops, and composites that have kernels of their own."""
-    expanded = in_float32(expand(body, keep=_attends))
+    expanded = in_float32(in_parts(expand(body, keep=_attends)))
     shaped = generate_in_shape(simplify(expanded))
     return shaped if shaped is expanded else simplify(shaped)
 

@@ -22,7 +22,7 @@ from ...ir.node import Node
 from ...ir.types import Shape
 from .views import View
 
-__all__ = ["Axes", "Cluster", "Number", "Ramp", "Scalar", "Source", "dims_of", "leaves",
+__all__ = ["Axes", "Cluster", "Number", "Part", "Ramp", "Scalar", "Source", "dims_of", "leaves",
            "moved_axes", "moved_ramp", "match", "right_aligned", "settled", "varies"]  # fmt: skip
 
 #: For each axis of a value the dimension of the domain that it runs along.
@@ -49,12 +49,31 @@ class Scalar:
     reads it instead of being stored."""
 
     node: Node
-    operands: tuple[Number | Scalar | View, ...]
+    operands: tuple[Number | Scalar | View | Part, ...]
     work: int
 
     @property
     def dtype(self) -> DType:
         return self.node.type.dtype
+
+
+@dataclass(frozen=True)
+class Part:
+    """The real parts of complex numbers in memory, or the imaginary ones."""
+
+    whole: View
+    imaginary: bool
+
+    @property
+    def dtype(self) -> DType:
+        return self.whole.buffer.dtype.real
+
+    @property
+    def words(self) -> View:
+        """The whole in words of `dtype`."""
+        view = self.whole
+        strides, offset = tuple([2 * s for s in view.strides]), 2 * view.offset
+        return View(view.buffer, view.shape, strides, offset + self.imaginary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +173,15 @@ class Cluster:
         return f"<{self.kind} {self.position}: {', '.join(names)}>"
 
 
-Source = Number | Scalar | Ramp | View
+Source = Number | Scalar | Ramp | Part | View
 
 
 def leaves(source: Source | Cluster) -> Iterator[View]:
     """The views that reading `source` reads."""
     if isinstance(source, View):
         yield source
+    elif isinstance(source, Part):
+        yield source.whole
     elif isinstance(source, Scalar):
         for operand in source.operands:
             yield from leaves(operand)
@@ -168,6 +189,8 @@ def leaves(source: Source | Cluster) -> Iterator[View]:
 
 def varies(source: Source, axis: int) -> bool:
     """Whether a source differs along one of its axes."""
+    if isinstance(source, Part):
+        source = source.whole
     if isinstance(source, View):
         return source.shape[axis] != 1 and source.strides[axis] != 0
     return isinstance(source, Ramp) and source.axis == axis and source.shape[axis] != 1

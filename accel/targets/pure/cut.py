@@ -19,7 +19,17 @@ import numpy as np
 
 from ...ir.graph import Graph
 from ...ir.node import Literal, Node
-from .clusters import HEAVY, Cluster, Number, Ramp, Scalar, Source, moved_axes, moved_ramp
+from .clusters import (
+    HEAVY,
+    Cluster,
+    Number,
+    Part,
+    Ramp,
+    Scalar,
+    Source,
+    moved_axes,
+    moved_ramp,
+)
 from .growth import Growth
 from .loops import loop_kernel
 from .nests.lowering import supported
@@ -175,6 +185,10 @@ class Partition(Growth):
                 cluster.alias[node] = operand
                 cluster.axes[node] = axes
                 return cluster
+        if isinstance(source, Part):
+            whole = moved(source.whole, node)
+            if whole is not None:
+                return Part(whole, source.imaginary)
         view = self.stored(operand)
         found = moved(view, node)
         if found is None:
@@ -249,7 +263,10 @@ class Partition(Growth):
             # a loop over fewer dimensions might not be empty
             return self.copied(self.source(node.inputs[0]), node.type.dtype, node.type.shape)
         types = [n.type.dtype for n in node.inputs]
-        if not supported(node.op.name, types, node.type.dtype, node.attrs):
+        if node.op.name in ("real", "imag") and types[0].kind == "c":
+            return Part(self.stored(node.inputs[0]), node.op.name == "imag")
+        paired = node.op.name == "complex" and all(d in ELEMENTS for d in types)  # see `loops`
+        if not paired and not supported(node.op.name, types, node.type.dtype, node.attrs):
             return self._reference(node)
         scalar = self._scalar(node)
         if scalar is not None:
@@ -261,9 +278,9 @@ class Partition(Growth):
 
     def _scalar(self, node: Node) -> Scalar | None:
         """`node` as scalar work that every reader repeats, if it is little of it."""
-        if node.op.cost >= HEAVY or node.op.name == "check_index":
+        if node.op.cost >= HEAVY or node.op.name in ("check_index", "complex"):
             return None
-        operands: list[Number | Scalar | View] = []
+        operands: list[Number | Scalar | View | Part] = []
         work = 1
         for operand in node.inputs:
             source = self.known[operand]
@@ -273,6 +290,11 @@ class Partition(Growth):
                 if source.size != 1:
                     return None
                 source = View(source.buffer, (), (), source.offset)
+            elif isinstance(source, Part):
+                whole = source.whole
+                if whole.size != 1:
+                    return None
+                source = Part(View(whole.buffer, (), (), whole.offset), source.imaginary)
             elif not isinstance(source, Number):
                 return None
             operands.append(source)

@@ -15,6 +15,7 @@ from .clusters import (
     HEAVY,
     Axes,
     Cluster,
+    Part,
     Ramp,
     dims_of,
     leaves,
@@ -116,9 +117,9 @@ class Growth(Stores):
         """Whether `node` is pointwise work on a matmul or conv cluster's product, same shape."""
         product = cluster.node
         assert product is not None
-        ramps = any(isinstance(self.known[n], Ramp) for n in node.inputs)
+        foreign = any(isinstance(self.known[n], (Ramp, Part)) for n in node.inputs)
         return (
-            node.op.pointwise and node.op.name != "check_index" and not ramps
+            node.op.pointwise and node.op.name not in ("check_index", "complex") and not foreign
             and node.type.shape == product.type.shape and axes == cluster.axes[product]
             and len(extents) == len(cluster.extents)
         )  # fmt: skip

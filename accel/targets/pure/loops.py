@@ -15,7 +15,7 @@ from ...ir import dtypes
 from ...ir.dataclass import dataclass
 from ...ir.dtypes import DType
 from ...ir.node import Node
-from .clusters import Axes, Cluster, Number, Ramp, Source, right_aligned
+from .clusters import Axes, Cluster, Number, Part, Ramp, Source, right_aligned
 from .halves import CHOICES, Code, in_memory, in_registers
 from .nests.nest import (
     Access,
@@ -93,6 +93,7 @@ class _Writer(Code):
         self.accesses: list[Access] = []
         self.buffers: dict[Buffer, int] = {}
         self.value: dict[Node, int] = {}
+        self.pairs: dict[Node, tuple[int, int]] = {}  # complex members, by their parts
         self.checks: list[Node] = []
 
     # -- instructions -------------------------------------------------------------------
@@ -108,18 +109,20 @@ class _Writer(Code):
         self.accesses.append(made)
         return len(self.accesses) - 1
 
-    def load(self, view: View, axes: Sequence[int | None]) -> int:
-        place = self.access(view, axes)
+    def load(self, view: View, axes: Sequence[int | None], dtype: DType) -> int:
+        place = self.access(view, axes, in_memory(dtype))
         made = self.accesses[place]
         if made in self.known:
             self.accesses.pop()
         bits = self.once(made, Load(made.dtype, place))
-        return self.from_memory(bits, view.buffer.dtype)
+        return self.from_memory(bits, dtype)
 
     def read(self, source: Source, axes: Sequence[int | None], shift: bool = False) -> int:
         """The value of something that this cluster does not compute."""
         if isinstance(source, View):
-            return self.load(source, axes)
+            return self.load(source, axes, source.buffer.dtype)
+        if isinstance(source, Part):
+            return self.load(source.words, axes, source.dtype)
         if isinstance(source, Number):
             literal = is_literal(source.value) and len(self.cluster.axes) < _LONG
             return self.number(source.value, source.dtype, shift or literal)
@@ -161,7 +164,9 @@ class _Writer(Code):
         cluster = self.cluster
         order = cluster.graph.index
         for node in sorted(cluster.axes, key=order.__getitem__):
-            if node in cluster.alias:
+            if node.type.dtype.kind == "c":
+                self.pairs[node] = self.pair(node)
+            elif node in cluster.alias:
                 self.value[node] = self.value[cluster.alias[node]]
             elif node.op.form == "reduce":
                 self.value[node] = self.reduction(node)
@@ -170,7 +175,13 @@ class _Writer(Code):
             else:
                 self.value[node] = self.pointwise(node)
         for node, target in cluster.stores.items():
-            self.store(target, cluster.axes[node], self.value[node])
+            axes = cluster.axes[node]
+            if node in self.pairs:
+                for imaginary, value in enumerate(self.pairs[node]):
+                    part = Part(target, bool(imaginary))
+                    self.add(Store(part.dtype, self.access(part.words, axes, part.dtype), value))
+            else:
+                self.store(target, axes, self.value[node])
 
     def operand(self, operand: Node, axes: Sequence[int | None], shift: bool = False) -> int:
         if operand in self.cluster.axes:
@@ -184,6 +195,14 @@ class _Writer(Code):
             own = [axes[k] for k in right_aligned(operand, node)]
             operands.append(self.operand(operand, own, place == 1 and node.op.name in _SHIFTS))
         return self.apply(node, operands)
+
+    def pair(self, node: Node) -> tuple[int, int]:
+        """The parts of a complex member."""
+        if node in self.cluster.alias:
+            return self.pairs[self.cluster.alias[node]]
+        axes = self.cluster.axes[node]
+        re, im = (self.operand(x, [axes[k] for k in right_aligned(x, node)]) for x in node.inputs)
+        return re, im
 
     def reduction(self, node: Node) -> int:
         (operand,) = node.inputs
@@ -236,7 +255,8 @@ class _Writer(Code):
     def copy(self, source: Source, target: View) -> None:
         axes = self.along(target.shape)
         if not isinstance(source, View):
-            self.store(target, axes, self.read(source, axes if isinstance(source, Ramp) else ()))
+            along = axes if isinstance(source, (Ramp, Part)) else ()
+            self.store(target, axes, self.read(source, along))
             return
         if target.buffer.dtype.itemsize == 16:  # two words an element
             source, target = _halves(source), _halves(target)
@@ -287,12 +307,15 @@ class _Writer(Code):
             self.accesses[i.access] for i in self.code if isinstance(i, Store)
         ]  # fmt: skip
         votes = [0] * len(self.extents)
+        buffers = list(self.buffers)
         for access in stores or self.accesses:
             points = math.prod(
                 e for e, s in zip(self.extents, access.strides, strict=True) if s
             )
+            held = buffers[access.operand].dtype
+            near = 2 if held.kind == "c" and access.dtype is held.real else 1
             for d, stride in enumerate(access.strides):
-                if abs(stride) == 1:
+                if abs(stride) == near:
                     votes[d] += points
         return self._wider(max(range(len(votes)), key=lambda d: (votes[d], d)))
 

@@ -170,20 +170,21 @@ class LoopStep:
         if any(self.nest.reduced) or any(isinstance(i, (Gather, ScatterAdd)) for i in code):
             return
         loads: dict[Buffer, set[object]] = {}
+        stores: dict[Buffer, set[object]] = {}
+        partial: set[Buffer] = set()
         for i in code:
-            if isinstance(i, Load):
+            if isinstance(i, (Load, Store)):
                 a = accesses[i.access]
-                loads.setdefault(self.kernel.buffers[a.operand], set()).add((a.strides, a.offset))
-        for i in code:
-            if isinstance(i, Store):
-                a = accesses[i.access]
-                target = self.kernel.buffers[a.operand]
-                if not all(a.strides) or target in loads:
-                    continue
-                for buffer, found in loads.items():
-                    same = buffer.dtype.itemsize == target.dtype.itemsize
-                    if same and buffer.size == target.size and found == {(a.strides, a.offset)}:
-                        yield buffer, target
+                found = loads if isinstance(i, Load) else stores
+                place = (a.strides, a.offset, a.dtype.itemsize)
+                found.setdefault(self.kernel.buffers[a.operand], set()).add(place)
+                if isinstance(i, Store) and not all(a.strides):
+                    partial.add(self.kernel.buffers[a.operand])
+        for target, written in stores.items():
+            for buffer, read in loads.items() if target not in {*loads, *partial} else ():
+                same = buffer.dtype.itemsize == target.dtype.itemsize
+                if same and buffer.size == target.size and read <= written:
+                    yield buffer, target
 
     def info(self, kernels: Sequence[Kernel]) -> list[KernelInfo]:
         name, source = (kernels[0].name, kernels[0].ir) if kernels else ("", "")

@@ -3,7 +3,8 @@
 A gather asks the cache once for every lane. Vectors of all that lies between the first and the
 last lane ask for it once, also for the accesses whose elements lie between those of others: the
 taps of a pooling window, the channels of pixels. A permutation of two registers then takes the
-lanes of one register out of them, for larger steps one more for each register.
+lanes of one register out of them, for larger steps one more for each register. Pairs of elements
+side by side, such as complex numbers, are written in the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ....ir.dataclass import dataclass
 from ..machine.llvm_text import Lanes
 from .nest import Phase
 
-__all__ = ["Between"]
+__all__ = ["Between", "write_pairs"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,28 @@ class Between:
                 order.append(width + e - self.starts[number] if e // width == number else before)
             value = _shuffled(self.lanes, value, register, order)
         return value
+
+
+def write_pairs(
+    lanes: Lanes, width: int, pointer: str, values: tuple[str, str], active: str | None
+) -> None:
+    """Write `width` elements of two values in turns from `pointer` on, those of the first
+    `active` lanes where that is given; `lanes` fill a register."""
+    fn, native = lanes.fn, lanes.width
+    whole = Lanes(fn, lanes.element, width)
+    for first in range(0, width, native):
+        masks = None
+        if active is not None:
+            masks = _masks(lanes, width, Phase(0, 0, 2, 1), active, first)
+        for k in range(2):
+            start = first + k * native // 2
+            order = [n for i in range(start, start + native // 2) for n in (i, width + i)]
+            part = _shuffled(whole, *values, order)
+            place = fn.gep(pointer, (first * 2 + k * native) * lanes.bytes)
+            if masks is None:
+                lanes.store(part, place)
+            else:
+                lanes.masked_store(part, place, masks[k])
 
 
 def _shuffled(lanes: Lanes, a: str, b: str, order: range | list[int]) -> str:

@@ -15,7 +15,7 @@ from ..gemm.pack import transpose
 from ..machine.llvm_text import LINE, Function, Lanes
 from .arguments import SCRATCH_ALIGNMENT, Slots
 from .emit_memory import Elements, memory_type, prefetch
-from .emit_phases import Between
+from .emit_phases import Between, write_pairs
 from .lowering import checked_index, lower
 from .nest import (
     Const,
@@ -74,6 +74,7 @@ class Values:
         self._lane_offsets: dict[tuple[int, int], str] = {}
         self._phases = self.nest.interleaved()
         self._between: dict[int, Between] = {}
+        self._pairs = self._written_in_pairs()
         self._scratch: dict[int, str] = {}
         self._tiles: dict[int, str] = {}
         self._tile_width = 1
@@ -288,6 +289,22 @@ class Values:
             )  # fmt: skip
         return self._elements(dtype, self.width).of_bits(between.pick(phase))
 
+    def _written_in_pairs(self) -> dict[int, int]:
+        """`Nest.paired` of what is written at one point."""
+        when = list(zip(self.schedule.depth, self.schedule.phase, strict=True))
+        return {b: a for b, a in self.nest.paired().items() if when[a] == when[b]}
+
+    def _write_pair(self, first: int, second: int) -> None:
+        a, b = (self.nest.instructions[place] for place in (first, second))
+        assert isinstance(a, Store) and isinstance(b, Store)
+        dtype = self.nest.accesses[a.access].dtype
+        native = min(self.width, max(2, self._register_bytes // dtype.itemsize))
+        write_pairs(
+            self._elements(dtype, native).lanes, self.width, self._pointers[a.access],
+            (self.get(a.input, self.width), self.get(b.input, self.width)),
+            self._active if self.mask is not None else None,
+        )  # fmt: skip
+
     def save(self, place: int, pointer: str) -> None:
         """Store a value, to be used elsewhere than here."""
         dtype, width = self._held(place)
@@ -380,7 +397,10 @@ class Values:
         width = self.width if self.schedule.is_vector(place) else 1
         if isinstance(i, Const) and i.literal:
             return
-        if isinstance(i, Store):
+        if isinstance(i, Store) and width > 1 and place in (*self._pairs, *self._pairs.values()):
+            if place in self._pairs:
+                self._write_pair(self._pairs[place], place)
+        elif isinstance(i, Store):
             pointer, offsets = self._address(i.access, width, (), 0)
             elements = self._elements(self.nest.accesses[i.access].dtype, width)
             value = self.get(i.input, width)

@@ -233,6 +233,22 @@ class Nest:
                 rest = [a for a in rest if a not in phases]
         return found
 
+    def paired(self) -> dict[int, int]:
+        """The stores of every second element along the last dimension behind others that store
+        those between, by place; each goes with the earlier one."""
+        found: dict[int, int] = {}
+        firsts: dict[object, int] = {}
+        for place, i in enumerate(self.instructions):
+            if not isinstance(i, Store) or self.accesses[i.access].strides[-1:] != (2,):
+                continue
+            a = self.accesses[i.access]
+            before = firsts.pop((a.operand, a.dtype, a.strides, a.offset - 1), None)
+            if before is None:
+                firsts[a.operand, a.dtype, a.strides, a.offset] = place
+            else:
+                found[place] = before
+        return found
+
     def varies(self) -> tuple[frozenset[int], ...]:
         """For each instruction the domain dimensions along which its value varies."""
         found: list[frozenset[int]] = []
@@ -275,7 +291,8 @@ class Nest:
             for a in self.accesses
         )
         phases = tuple(sorted(self.interleaved().items()))
-        return (self.reduced, accesses, tuple(rows), self.transposed(), phases)
+        pairs = tuple(self.paired().items())
+        return (self.reduced, accesses, tuple(rows), self.transposed(), phases, pairs)
 
     def __str__(self) -> str:
         """The nest as a person reads it."""
