@@ -290,6 +290,55 @@ def test_ranges_that_begin_elsewhere_are_no_other_program(dtype: str) -> None:
         assert found.tolist() == [first, first + 1, first + 2]
 
 
+#: Keys of 24 regions of an array of shape (24, 3, 26).
+REGIONS: dict[str, tuple[Callable[[int], Any], tuple[int, ...]]] = {
+    "row": (lambda k: k, (3, 26)),
+    "one row": (lambda k: slice(k, k + 1), (1, 3, 26)),
+    "column": (lambda k: (slice(None), slice(None), k), (24, 3)),
+    "one column": (lambda k: (..., slice(k, k + 1)), (24, 3, 1)),
+    "from the end": (lambda k: (-1 - k, None), (3, 26)),
+    "items": (lambda k: (k, k % 3, k + 1), ()),
+    "rows and columns": (lambda k: (k, slice(None), k), (3,)),
+    "stretch of numbers": (lambda k: (slice(None), slice(None), slice(k, k + 3)), ()),
+    "end of numbers": (lambda k: (slice(k, None), 1), (1,)),
+    "stretch": (lambda k: slice(k, k + 2), (3, 26)),
+    "backwards": (lambda k: (k, slice(None, None, -1)), (3, 26)),
+    "every other": (lambda k: (slice(k, None, 2), 1), ()),
+    "none": (lambda k: slice(k, k), (1, 26)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64", "int8", "bool"])
+@pytest.mark.parametrize("name", REGIONS)
+def test_setting_other_places_is_no_other_program(name: str, dtype: str) -> None:
+    clear_cache()
+    place, shape = REGIONS[name]
+    numbers = np.random.default_rng(0).normal(size=24 * 3 * 26) * 50
+    wanted = numbers.reshape(24, 3, 26).astype(dtype)
+    x = Tensor(wanted)
+    STATISTICS.reset()
+    for k in range(24):
+        value = (np.random.default_rng(k).normal(size=shape) * 50).astype(dtype)
+        wanted[place(k)] = value
+        x[place(k)] = Tensor(value)
+        np.testing.assert_array_equal(x, wanted)
+    if name not in ("end of numbers", "stretch", "backwards", "every other", "none"):
+        assert STATISTICS.snapshot().compiles <= 20
+    assert x.dtype.name == dtype
+
+
+def test_gradients_of_what_is_set_at_other_places() -> None:
+    clear_cache()
+    for k in range(20):
+        w, base = Tensor(np.arange(3, dtype=F32), requires_grad=True), accel.ones((20, 3))
+        accel.eval(base)
+        base[k] = w * 2
+        (base * base).sum().backward()
+        assert w.grad is not None and w.grad.tolist() == [0, 8, 16]
+    with pytest.raises(IndexOutOfRangeError):
+        base[20] = 1
+
+
 @pytest.mark.parametrize("name", ["addcmul", "addcdiv"])
 def test_factors_that_change_become_arguments(name: str) -> None:
     clear_cache()

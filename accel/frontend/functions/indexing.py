@@ -8,9 +8,11 @@ its value is needed at once; where it only chooses between two values, `where` n
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from ...ir.types import broadcast_shapes
 from ...runtime import state as runtime_state
 from ..tensors.arguments import public
 from ..tensors.leaf_values import view_value
+from ..tensors.recipes import place_varies
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor, value_of
 from .creation import number_of
@@ -37,6 +40,10 @@ __all__ = ["get_item", "set_item", "spread", "stored", "true_places"]
 
 Places = tuple[int, int, int]
 _WHOLE = slice(None)
+
+#: Elements up to which places are compared with numbers: it takes twice as long as copying them,
+#: which for larger arrays is more than another program takes.
+_COMPARED = 1 << 24
 
 
 @dataclass
@@ -347,13 +354,48 @@ def _updated(x: Tensor, key: Any, value: Tensor) -> Tensor:
     wide, region = parsed.operand, _region(parsed)
     if not parsed.arrays:
         shape = tuple(len(range(*row)) for row in zip(*region.values(), strict=True))
-        values = spread(value, _result_shape(parsed, shape))
-        put = record("slice_update", wide, record("reshape", values, shape=shape), **region)
+        values = record("reshape", spread(value, _result_shape(parsed, shape)), shape=shape)
+        one = record("reshape", value, shape=()) if value.size == 1 else values
+        put = _chosen(wide, region, one)
+        if put is None:
+            put = record("slice_update", wide, values, **region)
     else:
         cut = _sliced(wide, region)
         put = _scattered(cut, parsed, value)
         put = put if cut is wide else record("slice_update", wide, put, **region)
     return put if put.shape == x.shape else record("reshape", put, shape=x.shape)
+
+
+def _chosen(x: Tensor, region: dict[str, Any], value: Tensor) -> Tensor | None:
+    """Computed `x` with `value` in a region that is another one each time: the places are compared
+    with numbers, which become arguments, where a program would be made for each region.
+
+    None for a region that stays, and for values that differ along an axis on which it lies.
+    """
+    traced = runtime_state.current().tracer is not None
+    if traced or value_of(x).data is None or x.size > _COMPARED:
+        return None
+    rows = [range(*row) for row in zip(*region.values(), strict=True)]
+    cut = {axis: row for axis, row in enumerate(rows) if len(row) != x.shape[axis]}
+    spans = tuple([(axis, len(row)) for axis, row in cut.items()])
+    if not all(map(len, rows)) or any(row.step != 1 < len(row) for row in rows):
+        return None
+    if value.ndim and any(len(row) > 1 for row in cut.values()):
+        return None
+    first = tuple([row[0] for row in cut.values()])
+    if not place_varies((x.shape, x.dtype, spans), first):
+        return None
+    inside = [_is_in(x.shape, axis, row) for axis, row in cut.items()]
+    return record("where", functools.reduce(partial(record, "logical_and"), inside), value, x)
+
+
+def _is_in(shape: tuple[int, ...], axis: int, row: range) -> Tensor:
+    """Whether places along an axis are in a row of step 1."""
+    along = [n if i == axis else 1 for i, n in enumerate(shape)]
+    places = record("iota", shape=along, axis=axis, dtype=dtypes.int32)
+    if len(row) == 1:
+        return record("eq", places, row[0])
+    return record("logical_and", record("ge", places, row[0]), record("lt", places, row[-1] + 1))
 
 
 def _masked(x: Tensor, key: tuple[Any, ...], value: Tensor) -> Tensor | None:

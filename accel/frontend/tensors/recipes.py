@@ -24,8 +24,8 @@ from ...ir.types import TensorType
 from .values import Step, Value
 
 __all__ = ["Recipe", "Transitions", "forget_recipes", "leaf_recipe", "limit_trees",
-           "number_varies", "opaque_recipe", "outdated", "recipe_of",
-           "step_recipe", "transitions_of"]  # fmt: skip
+           "number_varies", "opaque_recipe", "outdated", "place_varies",
+           "recipe_of", "step_recipe", "transitions_of"]  # fmt: skip
 
 #: Leaves and steps of the largest tree.
 _MAX_LEAVES = 16
@@ -153,6 +153,7 @@ _leaves: dict[tuple[TensorType, bool], Recipe] = {}
 _opaque: dict[tuple[TensorType, bool], Recipe] = {}
 _made = itertools.count()
 _numbers: dict[Any, int] = {}
+_places: dict[Any, set[Any]] = {}
 
 
 def transitions_of(op: str) -> Transitions:
@@ -168,6 +169,7 @@ def forget_recipes() -> None:
     _leaves.clear()
     _opaque.clear()
     _numbers.clear()
+    _places.clear()
     _made = itertools.count()
 
 
@@ -188,6 +190,16 @@ def number_varies(op: str, key: Sequence[Any]) -> bool:
         _numbers.clear()
     count = _numbers[site] = _numbers.get(site, 0) + 1
     return count > _FEW_NUMBERS
+
+
+def place_varies(site: Any, place: Any) -> bool:
+    """The same of a place that is an attribute: whether it is one of many at `site`."""
+    if len(_places) > _CAPACITY:
+        _places.clear()
+    met = _places.setdefault(site, set())
+    if len(met) < _FEW_NUMBERS:
+        met.add(place)
+    return place not in met
 
 
 def leaf_recipe(type_: TensorType, requires_grad: bool) -> Recipe:
