@@ -79,11 +79,11 @@ class Product:
             problem.m, problem.n, problem.k, batch, problem.a, problem.b,
             tuple(places[2 : 2 + count]), tuple(places[2 + count :]),
         )  # fmt: skip
-        size = gemm.scratch_bytes(self.spec, self.problem)
+        size = gemm.needs(self.spec, self.problem).scratch_bytes
         self.scratch = np.full(size + 64, CANARY, np.uint8)
         own = (self.spec.element, self.spec.machine)
         sources = [("multiply", gemm.emit_multiply(self.spec, epilogue))]
-        for name in gemm.libraries(self.spec, self.problem):
+        for name in gemm.needs(self.spec, self.problem).libraries:
             sources.append((name, gemm.emit_library(name, *own)))
         names = [name for name, _ in sources]
         kernels = dict(zip(names, CACHE.ensure(sources), strict=True))
@@ -394,7 +394,7 @@ def test_core_items_of_every_library(m: int, n: int, k: int, right: str, library
     whole, parts = np.empty((m, n), "f4"), np.empty((m, n), "f4")
     Product(a, b, [whole]).run()
     product = Product(a, b, [parts])
-    assert library in gemm.libraries(product.spec, product.problem)
+    assert library in gemm.needs(product.spec, product.problem).libraries
     assert product.steps[-1].items > 1
     product.run(lambda items: [(i, i + 1) for i in reversed(range(items))])
     assert whole.tobytes() == parts.tobytes()

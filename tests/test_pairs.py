@@ -189,10 +189,10 @@ def test_pairs_are_used_where_the_processor_multiplies_them() -> None:
     for machine, pairs in zip(machines, (host.has_pairs, True, False), strict=True):
         spec = gemm.MatmulSpec("float", machine, ("float",), half="bfloat")
         problem = Product(a, b, [np.empty((64, 64), "f4")]).problem
-        assert (gemm.libraries(spec, problem) == ("pairs", "pack_pairs")) == pairs
+        assert (gemm.needs(spec, problem).libraries == ("pairs", "pack_pairs")) == pairs
         few, turned = np.ones((8, 999), BFLOAT), np.ones((64, 999), BFLOAT).T
         problem = Product(few, turned, [np.empty((8, 64), "f4")]).problem
-        assert (gemm.libraries(spec, problem) == ("pair_dots",)) == pairs
+        assert (gemm.needs(spec, problem).libraries == ("pair_dots",)) == pairs
 
 
 @pytest.mark.parametrize("right, library", [("dense", "row_lines_"), ("transposed", "row_dots_")])
@@ -201,8 +201,8 @@ def test_one_row_reads_halves_where_they_lie(right: str, library: str, half: str
     a, b = np.ones((1, 300), BFLOAT), make(np.random.default_rng(1), (300, 500), "i2", right)
     problem = Product(a, b.view(BFLOAT), [np.empty((1, 500), "f4")]).problem
     spec = gemm.MatmulSpec("float", jit.host_machine(), ("float",), half=half)
-    assert gemm.libraries(spec, problem) == (library + half,)
-    assert gemm.scratch_bytes(spec, problem) == 0
+    assert gemm.needs(spec, problem).libraries == (library + half,)
+    assert gemm.needs(spec, problem).scratch_bytes == 0
 
 
 def test_the_instruction_is_emitted() -> None:

@@ -144,7 +144,9 @@ def encoded(program: Program) -> dict[str, Any] | None:
         rows = []
         for e in segment:
             links = [(k, a) for k, a in enumerate(e.arguments) if isinstance(a, Address)]
-            block = [0 if isinstance(a, Address) else int(a) for a in e.arguments]
+            block = list(map(int, e.arguments))
+            for k, _ in links:
+                block[k] = 0
             named = [(k, number[a.symbol]) for k, a in links]
             rows.append([number[e.kernel.symbol], block, named, e.items, e.grain, e.work])
         segments.append(rows)

@@ -206,10 +206,9 @@ class ProductStep:
 
     def _use(self, made: Product) -> None:
         self.product = made
-        problem = made.problem(nowhere)
-        self.scratch = gemm.scratch_bytes(made.spec, problem)
-        self.libraries = gemm.libraries(made.spec, problem)
-        self.kept_bytes = gemm.kept_bytes(made.spec, problem)
+        needs = gemm.needs(made.spec, made.problem(nowhere))
+        self.scratch, self.libraries = needs.scratch_bytes, needs.libraries
+        self.kept_bytes = needs.kept_bytes
 
     def keep(self, inputs: Collection[int]) -> None:
         """Let what is packed of the inputs of these numbers outlive the call, `kept_bytes` bytes at

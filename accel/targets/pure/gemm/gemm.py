@@ -8,8 +8,8 @@ blocks and at most another library, which all products of an element type share.
 
 **What a caller does.** Describe the kernel by a :class:`MatmulSpec` and the operands by a
 :class:`Problem`; compile through the kernel cache `emit_multiply` (one per epilogue) and the
-`libraries` (one per element type in the process, by :func:`emit_library`); take
-`scratch_bytes` of arena space; then :func:`schedule`, and put a record (address of the kernel
+libraries that it :func:`needs` (one per element type in the process, by :func:`emit_library`); take
+the arena space that it needs; then :func:`schedule`, and put a record (address of the kernel
 of the step's kind, address of its arguments as int64, 0, items) for each step into the
 program, in order. Items of one step may run concurrently in any division; the steps must
 follow one another.
@@ -36,6 +36,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from ....ir.dataclass import dataclass
 from ..machine.jit import Machine
@@ -50,8 +51,8 @@ from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block,
 from .tiles import emit_tiles
 
 __all__ = [
-    "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Problem", "Step",
-    "emit_library", "emit_multiply", "kept_bytes", "libraries", "schedule", "scratch_bytes",
+    "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Needs", "Problem", "Step",
+    "emit_library", "emit_multiply", "needs", "schedule",
 ]  # fmt: skip
 
 # Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
@@ -106,27 +107,37 @@ class _Plan:
     kept: int
 
 
-def libraries(spec: MatmulSpec, problem: Problem) -> tuple[str, ...]:
-    """The names of the libraries that the steps of a problem call."""
-    found: dict[str, None] = {}
-    for plan in _plans(spec, problem):
-        found.update(dict.fromkeys(plan.form.libraries))
-    return tuple(found)
+class Needs(NamedTuple):
+    """What the steps of a problem need.
+
+    Attributes
+    ----------
+    libraries
+        The names of the libraries that they call.
+    scratch_bytes
+        Scratch space (aligned to 64 at best).
+    kept_bytes
+        The copies of B that outlive a call.
+    """
+
+    libraries: tuple[str, ...]
+    scratch_bytes: int
+    kept_bytes: int
+
+
+def needs(spec: MatmulSpec, problem: Problem) -> Needs:
+    """What the steps of `schedule` need."""
+    plans = _plans(spec, problem)
+    return Needs(
+        tuple(dict.fromkeys([name for plan in plans for name in plan.form.libraries])),
+        max([plan.bytes for plan in plans], default=0),
+        sum([plan.kept for plan in plans]),
+    )
 
 
 def emit_library(name: str, element: str, machine: Machine) -> str:
     """The module of a library, whose exported function has its name."""
     return _LIBRARIES[name](element, machine)
-
-
-def scratch_bytes(spec: MatmulSpec, problem: Problem) -> int:
-    """Bytes of scratch space that the steps of `schedule` need (aligned to 64 at best)."""
-    return max((plan.bytes for plan in _plans(spec, problem)), default=0)
-
-
-def kept_bytes(spec: MatmulSpec, problem: Problem) -> int:
-    """Bytes of the copies of B that outlive a call."""
-    return sum(plan.kept for plan in _plans(spec, problem))
 
 
 def schedule(
@@ -145,11 +156,11 @@ def schedule(
     problem
         Extents and operands.
     addresses
-        Of the functions of `libraries`. Whoever keeps the steps keeps their `Kernel` too.
+        Of the functions of its `libraries`. Whoever keeps the steps keeps their `Kernel` too.
     scratch
-        (base index, byte offset) of `scratch_bytes` bytes of scratch space.
+        (base index, byte offset) of the scratch space that it `needs`.
     kept
-        The same of `kept_bytes` bytes that keep their contents from call to call.
+        The same of its `kept_bytes` bytes, which keep their contents from call to call.
 
     Returns
     -------

@@ -251,6 +251,12 @@ class Nest:
 
     def varies(self) -> tuple[frozenset[int], ...]:
         """For each instruction the domain dimensions along which its value varies."""
+        known: tuple[frozenset[int], ...] | None = self.derived.get("varies")
+        if known is None:
+            known = self.derived["varies"] = self._varying()
+        return known
+
+    def _varying(self) -> tuple[frozenset[int], ...]:
         found: list[frozenset[int]] = []
         reduced = frozenset(d for d, r in enumerate(self.reduced) if r)
         for i in self.instructions:
