@@ -24,8 +24,10 @@ __all__ = [
     "new_target_machine",
 ]  # fmt: skip
 
-#: What LLVM's code generator is asked for.
-CODE_GENERATOR = {"opt": 3, "codemodel": "jitdefault", "jit": True}
+#: What LLVM's code generator is asked for. Its higher levels schedule instructions once more when
+#: registers have been given out and copy small blocks: a tenth more time, and kernels whose text
+#: has explicit vectors run no faster.
+CODE_GENERATOR = {"opt": 1, "codemodel": "jitdefault", "jit": True}
 
 #: On x86 LLVM puts two branches around each division of 64 bits, for operands of 32: more code
 #: to make, and nothing gained on processors of these days.
