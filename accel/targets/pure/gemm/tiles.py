@@ -10,11 +10,11 @@ and of C; `few` has those for other layouts and for few rows or columns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..machine.jit import Machine
 from ..machine.llvm_text import Function, Lanes, module_text
-from .spec import MatmulSpec, Tile, tile_of
+from .spec import MatmulSpec, Tile, smaller, tile_of
 
 __all__ = [
     "FRAME", "TILES_PARAMS", "TileWriter", "emit_tiles", "frame_slot", "multiply_add", "new_frame",
@@ -28,10 +28,10 @@ FRAME = (
 address of the library of register tiles for those that call it, and what register tiles ask for
 of what comes next: an address, which they move on by so many bytes with each step of k."""
 
-_TILE_PARAMS = [
-    ("ptr", "frame"), ("i64", "k"), ("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "n"),
+TILES_PARAMS = [
+    ("ptr", "frame"), ("i64", "k"), ("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "m"),
+    ("i64", "n"),
 ]  # fmt: skip
-TILES_PARAMS = [*_TILE_PARAMS[:-1], ("i64", "m"), ("i64", "n")]
 
 
 def frame_slot(fn: Function, name: str) -> str:
@@ -60,17 +60,19 @@ class TileWriter:
     """Writes ``tile(k, A, B, C)``: C (+)= A @ B for `rows` rows and `vectors` vectors.
 
     The vectors whose numbers are in `masked` are loaded and stored under the mask of the `n`
-    columns that exist. One step of k is one turn of the loop: with run-time strides unrolling
+    columns that exist. Where only the first `m` rows exist (`short`), the last of them stands for
+    those behind it: it is computed and stored as often, and the code serves any `m`. One step of k is one turn of the loop: with run-time strides unrolling
     only lengthens the address arithmetic, and 16 FMAs hide the loop.
     """
 
     stem = "tile"
 
     def __init__(
-        self, spec: MatmulSpec, rows: int, vectors: int, lanes: int, masked: range
+        self, spec: MatmulSpec, rows: int, vectors: int, lanes: int, masked: range, short: bool
     ) -> None:
         name = f"{self.stem}_{rows}x{vectors}" + (f"_masked{len(masked)}" if masked else "")
-        self.fn = Function(name, _TILE_PARAMS, "void", "noinline nounwind", "internal")
+        self.fn = Function(name, TILES_PARAMS, "void", "noinline nounwind", "internal")
+        self.short = short
         self.lanes = Lanes(self.fn, spec.element, lanes)
         self.spec, self.rows, self.vectors, self.masked = spec, rows, vectors, masked
         self.stride = lanes * spec.size
@@ -83,10 +85,12 @@ class TileWriter:
         )
         for vector in self.masked:
             self.masks[vector] = self.lanes.lane_mask(vector * self.lanes.width, "%n")
-        offsets = ["0"]
-        for row in range(1, self.rows):
-            offsets.append(fn.integer("mul", a_row, row))
-        places = self._places()
+        numbers: list[str | int] = [*range(self.rows)]
+        if self.short:
+            last = fn.integer("sub", "%m", 1)
+            numbers = [0, *(smaller(fn, last, row) for row in range(1, self.rows))]
+        offsets = [fn.integer("mul", a_row, row) if row else "0" for row in numbers]
+        places = self._places(numbers)
         self._prefetch(places)
         zeros = [(self.lanes.type, self.lanes.const(0))] * len(places)
         slot = fn.gep("%frame", 8 * FRAME.index("ahead"))
@@ -123,11 +127,11 @@ class TileWriter:
             for value, total in zip(sums, totals, strict=True)
         ]
 
-    def _places(self) -> list[tuple[int, str]]:
+    def _places(self, rows: Sequence[str | int]) -> list[tuple[int, str]]:
         """(vector, address) of the tile of C, row by row."""
         fn = self.fn
         places = []
-        for row in range(self.rows):
+        for row in rows:
             line = fn.gep("%c", fn.integer("mul", self.c_row, row)) if row else "%c"
             for vector in range(self.vectors):
                 at = fn.gep(line, vector * self.stride) if vector else line
@@ -180,47 +184,55 @@ class _Library:
         self.functions: list[Function] = []
 
     def write(self) -> list[Function]:
-        """Tiles of full height, then those of the binary digits of the rows that are left."""
-        fn, height = self.fn, self.tile.rows
-        whole = fn.integer("and", "%m", -height)
-        name = self._of_height(height)
-        with fn.loop(0, whole, height) as row:
-            self._call(name, row.index)
-        while height := height // 2:
-            name = self._of_height(height)
-            with fn.when(fn.icmp("ne", fn.integer("and", "%m", height), 0)):
-                self._call(name, fn.integer("and", "%m", -2 * height))
+        """Tiles of full height, then at most two of half the height for the rows that are left:
+        fewer rows would have too few independent sums to take less time. So would half the height
+        where vectors are missing, of which one variant takes any rows."""
+        fn, (height, vectors) = self.fn, (self.tile.rows, self.tile.vectors)
+        full, half = self._of_height(height), self._of_height(height // 2)
+        reach = str(height // 2)
+        for fewer in range(vectors - 1, 0, -1):
+            narrow = self._variant(height, fewer, range(fewer - 1, fewer), short=True)
+            enough = fn.icmp("sle", "%n", fewer * self.tile.lanes)
+            full, half = (self._select(enough, narrow, name) for name in (full, half))
+            reach = fn.op(f"select i1 {enough}, i64 {height}, i64 {reach}")
+        with fn.loop(0, "%m", height) as row:
+            left = fn.integer("sub", "%m", row.index)
+            short = fn.icmp("slt", left, height)
+            self._call(self._select(short, half, full), row.index, left)
+            more = fn.op(f"and i1 {short}, {fn.icmp('sgt', left, reach)}")
+            with fn.when(more):
+                rest = fn.integer("sub", left, height // 2)
+                self._call(half, fn.integer("add", row.index, height // 2), rest)
         fn.do("ret void")
         return [*self.functions, fn]
 
     def _of_height(self, rows: int) -> str:
-        """The variant of a height for the columns that there are."""
-        fn, tile = self.fn, self.tile
-        name = self._variant(rows, tile.vectors, range(tile.vectors - 1, tile.vectors))
+        """The variant of a height with all vectors, the last of them full or not."""
+        vectors, short = self.tile.vectors, rows < self.tile.rows
+        name = self._variant(rows, vectors, range(vectors - 1, vectors), short)
         # Cheap masks serve full panels too. But the processor reads ahead of plain loads only, so
         # that full tiles have a variant of their own, as all have where masks are not cheap.
-        if rows == tile.rows or not self.spec.machine.has_masks:
-            whole = self._variant(rows, tile.vectors, range(0))
-            name = self._select(fn.icmp("eq", "%n", tile.columns), whole, name)
-        for vectors in range(tile.vectors - 1, 0, -1):
-            fewer = self._variant(rows, vectors, range(vectors - 1, vectors))
-            name = self._select(fn.icmp("sle", "%n", vectors * tile.lanes), fewer, name)
-        return name
+        if short and self.spec.machine.has_masks:
+            return name
+        whole = self._variant(rows, vectors, range(0), short)
+        return self._select(self.fn.icmp("eq", "%n", self.tile.columns), whole, name)
 
-    def _variant(self, rows: int, vectors: int, masked: range) -> str:
-        function = self.writer(self.spec, rows, vectors, self.tile.lanes, masked).write()
-        self.functions.append(function)
-        return "@" + function.name
+    def _variant(self, rows: int, vectors: int, masked: range, short: bool) -> str:
+        writer = self.writer(self.spec, rows, vectors, self.tile.lanes, masked, short)
+        self.functions.append(writer.write())
+        return "@" + self.functions[-1].name
 
     def _select(self, condition: str, then: str, otherwise: str) -> str:
         return self.fn.op(f"select i1 {condition}, ptr {then}, ptr {otherwise}")
 
-    def _call(self, name: str, row: str) -> None:
-        """Call a variant for the rows from `row` on."""
+    def _call(self, name: str, row: str, rows: str) -> None:
+        """Call a variant for the `rows` rows from `row` on."""
         fn = self.fn
         a = fn.gep("%a", fn.integer("mul", row, frame_slot(fn, "a_row")))
         c = fn.gep("%c", fn.integer("mul", row, frame_slot(fn, "c_row")))
-        fn.do(f"call void {name}(ptr %frame, i64 %k, ptr {a}, ptr %b, ptr {c}, i64 %n)")
+        values = ("%frame", "%k", a, "%b", c, rows, "%n")
+        arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
+        fn.do(f"call void {name}({', '.join(arguments)})")
 
 
 def tile_functions(
