@@ -1,13 +1,8 @@
-"""Emission of the multiply kernels as LLVM IR: items, panels, blocks of k, epilogues.
+"""Emission of the multiply kernels as LLVM IR: what happens to sums, and integer products.
 
-One kernel serves all extents and strides of a :class:`MatmulSpec`. For each item (a block of
-rows and columns of one matrix of the batch) it walks blocks of k, panels of columns, and tiles
-of rows, which a tile library computes; which one, and how large its tiles are, the arguments
-say. A tile of the product goes straight to the output, or, with an epilogue, through a small
-buffer that stays in the first-level cache, so that the epilogue's code exists once.
-
-Blocks of k start from the partial sums of the block before, so a sum does not depend on the
-blocking, nor on how items are divided. Partial sums lie in the output where it has their type.
+One kernel serves all extents and strides of a :class:`MatmulSpec`. That of a floating-point type
+hands the function that finishes a tile of sums, which is where the epilogue's code exists once, to
+the `walk` over items. That of an integer type is one piece.
 """
 
 from __future__ import annotations
@@ -15,25 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ....errors import InternalCompilerError
-from ....ir.dataclass import dataclass
-from ..machine.llvm_text import ELEMENT_BYTES, LINE, Function, Lanes, module_text
-from .spec import (
-    KERNEL_PARAMS,
-    Arguments,
-    Epilogue,
-    MatmulSpec,
-    smaller,
-    tile_of,
-)
-from .tiles import FRAME, TILES_PARAMS
+from ..machine.llvm_text import LINE, Function, Lanes, module_text
+from .spec import FIRST_FINISHED, KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec
+from .walk import FINISH_PARAMS, WALK_PARAMS, Item, call_of, items
 
-__all__ = ["TILE_BYTES", "Finish", "emit_multiply", "identity"]
+__all__ = ["Finish", "check_epilogue", "emit_multiply", "identity"]
 
-TILE_BYTES = 16 << 10
-"""Bytes of the sums of a tile at most: with an epilogue they wait in a buffer of this size."""
-
-_FAR_BYTES = 1 << 20  # of an operand of the epilogue, which then does not wait in a cache
-_A, _B, _PARTIAL, _FIRST = 0, 1, 2, 3  # operand records of the multiply kernel
+_A, _B = 0, 1  # operand records of the multiply kernel
 
 
 # -- what happens to finished sums ---------------------------------------------------------
@@ -59,6 +42,14 @@ class Finish:
 
     def at_matrix(self, batch: list[str]) -> None:
         """Set the addresses of the outputs and extras at a matrix of the batch."""
+        self._start(lambda record: self.arguments.pointer(record, batch))
+
+    def at_starts(self, starts: str) -> None:
+        """Set the addresses of the outputs and extras to those in a table."""
+        fn = self.fn
+        self._start(lambda record: fn.load("ptr", fn.gep(starts, 8 * (record - self.first)), 8))
+
+    def _start(self, pointer: Callable[[int], str]) -> None:
         outputs = len(self.spec.outputs)
         self.starts, self.steps = [], []
         for record in range(self.first, self.first + outputs + len(self.spec.extras)):
@@ -67,7 +58,7 @@ class Finish:
                 self.starts.append(self.arguments.field(record, "offset"))
                 self.steps.append("")
             else:
-                self.starts.append(self.arguments.pointer(record, batch))
+                self.starts.append(pointer(record))
                 self.steps.append(self.arguments.field(record, "row"))
 
     def at_row(self, row: str, output: str | None = None) -> None:
@@ -174,51 +165,22 @@ def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
     return [value]
 
 
-# -- the multiply kernel -------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Item:
-    """One work item: a block of rows and columns of one matrix of the batch."""
+# -- the multiply kernels ------------------------------------------------------------------
+class _Integers:
+    """Writes the multiply kernel of an integer type: lanes along the columns."""
 
-    batch: list[str]
-    row: str
-    rows: str
-    column: str
-    columns: str
-
-
-class _Multiply:
-    """Writes the multiply kernel of a floating-point or integer type."""
-
-    def __init__(self, spec: MatmulSpec, epilogue: Epilogue | None, name: str) -> None:
+    def __init__(self, spec: MatmulSpec, epilogue: Epilogue, name: str) -> None:
         self.spec = spec
-        self.plain = epilogue is None
-        own = spec.machine.instructions
-        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=own)
+        self.fn = Function(name, KERNEL_PARAMS, "i64", instructions=spec.machine.instructions)
         self.arguments = Arguments(self.fn)
-        self.finish = Finish(self.fn, spec, epilogue or identity, self.arguments, _FIRST)
-        self.m, self.n, self.k = (self.arguments.header(axis) for axis in ("m", "n", "k"))
+        self.finish = Finish(self.fn, spec, epilogue, self.arguments, FIRST_FINISHED)
+        self.k = self.arguments.header("k")
 
-    def _items(self, body: Callable[[_Item], None]) -> None:
-        """Loop over items: blocks of columns in turn, then of rows, then matrices."""
-        fn, header = self.fn, self.arguments.header
-        height, width = header("block_rows"), header("block_columns")
-        down, along = header("row_blocks"), header("column_blocks")
-        with fn.loop("%begin", "%end") as item:
-            block = fn.integer("udiv", item.index, along)
-            column = fn.integer("mul", fn.integer("urem", item.index, along), width)
-            row = fn.integer("mul", fn.integer("urem", block, down), height)
-            rows = smaller(fn, fn.integer("sub", self.m, row), height)
-            columns = smaller(fn, fn.integer("sub", self.n, column), width)
-            batch = self.arguments.batch_indices(fn.integer("udiv", block, down))
-            body(_Item(batch, row, rows, column, columns))
-        fn.do("ret i64 0")
-
-    # -- integers: lanes along the columns
-    def integers(self) -> str:
-        self._items(self._integer_block)
+    def write(self) -> str:
+        items(self.fn, self.arguments, self._item)
         return module_text([self.fn])
 
-    def _integer_block(self, item: _Item) -> None:
+    def _item(self, item: Item) -> None:
         fn, spec = self.fn, self.spec
         wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
         a, b = self.arguments.pointer(_A, item.batch), self.arguments.pointer(_B, item.batch)
@@ -235,10 +197,10 @@ class _Multiply:
                 (item.column, vectors, wide), (vectors, end, Lanes(fn, spec.element, 1))
             ):  # fmt: skip
                 with fn.loop(first, last, lanes.width) as column:
-                    value = self._integer_sum(lanes, line, b, column.index)
+                    value = self._sum(lanes, line, b, column.index)
                     self.finish.write(lanes, value, column.index, None)
 
-    def _integer_sum(self, lanes: Lanes, a: str, b: str, column: str) -> str:
+    def _sum(self, lanes: Lanes, a: str, b: str, column: str) -> str:
         """The sums over k of one row and the lanes from `column` on."""
         fn, field = self.fn, self.arguments.field
         start = fn.gep(b, fn.integer("mul", column, field(_B, "column")))
@@ -254,135 +216,41 @@ class _Multiply:
             ]
         return loop.values[0]
 
-    # -- floating point: tiles of a library
-    def tiles(self) -> str:
-        fn, header = self.fn, self.arguments.header
-        self.frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
-        if not self.plain:
-            self.buffer = fn.op(f"alloca [{TILE_BYTES} x i8], align 64")
-        self.library = fn.op(f"inttoptr i64 {header('library')} to ptr")
-        self.height, self.width, self.block_k, self.ahead = (
-            header(name) for name in ("height", "width", "block_k", "ahead")
-        )
-        self.in_one = fn.icmp("sle", self.k, self.block_k)
-        self._items(self._block)
-        return module_text([fn])
+def _floats(spec: MatmulSpec, epilogue: Epilogue | None, name: str) -> str:
+    """The multiply kernel of a floating-point type."""
+    fn = Function(name, KERNEL_PARAMS, "i64")
+    walk = fn.op(f"inttoptr i64 {Arguments(fn).header('walk')} to ptr")
+    finish = None if epilogue is None else _finish_function(spec, epilogue)
+    values = ("%bases", "%args", "%begin", "%end", "@" + finish.name if finish else "null")
+    status = fn.op(f"call i64 {call_of(walk, WALK_PARAMS, *values)}")
+    fn.do(f"ret i64 {status}")
+    return module_text([finish, fn] if finish else [fn])
 
-    def _set(self, slot: str, value: str) -> None:
-        """Set a slot of the frame."""
-        at = self.fn.gep(self.frame, 8 * FRAME.index(slot))
-        self.fn.store("i64", value, at, 8)
 
-    def _block(self, item: _Item) -> None:
-        """One item: blocks of k, panels of columns, tiles of rows."""
-        fn, field = self.fn, self.arguments.field
-        self.a_row, a_column, self.a_panel = (
-            field(_A, name) for name in ("row", "column", "panel")
-        )
-        b_row, panel_bytes = field(_B, "row"), field(_B, "panel")
-        a, b = self.arguments.pointer(_A, item.batch), self.arguments.pointer(_B, item.batch)
-        self.finish.at_matrix(item.batch)
-        self._sums_at(item)
-        strides = {"a_row": self.a_row, "a_column": a_column, "b_row": b_row,
-                   "b_column": field(_B, "column"), "c_row": self.sums_row,
-                   "tiles": self.arguments.header("tiles"), "ahead_step": self.ahead}  # fmt: skip
-        for slot, value in strides.items():
-            self._set(slot, value)
-        skipped = fn.integer("udiv", item.column, self.width)
-        first = fn.gep(b, fn.integer("mul", skipped, panel_bytes))
-        steps = fn.call("i64", "llvm.smax.i64", ("i64", self.k), ("i64", "1"))
-        end = fn.integer("add", item.column, item.columns)
-        with fn.loop(0, steps, self.block_k) as block:
-            self._set("accumulate", block.index)
-            left = fn.gep(a, fn.integer("mul", block.index, a_column))
-            down = fn.integer("mul", block.index, b_row)
-            start, again = fn.gep(first, down), fn.gep(b, down)
-            with fn.loop(item.column, end, self.width, [("ptr", start)]) as panel:
-                n = smaller(fn, fn.integer("sub", end, panel.index), self.width)
-                following = fn.gep(panel.values[0], panel_bytes)
-                more = fn.icmp("slt", fn.integer("add", panel.index, self.width), self.n)
-                ahead = fn.op(f"select i1 {more}, ptr {following}, ptr {again}")
-                self._set("ahead", fn.op(f"ptrtoint ptr {ahead} to i64"))
-                with fn.loop(0, item.rows, self.height) as row:
-                    m = smaller(fn, fn.integer("sub", item.rows, row.index), self.height)
-                    at = fn.integer("add", item.row, row.index)
-                    self._tile(left, panel.values[0], block.index, at, m, panel.index, n)
-                panel.next = [following]
-
-    def _sums_at(self, item: _Item) -> None:
-        """Where sums go: to memory of the whole product if k is divided or nothing is done to
-        them, else to the tile buffer."""
-        fn = self.fn
-        self.partials = self.arguments.pointer(_PARTIAL, item.batch)
-        self.partial_row = self.sums_row = self.arguments.field(_PARTIAL, "row")
-        if not self.plain:
-            row = fn.integer("mul", self.width, self.spec.size)
-            self.sums_row = fn.op(f"select i1 {self.in_one}, i64 {row}, i64 {self.partial_row}")
-
-    def _sums_of(self, row: str, column: str) -> str:
-        """Where the sums of the tile at `row` and `column` go."""
-        fn = self.fn
-        line = fn.gep(self.partials, fn.integer("mul", row, self.partial_row))
-        place = fn.gep(line, fn.integer("mul", column, self.spec.size))
-        if self.plain:
-            return place
-        return fn.op(f"select i1 {self.in_one}, ptr {self.buffer}, ptr {place}")
-
-    def _tile(self, left: str, right: str, k: str, row: str, m: str, column: str, n: str) -> None:
-        """The tile of `m` rows and `n` columns at `row` and `column`, from `k` on."""
-        fn, panel_rows = self.fn, tile_of(self.spec.element, self.spec.machine).columns
-        sums = self._sums_of(row, column)
-        steps = smaller(fn, fn.integer("sub", self.k, k), self.block_k)
-        panel = fn.integer("udiv", row, panel_rows)
-        inside = fn.integer("urem", row, panel_rows)
-        a = fn.gep(left, fn.integer("mul", panel, self.a_panel))
-        a = fn.gep(a, fn.integer("mul", inside, self.a_row))
-        last = fn.icmp("sge", fn.integer("add", k, self.block_k), self.k)
-        if not self.plain:
-            with fn.when(last):
-                self._ask_extras(row, m, column, n)
-        values = (self.frame, steps, a, right, sums, m, n)
-        arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
-        fn.do(f"call void {self.library}({', '.join(arguments)})")
-        if not self.plain:
-            with fn.when(last):
-                self._finish_tile(sums, row, m, column, n)
-
-    def _ask_extras(self, row: str, m: str, column: str, n: str) -> None:
-        """Ask for what the epilogue of a tile reads from afar, while its sums are computed."""
-        fn, outputs = self.fn, len(self.spec.outputs)
-        for number, extra in enumerate(self.spec.extras):
-            if extra.columns != "unit":
-                continue
-            start, step = (of[outputs + number] for of in (self.finish.starts, self.finish.steps))
-            with fn.when(fn.icmp("sgt", fn.integer("mul", self.m, step), _FAR_BYTES)):
-                size = ELEMENT_BYTES[extra.element]
-                line = fn.gep(start, fn.integer("mul", row, step))
-                line = fn.gep(line, fn.integer("mul", column, size))
-                with fn.loop(0, m, carried=[("ptr", line)]) as lines:
-                    with fn.loop(0, fn.integer("mul", n, size), LINE) as place:
-                        fn.prefetch(fn.gep(lines.values[0], place.index))
-                    lines.next = [fn.gep(lines.values[0], step)]
-
-    def _finish_tile(self, sums: str, row: str, m: str, column: str, n: str) -> None:
-        """The epilogue over `m` rows and `n` columns of finished sums."""
-        fn, spec = self.fn, self.spec
-        masks = spec.machine.has_masks
-        # Two registers at a time where masks are cheap: long epilogues gain by interleaving.
-        wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size) * (2 if masks else 1))
-        whole = n if masks else fn.integer("and", n, -wide.width)
-        with fn.loop(0, m) as line:
-            self.finish.at_row(fn.integer("add", row, line.index))
-            source = fn.gep(sums, fn.integer("mul", line.index, self.sums_row))
-            with fn.loop(0, whole, wide.width) as c:
-                mask = wide.lane_mask(c.index, n) if masks else None
-                value = wide.load(fn.gep(source, c.index, spec.element))
-                self.finish.write(wide, value, fn.integer("add", column, c.index), mask)
-            if not masks:
-                one = Lanes(fn, spec.element, 1)
-                with fn.loop(whole, n) as c:
-                    value = one.load(fn.gep(source, c.index, spec.element))
-                    self.finish.write(one, value, fn.integer("add", column, c.index), None)
+def _finish_function(spec: MatmulSpec, epilogue: Epilogue) -> Function:
+    """The epilogue over the rows and columns of a tile of sums."""
+    own, masks = spec.machine.instructions, spec.machine.has_masks
+    fn = Function("finish_tile", FINISH_PARAMS, "void", linkage="internal", instructions=own)
+    finish = Finish(fn, spec, epilogue, Arguments(fn), FIRST_FINISHED)
+    finish.at_starts("%starts")
+    # Two registers at a time where masks are cheap: long epilogues gain by interleaving.
+    wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size) * (2 if masks else 1))
+    whole = "%n" if masks else fn.integer("and", "%n", -wide.width)
+    with fn.loop(0, "%m", 1, [("ptr", "%sums")]) as line:
+        (source,) = line.values
+        finish.at_row(fn.integer("add", "%row", line.index))
+        with fn.loop(0, whole, wide.width) as c:
+            mask = wide.lane_mask(c.index, "%n") if masks else None
+            value = wide.load(fn.gep(source, c.index, spec.element))
+            finish.write(wide, value, fn.integer("add", "%column", c.index), mask)
+        if not masks:
+            one = Lanes(fn, spec.element, 1)
+            with fn.loop(whole, "%n") as c:
+                value = one.load(fn.gep(source, c.index, spec.element))
+                finish.write(one, value, fn.integer("add", "%column", c.index), None)
+        line.next = [fn.gep(source, "%sums_row")]
+    fn.do("ret void")
+    return fn
 
 
 def check_epilogue(spec: MatmulSpec, epilogue: Epilogue | None, work: str, writer: str) -> None:
@@ -408,5 +276,6 @@ def emit_multiply(
         If there is no epilogue but extras or outputs that only one could use.
     """
     check_epilogue(spec, epilogue, "a product", "emit_multiply")
-    writer = _Multiply(spec, epilogue, name)
-    return writer.tiles() if spec.is_float else writer.integers()
+    if spec.is_float:
+        return _floats(spec, epilogue, name)
+    return _Integers(spec, epilogue or identity, name).write()

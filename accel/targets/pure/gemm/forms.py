@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from ....ir.dataclass import dataclass
 from ..machine.llvm_text import LINE
-from .emit import TILE_BYTES
 from .few import DOTS_TILE, LINES_ROWS, turned_columns
 from .problem import Problem
 from .spec import MatmulSpec, library_of, tile_of
+from .walk import TILE_BYTES
 
 __all__ = ["CACHE_BYTES", "COPY", "Form", "candidates", "form_of", "rounded"]
 
@@ -86,7 +86,7 @@ class Form:
     @property
     def libraries(self) -> tuple[str, ...]:
         """The names of all libraries that it needs."""
-        names = [self.library] if self.library else []
+        names = [self.library, "walk"] if self.library else []
         if self.library in ("turned", "near"):
             names.append("tiles")
         return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)

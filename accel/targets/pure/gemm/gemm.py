@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ from .pairs import emit_pack_pairs, emit_pair_dots, emit_pairs
 from .problem import Problem, cut, folded
 from .spec import Constant, Epilogue, Extra, MatmulSpec, Matrix, argument_block, library_of, tile_of
 from .tiles import emit_tiles
+from .walk import emit_walk
 
 __all__ = [
     "Constant", "Epilogue", "Extra", "MatmulSpec", "Matrix", "Needs", "Problem", "Step",
@@ -58,11 +59,12 @@ __all__ = [
 # Steps of k, about, after which the other blocks of A and B have their turn; a block may be half
 # as long again.
 _BLOCK_K = {"tiles": 512, "near": NEAR_STEPS * 2 // 3, "pairs": 384}
+_FAR_BYTES = 1 << 20  # of an operand of the epilogue, which then does not wait in a cache
 _ITEMS = 16  # of a large product at least, for the sake of threads
 _ITEM_WORK = 1 << 18  # multiply-adds for which an item more is worth while
 
 _LIBRARIES: dict[str, Callable[[str, Machine], str]] = {
-    "tiles": emit_tiles, "turned": emit_turned, "near": emit_near,
+    "walk": emit_walk, "tiles": emit_tiles, "turned": emit_turned, "near": emit_near,
     **{
         library_of(name, half, row): functools.partial(emit, half=half, row=row)
         for name, emit in (("lines", emit_lines), ("dots", emit_dots))
@@ -349,8 +351,12 @@ def _steps(
         "block_columns": plan.columns, "column_blocks": along, "block_k": plan.block_k,
         "height": form.height, "width": plan.width, "ahead": ahead,
         "library": addresses.get(form.library, 0), "tiles": addresses.get("tiles", 0),
+        "walk": addresses.get("walk", 0),
     }  # fmt: skip
-    operands = [a, b, partials, *problem.outputs, *problem.extras]
+    finished = [*problem.outputs, *_asked(spec, problem)]
+    header["finished"] = len(finished)
+    header["asked"] = len(finished) if finished[len(problem.outputs):] != [*problem.extras] else 0
+    operands = [a, b, partials, *finished]
     block = argument_block(header, problem.batch, operands)
     items = math.prod(problem.batch) * down * along
     steps = [step for step in steps if step.items]
@@ -372,6 +378,16 @@ def _ahead(spec: MatmulSpec, plan: _Plan, b: Matrix) -> int:
         tiles = -(-rows // form.height) * -(-plan.width // tile.rows)
         return -(-b.panel // (tiles * problem.k))
     return 0
+
+
+def _asked(spec: MatmulSpec, problem: Problem) -> Iterator[Matrix | Constant]:
+    """The extras; those that no cache holds with the bytes of an element, for tiles to ask for
+    them ahead."""
+    for extra, operand in zip(spec.extras, problem.extras, strict=True):
+        far = isinstance(operand, Matrix) and problem.m * operand.row > _FAR_BYTES
+        if far and extra.columns == "unit":
+            operand = operand._replace(panel=ELEMENT_BYTES[extra.element])
+        yield operand
 
 
 def _partials(spec: MatmulSpec, plan: _Plan, base: int, offset: int) -> Matrix:

@@ -32,19 +32,27 @@ KERNEL_PARAMS = [("ptr", "bases"), ("ptr", "args"), ("i64", "begin"), ("i64", "e
 #                                  (pack: width is the columns of a panel)
 #   ahead                          bytes of B's next panel that register tiles ask for with each
 #                                  step of k
-#   library, tiles                 addresses: the tile library, and the one that it may call
+#   library, tiles, walk           addresses: the tile library, the one that it may call, and the
+#                                  walk over items that calls it
+#   finished, asked                records of outputs and extras, and as many if tiles ask for
+#                                  some of them ahead, else 0
 #   base, offset             which pointer of the call's table, and the bytes to add; an extra
 #                            of kind "constant" has its bits in offset
 #   batch0..2, row, column   strides in bytes
 #   panel                    bytes from one panel to the next: of B, `width` columns; of A, as
-#                            many rows as a register tile has columns
+#                            many rows as a register tile has columns; of an extra, the bytes
+#                            of an element if tiles ask for it ahead, else 0
 # A step of k is an element, or a word of two where bfloat16 is packed in pairs (k of packing
 # counts elements).
 HEADER = (
     "m", "n", "k", "block_rows", "row_blocks", "block_columns", "column_blocks", "block_k",
-    "height", "width", "ahead", "library", "tiles", "batch0", "batch1", "batch2",
+    "height", "width", "ahead", "library", "tiles", "walk", "finished", "asked",
+    "batch0", "batch1", "batch2",
 )  # fmt: skip
 RECORD = ("base", "offset", "batch0", "batch1", "batch2", "row", "column", "panel")
+RECORD_BYTES = 8 * len(RECORD)
+FIRST_FINISHED = 3
+"""The record of the first output, behind A, B and partial sums."""
 
 # epilogue(lanes, value, load) -> one value per output, in lanes of the output's element.
 Epilogue = Callable[[Lanes, str, Callable[[int], str]], Sequence[str]]
@@ -205,22 +213,28 @@ def larger(fn: Function, a: str, b: str | int) -> str:
 class Arguments:
     """Reads the slots of an argument block inside a kernel.
 
-    `names` are those of its header, `record` those of what describes an operand.
+    `names` are those of its header, `record` those of what describes an operand; `block` is where
+    it lies.
     """
 
     def __init__(
-        self, fn: Function, names: Sequence[str] = HEADER, record: Sequence[str] = RECORD
-    ) -> None:
-        self.fn, self.names, self.record = fn, names, record
+        self, fn: Function, names: Sequence[str] = HEADER, record: Sequence[str] = RECORD,
+        block: str = "%args",
+    ) -> None:  # fmt: skip
+        self.fn, self.names, self.record, self.block = fn, names, record, block
 
     def _slot(self, index: int) -> str:
-        return self.fn.load("i64", self.fn.gep("%args", 8 * index), 8)
+        return self.fn.load("i64", self.fn.gep(self.block, 8 * index), 8)
 
     def header(self, name: str) -> str:
         return self._slot(self.names.index(name))
 
     def field(self, operand: int, name: str) -> str:
-        return self._slot(len(self.names) + operand * len(self.record) + self.record.index(name))
+        return self._slot(self.place_of(operand) // 8 + self.record.index(name))
+
+    def place_of(self, operand: int) -> int:
+        """Bytes before the record of an operand."""
+        return 8 * (len(self.names) + operand * len(self.record))
 
     def pointer(self, operand: int, batch: Sequence[str]) -> str:
         """Where the operand's matrix begins at the batch indices `batch`."""
