@@ -189,10 +189,10 @@ def test_pairs_are_used_where_the_processor_multiplies_them() -> None:
     for machine, pairs in zip(machines, (host.has_pairs, True, False), strict=True):
         spec = gemm.MatmulSpec("float", machine, ("float",), half="bfloat")
         problem = Product(a, b, [np.empty((64, 64), "f4")]).problem
-        assert (gemm.needs(spec, problem).libraries == ("pairs", "pack_pairs")) == pairs
+        assert (gemm.needs(spec, problem).libraries == ("pairs", "pack_pairs", "walk")) == pairs
         few, turned = np.ones((8, 999), BFLOAT), np.ones((64, 999), BFLOAT).T
         problem = Product(few, turned, [np.empty((8, 64), "f4")]).problem
-        assert (gemm.needs(spec, problem).libraries == ("pair_dots",)) == pairs
+        assert (gemm.needs(spec, problem).libraries == ("pair_dots", "walk")) == pairs
 
 
 @pytest.mark.parametrize("right, library", [("dense", "row_lines_"), ("transposed", "row_dots_")])
@@ -201,7 +201,7 @@ def test_one_row_reads_halves_where_they_lie(right: str, library: str, half: str
     a, b = np.ones((1, 300), BFLOAT), make(np.random.default_rng(1), (300, 500), "i2", right)
     problem = Product(a, b.view(BFLOAT), [np.empty((1, 500), "f4")]).problem
     spec = gemm.MatmulSpec("float", jit.host_machine(), ("float",), half=half)
-    assert gemm.needs(spec, problem).libraries == (library + half,)
+    assert gemm.needs(spec, problem).libraries == (library + half, "walk")
     assert gemm.needs(spec, problem).scratch_bytes == 0
 
 
@@ -214,9 +214,9 @@ def test_the_instruction_is_emitted() -> None:
         text = jit.assembly(gemm.emit_library(library, "float", machine), machine)
         return text.count("vdpbf16ps"), text.count("vfmadd")
 
-    # Variants of 8, 4, 2, 1 rows and of 2 and 1 vectors; of 4, 2, 1, with two additions a pair;
-    # and one more of the most rows, without a mask.
-    assert counts("pairs") == (15 * 3 + 8 * 2, 2 * (7 * 3 + 4 * 2))
+    # Variants of 8 and 4 rows and of 2 and 1 vectors; of 4 and 2, with two additions a pair; and
+    # one more of the most rows, without a mask.
+    assert counts("pairs") == (12 * 3 + 8 * 2, 2 * (6 * 3 + 4 * 2))
     # Variants of 4 by 4, 4 by 1 and 1 by 4, and 1: two loops, or three of which one has two steps.
     sums = 2 * 16 + 4 * (4 + 4 + 1)
     assert counts("pair_dots") == (sums, 2 * sums)

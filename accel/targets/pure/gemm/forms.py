@@ -86,10 +86,11 @@ class Form:
     @property
     def libraries(self) -> tuple[str, ...]:
         """The names of all libraries that it needs."""
-        names = [self.library, "walk"] if self.library else []
-        if self.library in ("turned", "near"):
-            names.append("tiles")
-        return (*names, self.packing) if self.pack_a or self.pack_b else tuple(names)
+        if not self.library:
+            return ()
+        inner = ("tiles",) if self.library in ("turned", "near") else ()
+        packing = (self.packing,) if self.pack_a or self.pack_b else ()
+        return (self.library, *inner, *packing, "walk")
 
     def steps(self, k: int) -> int:
         """The steps along `k` elements."""

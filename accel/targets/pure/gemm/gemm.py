@@ -7,12 +7,12 @@ code of the kernels does not depend on any of this, so that another shape needs 
 blocks and at most another library, which all products of an element type share.
 
 **What a caller does.** Describe the kernel by a :class:`MatmulSpec` and the operands by a
-:class:`Problem`; compile through the kernel cache `emit_multiply` (one per epilogue) and the
-libraries that it :func:`needs` (one per element type in the process, by :func:`emit_library`); take
-the arena space that it needs; then :func:`schedule`, and put a record (address of the kernel
-of the step's kind, address of its arguments as int64, 0, items) for each step into the
-program, in order. Items of one step may run concurrently in any division; the steps must
-follow one another.
+:class:`Problem`; compile through the kernel cache `emit_multiply` (one per epilogue, little more
+than that) and the libraries that it :func:`needs` (one per element type in the process, by
+:func:`emit_library`); take the arena space that it needs; then :func:`schedule`, and put a record
+(address of the kernel of the step's kind, address of its arguments as int64, 0, items) for each
+step into the program, in order. Items of one step may run concurrently in any division; the steps
+must follow one another.
 
 **Operands.** Strides are in bytes and arbitrary, also negative or 0. A and B may have any row
 and column stride. Outputs and ``"unit"`` extras have consecutive columns. Elements need no
@@ -346,16 +346,16 @@ def _steps(
     ahead = _ahead(spec, plan, b)
     partials = _partials(spec, plan, base, offset)
     down, along = -(-m // plan.rows), -(-n // plan.columns)
+    finished = [*problem.outputs, *_asked(spec, problem)]
+    asks = any(isinstance(operand, Matrix) and operand.panel for operand in finished)
     header = {
         "m": m, "n": n, "k": k, "block_rows": plan.rows, "row_blocks": down,
         "block_columns": plan.columns, "column_blocks": along, "block_k": plan.block_k,
-        "height": form.height, "width": plan.width, "ahead": ahead,
-        "library": addresses.get(form.library, 0), "tiles": addresses.get("tiles", 0),
-        "walk": addresses.get("walk", 0),
+        "height": form.height, "width": plan.width, "ahead": ahead, "finished": len(finished),
+        "asked": len(finished) if asks else 0,
+        **{name: addresses.get(name, 0) for name in ("tiles", "walk")},
+        "library": addresses.get(form.library, 0),
     }  # fmt: skip
-    finished = [*problem.outputs, *_asked(spec, problem)]
-    header["finished"] = len(finished)
-    header["asked"] = len(finished) if finished[len(problem.outputs):] != [*problem.extras] else 0
     operands = [a, b, partials, *finished]
     block = argument_block(header, problem.batch, operands)
     items = math.prod(problem.batch) * down * along
@@ -384,9 +384,9 @@ def _asked(spec: MatmulSpec, problem: Problem) -> Iterator[Matrix | Constant]:
     """The extras; those that no cache holds with the bytes of an element, for tiles to ask for
     them ahead."""
     for extra, operand in zip(spec.extras, problem.extras, strict=True):
-        far = isinstance(operand, Matrix) and problem.m * operand.row > _FAR_BYTES
-        if far and extra.columns == "unit":
-            operand = operand._replace(panel=ELEMENT_BYTES[extra.element])
+        if isinstance(operand, Matrix) and extra.columns == "unit":
+            far = problem.m * operand.row > _FAR_BYTES
+            operand = operand._replace(panel=ELEMENT_BYTES[extra.element] if far else 0)
         yield operand
 
 

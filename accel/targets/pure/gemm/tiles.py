@@ -61,8 +61,9 @@ class TileWriter:
 
     The vectors whose numbers are in `masked` are loaded and stored under the mask of the `n`
     columns that exist. Where only the first `m` rows exist (`short`), the last of them stands for
-    those behind it: it is computed and stored as often, and the code serves any `m`. One step of k is one turn of the loop: with run-time strides unrolling
-    only lengthens the address arithmetic, and 16 FMAs hide the loop.
+    those behind it: it is computed and stored as often, and the code serves any `m`. One step of k
+    is one turn of the loop: with run-time strides unrolling only lengthens the address arithmetic,
+    and 16 FMAs hide the loop.
     """
 
     stem = "tile"
@@ -185,39 +186,36 @@ class _Library:
 
     def write(self) -> list[Function]:
         """Tiles of full height, then at most two of half the height for the rows that are left:
-        fewer rows would have too few independent sums to take less time. So would half the height
-        where vectors are missing, of which one variant takes any rows."""
-        fn, (height, vectors) = self.fn, (self.tile.rows, self.tile.vectors)
-        full, half = self._of_height(height), self._of_height(height // 2)
-        reach = str(height // 2)
-        for fewer in range(vectors - 1, 0, -1):
-            narrow = self._variant(height, fewer, range(fewer - 1, fewer), short=True)
-            enough = fn.icmp("sle", "%n", fewer * self.tile.lanes)
-            full, half = (self._select(enough, narrow, name) for name in (full, half))
-            reach = fn.op(f"select i1 {enough}, i64 {height}, i64 {reach}")
+        fewer rows would have too few independent sums to take less time."""
+        fn, height = self.fn, self.tile.rows
+        half = height // 2
+        full, short = self._of_height(height), self._of_height(half)
         with fn.loop(0, "%m", height) as row:
             left = fn.integer("sub", "%m", row.index)
-            short = fn.icmp("slt", left, height)
-            self._call(self._select(short, half, full), row.index, left)
-            more = fn.op(f"and i1 {short}, {fn.icmp('sgt', left, reach)}")
-            with fn.when(more):
-                rest = fn.integer("sub", left, height // 2)
-                self._call(half, fn.integer("add", row.index, height // 2), rest)
+            whole = fn.icmp("sge", left, height)
+            self._call(self._select(whole, full, short), row.index, left)
+            more = fn.icmp("sgt", left, half)
+            with fn.when(fn.op(f"select i1 {whole}, i1 false, i1 {more}")):
+                self._call(short, fn.integer("add", row.index, half), fn.integer("sub", left, half))
         fn.do("ret void")
         return [*self.functions, fn]
 
     def _of_height(self, rows: int) -> str:
-        """The variant of a height with all vectors, the last of them full or not."""
-        vectors, short = self.tile.vectors, rows < self.tile.rows
-        name = self._variant(rows, vectors, range(vectors - 1, vectors), short)
+        """The variant of a height for the columns that there are."""
+        fn, tile = self.fn, self.tile
+        name = self._variant(rows, tile.vectors, range(tile.vectors - 1, tile.vectors))
         # Cheap masks serve full panels too. But the processor reads ahead of plain loads only, so
         # that full tiles have a variant of their own, as all have where masks are not cheap.
-        if short and self.spec.machine.has_masks:
-            return name
-        whole = self._variant(rows, vectors, range(0), short)
-        return self._select(self.fn.icmp("eq", "%n", self.tile.columns), whole, name)
+        if rows == tile.rows or not self.spec.machine.has_masks:
+            whole = self._variant(rows, tile.vectors, range(0))
+            name = self._select(fn.icmp("eq", "%n", tile.columns), whole, name)
+        for vectors in range(tile.vectors - 1, 0, -1):
+            fewer = self._variant(rows, vectors, range(vectors - 1, vectors))
+            name = self._select(fn.icmp("sle", "%n", vectors * tile.lanes), fewer, name)
+        return name
 
-    def _variant(self, rows: int, vectors: int, masked: range, short: bool) -> str:
+    def _variant(self, rows: int, vectors: int, masked: range) -> str:
+        short = rows < self.tile.rows
         writer = self.writer(self.spec, rows, vectors, self.tile.lanes, masked, short)
         self.functions.append(writer.write())
         return "@" + self.functions[-1].name

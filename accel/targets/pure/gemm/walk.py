@@ -1,8 +1,8 @@
 """The walk of a floating-point product over its items: blocks of k, panels of columns, tiles.
 
-It depends neither on what tiles of the product are computed by nor on what happens to them
-afterwards, so it is compiled once: a tile library does the one, a function that the multiply
-kernel hands over the other. For each item (a block of rows and columns of one matrix of the
+It depends neither on how tiles of the product are computed nor on what happens to them afterwards,
+so it is compiled once: a tile library does the one, a function that the multiply kernel hands over
+the other. For each item (a block of rows and columns of one matrix of the
 batch) it goes over blocks of k, panels of columns, and tiles of rows. A tile of the product goes
 straight to the output, or, where it is to be finished, through a small buffer that stays in the
 first-level cache.
