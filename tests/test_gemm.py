@@ -195,6 +195,16 @@ def test_core_many_blocks_of_k_and_large_leading_dimensions() -> None:
             assert fused.tobytes() == c.tobytes()  # the way through partial sums adds nothing
 
 
+def test_core_rows_left_over_by_register_tiles() -> None:
+    rng = np.random.default_rng(23)
+    for m, n, k in itertools.product(range(1, 19), (3, 16, 20, 33), (1, 6, 600)):
+        a, b = (rng.integers(-8, 9, shape).astype("f4") for shape in ((m, k), (k, n)))
+        for left, right in ((a, b), (a.T.copy().T, b)):
+            c, untouched = output((m, n), "f4")
+            Product(left, right, [c]).run()
+            assert untouched() and (c == a @ b).all(), (m, n, k)
+
+
 def bias_relu(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
     biased = lanes.add(value, load(0))
     return [lanes.select(lanes.cmp("olt", biased, 0.0), 0.0, biased)]
@@ -486,6 +496,22 @@ def test_tiles_ask_for_the_whole_next_panel() -> None:
             -(-rows // tile.rows), 1)  # fmt: skip
         asked = down * along * k * slots["ahead"]
         assert panel <= asked < panel + down * along * k, (m, n, k, right)
+
+
+@pytest.mark.parametrize("rows, asks", [(64, False), (4096, True)])
+def test_tiles_ask_for_extras_that_no_cache_holds(rows: int, asks: bool) -> None:
+    a, b, residual = (np.ones(shape, "f4") for shape in ((rows, 8), (8, 256), (rows, 256)))
+    bias = np.broadcast_to(np.ones(256, "f4"), residual.shape)
+    extras = [(bias, Extra("float", "unit")), (residual, Extra("float", "unit"))]
+    add = lambda lanes, value, load: [lanes.add(lanes.add(value, load(0)), load(1))]  # noqa: E731
+    product = Product(a, b, [np.empty_like(residual)], extras, add)
+    block = product.steps[-1].arguments
+    slots = dict(zip(HEADER, block, strict=False))
+    assert slots["finished"] == 3 and slots["asked"] == 3 * asks
+    sizes = [block[i] for i in range(len(HEADER) + 3 * 8 + 7, len(block), 8)]
+    assert sizes == [0, 0, 4 * asks]
+    product.run()
+    assert (product.arrays[2] == 10).all()
 
 
 def test_register_tiles_move_on_what_they_ask_for() -> None:
