@@ -68,6 +68,8 @@ POSITIVE = mixed(
     signed_powers(-1074, 1023, False), uniform(0.5, 2), lambda r, n: 1 + ONES(r, n) * 2.0**-9
 )
 
+GAMMA = mixed(POSITIVE, uniform(0, 10), uniform(-30, 0))
+
 FUNCTIONS: dict[str, tuple[Callable[..., mp.mpf], tuple[Sampler, ...]]] = {
     "exp": (mp.exp, (mixed(uniform(-745, 709.7), uniform(-2, 2), TINY),)),
     "exp2": (lambda x: mp.power(2, x), (mixed(uniform(-1074, 1023.9), uniform(-2, 2)),)),
@@ -90,6 +92,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., mp.mpf], tuple[Sampler, ...]]] = {
     "atanh": (mp.atanh, (mixed(uniform(-1, 1), TINY),)),
     "erf": (mp.erf, (mixed(uniform(-6, 6), TINY),)),
     "erfc": (mp.erfc, (mixed(uniform(-6, 6), uniform(0, 27)),)),
+    "erfinv": (mp.erfinv, (mixed(ONES, lambda r, n: 1 - 2.0 ** -r.uniform(1, 53, n)),)),
+    "lgamma": (lambda x: mp.loggamma(x).real, (GAMMA,)),
+    "digamma": (mp.digamma, (GAMMA,)),
     "sigmoid": (sigmoid, (mixed(uniform(-745, 40), uniform(-5, 5)),)),
     "gelu": (lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2, (mixed(uniform(-37, 8), uniform(-2, 2)),)),
     "gelu_tanh": (gelu_tanh, (mixed(uniform(-20.5, 8), uniform(-2, 2)),)),

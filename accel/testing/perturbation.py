@@ -156,6 +156,7 @@ _SPECIAL: dict[str, Callable[[Node, list[Known]], np.ndarray]] = {
     "heaviside": lambda node, o: _holds_zero(o[0]),
     "atan2": _branch,
     "lgamma": _pole,
+    "digamma": _pole,
     "polygamma": _pole,
     "sin": lambda node, o: o[0].bound > 0.1,
     "cos": lambda node, o: o[0].bound > 0.1,

@@ -103,7 +103,7 @@ isneginf = _signed_infinity("isneginf", "negative", "lt")
 @public
 def digamma(x: Any) -> Tensor:
     """The derivative of `lgamma`."""
-    return record("polygamma", x, n=0)
+    return record("digamma", x)
 
 
 @public

@@ -25,19 +25,6 @@ _RARE = "no polynomial is fitted to it"
 
 
 # -- the gamma function -------------------------------------------------------------------
-def _lgamma(x: float) -> float:
-    try:
-        return math.lgamma(x)
-    except (ValueError, OverflowError):  # at the poles, and beyond the greatest number
-        return math.inf
-
-
-declare(
-    "lgamma", from_math(_lgamma), "The logarithm of the gamma function's magnitude.",
-    promote="float", kinds="f", low=0.2, high=9.0, ulp=8, cost=40.0, unsupported=_RARE,
-    gradient=lambda b, g, node: [b.mul(g, b.polygamma(node.inputs[0], n=0))],
-)  # fmt: skip
-
 #: B_2k / (2k)!, the terms of the Euler-Maclaurin formula.
 _BERNOULLI = (
     1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000,
@@ -58,6 +45,35 @@ def _hurwitz_zeta(s: int, x: np.ndarray) -> np.ndarray:
         total += term * rising * y ** -(s + 2 * k + 1)
         rising *= (s + 2 * k + 1) * (s + 2 * k + 2)
     return total
+
+
+def _lgamma(x: float) -> float:
+    try:
+        return math.lgamma(x)
+    except (ValueError, OverflowError):  # at the poles, and beyond the greatest number
+        return math.inf
+
+
+_plain_lgamma = from_math(_lgamma)
+
+
+def _lgamma_reference(x: np.ndarray) -> np.ndarray:
+    """Python's, which beside the zeros at 1 and 2 is exact to a bit of 1 only: there by the
+    series at 2 (NIST Handbook of Mathematical Functions, 5.7.3)."""
+    first, second = np.abs(x - 1) <= 0.5, np.abs(x - 2) < 0.5
+    t = np.where(first, x - 1, np.where(second, x - 2, 0.0))
+    orders = np.arange(2, 30)
+    terms = [_hurwitz_zeta(int(k), np.array(2.0)) / k * (-1) ** int(k) for k in orders]
+    series = np.polynomial.polynomial.polyval(t, [0.0, 1 - np.euler_gamma, *terms])
+    near = np.where(first, series - np.log1p(t), series)
+    return np.where(first | second, near, _plain_lgamma(x))
+
+
+declare(
+    "lgamma", _lgamma_reference, "The logarithm of the gamma function's magnitude.",
+    promote="float", kinds="f", low=0.2, high=9.0, ulp=8, cost=40.0,
+    gradient=lambda b, g, node: [b.mul(g, b.digamma(node.inputs[0]))],
+)  # fmt: skip
 
 
 def _digamma_positive(x: np.ndarray) -> np.ndarray:
@@ -112,6 +128,12 @@ def _polygamma_gradient(b: Builder, g: Node, node: Node) -> list[Node]:
 
 
 declare(
+    "digamma", lambda x: _polygamma_reference(x, n=0),
+    "The derivative of the logarithm of the gamma function.",
+    promote="float", kinds="f", low=0.2, high=9.0, lattice=None, ulp=8, cost=40.0,
+    gradient=lambda b, g, node: [b.mul(g, b.polygamma(node.inputs[0], n=1))],
+)  # fmt: skip
+declare(
     "polygamma", _polygamma_reference,
     "The derivative of order n + 1 of the logarithm of the gamma function; digamma for n = 0.",
     attrs={"n": 0}, prepare=_prepare_polygamma, promote="float", kinds="f", low=0.2, high=9.0,
@@ -150,7 +172,7 @@ def _erfinv_reference(x: np.ndarray) -> np.ndarray:
 
 declare(
     "erfinv", _erfinv_reference, "The inverse of erf; NaN outside [-1, 1].",
-    promote="float", kinds="f", low=-0.95, high=0.95, ulp=8, cost=60.0, unsupported=_RARE,
+    promote="float", kinds="f", low=-0.95, high=0.95, ulp=8, cost=20.0,
     gradient=lambda b, g, node: [b.div(b.mul(g, b.exp(b.mul(node, node))), TWO_OVER_SQRT_PI)],
 )  # fmt: skip
 

@@ -150,14 +150,14 @@ def _add_scaled(context: Context, node: Node) -> Kernel:
     return lambda x, a, c: function(x, a, c, value=value)
 
 
-@lowers("lgamma", "polygamma", "erfinv")
+@lowers("lgamma", "digamma", "polygamma", "erfinv")
 def _special(context: Context, node: Node) -> Kernel | None:
     """In double precision, and NumPy's where that is asked for: torch loses digits near roots."""
     torch, name, narrow = context.torch, node.op.name, context.dtype(node.type.dtype)
     if narrow is torch.float64:
         return None
-    if name == "polygamma":
-        n = node.attrs["n"]
+    if name in ("digamma", "polygamma"):
+        n = node.attrs.get("n", 0)
         return lambda x: _polygamma(torch, n, x.to(torch.float64)).to(narrow)
     return lambda x: getattr(torch, name)(x.to(torch.float64)).to(narrow)
 

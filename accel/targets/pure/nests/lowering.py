@@ -180,8 +180,8 @@ def _vector_math(name: str) -> Lowering:
 
 for _name in (
     "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "asin", "acos",
-    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "atan2",
-    "hypot", "rsqrt",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv", "lgamma",
+    "digamma", "sigmoid", "atan2", "hypot", "rsqrt",
 ):  # fmt: skip
     lowers(_name)(_vector_math(_name))
 

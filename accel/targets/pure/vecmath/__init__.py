@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..machine.llvm_text import Function, Lanes
-from . import error, exponential, logarithm, power, rounding, trigonometric
+from . import error, exponential, gamma, logarithm, power, rounding, trigonometric
 
 __all__ = ["FUNCTIONS", "SHORT", "ULP", "apply"]
 
@@ -42,6 +42,9 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
     "atan2": trigonometric.atan2,
     "erf": error.erf,
     "erfc": error.erfc,
+    "erfinv": error.erfinv,
+    "lgamma": gamma.lgamma,
+    "digamma": gamma.digamma,
     "gelu": error.gelu,
     "pow": power.pow_,
     "hypot": power.hypot,
@@ -57,7 +60,8 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
 }
 # Units in the last place of the rounded result, (single, double), over the whole range: the
 # largest error measured (every 211th float, thousands of doubles), rounded up. gelu in single
-# precision is measured in units of its operand, since 1 + erf(x) cancels in the negative tail.
+# precision is measured in units of its operand, since 1 + erf(x) cancels in the negative tail;
+# lgamma and digamma in double precision, beside their zeros, in those of 1.
 ULP: dict[str, tuple[float, float]] = {
     "exp": (1.25, 1.0),
     "exp2": (1.0, 1.25),
@@ -83,6 +87,9 @@ ULP: dict[str, tuple[float, float]] = {
     "atan2": (2.25, 1.75),
     "erf": (2.25, 1.25),
     "erfc": (2.5, 5.5),
+    "erfinv": (3.0, 2.75),
+    "lgamma": (0.75, 4.5),
+    "digamma": (0.75, 5.0),
     "gelu": (1.75, 5.5),
     "pow": (1.5, 0.75),
     "hypot": (0.75, 1.25),

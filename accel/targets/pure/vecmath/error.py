@@ -1,4 +1,4 @@
-"""The error function, its complement, and gelu.
+"""The error function, its complement and its inverse, and gelu.
 
 In single precision erf is a polynomial for each of 16 intervals. In double precision the tails
 come from erfc(a) = exp(-a*a) P(a)/Q(a) for a >= 0, with positive coefficients in P and Q, and
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..machine.llvm_text import Lanes
-from .coefficients import ERF_STEP
+from .coefficients import ERF_STEP, ERFINV_FAR, ERFINV_MIDDLE, ERFINV_TAIL
 from .common import (
     at_most,
     is_single,
@@ -22,8 +22,9 @@ from .common import (
     tabulated,
 )
 from .exponential import exp_parts, lowered, raised_exp
+from .logarithm import log
 
-__all__ = ["erf", "erfc", "gelu"]
+__all__ = ["erf", "erfc", "erfinv", "gelu"]
 
 
 def _scaled_complement(lanes: Lanes, a: str) -> str:
@@ -84,6 +85,18 @@ def erf(lanes: Lanes, x: str) -> str:
     big = lanes.copysign(lanes.sub(1.0, _complement(lanes, a)), x)
     small = lanes.fma(x, polynomial(lanes, "erf", lanes.mul(x, x)), x)
     return lanes.select(lanes.cmp("olt", a, 0.92), small, big)
+
+
+def erfinv(lanes: Lanes, x: str) -> str:
+    """The inverse of erf: x times a polynomial in w = -log(1 - x*x), or in its root where that is
+    large (M. Giles: Approximating the erfinv function. GPU Computing Gems, 2010)."""
+    w = lanes.neg(log(lanes, lanes.fma(lanes.neg(x), x, 1.0)))
+    near = polynomial(lanes, "erfinv", lanes.sub(w, ERFINV_MIDDLE))
+    root = lanes.sub(lanes.intrinsic("sqrt", w), pick(lanes, *ERFINV_FAR))
+    tail = polynomial(lanes, "erfinv_tail", root)
+    y = lanes.mul(x, lanes.select(lanes.cmp("olt", w, ERFINV_TAIL), near, tail))
+    end = lanes.cmp("oeq", lanes.abs(x), 1.0)
+    return lanes.select(end, lanes.copysign(float("inf"), x), y)
 
 
 def gelu(lanes: Lanes, x: str) -> str:
