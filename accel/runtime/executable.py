@@ -78,11 +78,6 @@ class Executable:
     ----------
     one
         The call as a single run; None where there are more.
-    native_run
-        What native calls need of the one run; None where there are more.
-    native
-        A built-in function that does the same, from one array per graph input as a positional
-        argument to a list of fresh arrays; None where a call is more than one native run.
     """
 
     def __init__(
@@ -95,11 +90,7 @@ class Executable:
         self.runs = tuple(runs)
         self._counts = _counts(outline().stretches, runs) if one is None else one.counts
         self.one = one or self._as_one_run()
-        describe = getattr(runs[0], "native", None) if self.one else None
-        self.native_run: Any = describe() if describe is not None else None
-        self.native: Callable[..., list[Any]] | None = None
-        if self.native_run:
-            self.native = self.native_run.function(self.native_block())
+        self._called = False
 
     def _as_one_run(self) -> OneRun | None:
         outline = self._outline()
@@ -142,6 +133,19 @@ class Executable:
         return None if run is None else Executable(self._inputs, self._outline, [run], self.one)
 
     # -- calling ----------------------------------------------------------------------------
+    @cached_property
+    def native_run(self) -> Any:
+        """What native calls need of the one run; None where there are more."""
+        describe = getattr(self.runs[0], "native", None) if self.one else None
+        return None if describe is None else describe()
+
+    @cached_property
+    def native(self) -> Callable[..., list[Any]] | None:
+        """A built-in function that does the same, from one array per graph input as a positional
+        argument to a list of fresh arrays; None where a call is more than one native run."""
+        run = self.native_run
+        return None if run is None else run.function(self.native_block())
+
     def native_block(self, **counts: int) -> Any:
         """The words of a native call that counts `counts` as well."""
         assert self.one is not None
@@ -152,11 +156,14 @@ class Executable:
         )
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
-        """Run: fresh buffers for the outputs, nothing written into the arguments."""
-        if self.native is not None:
+        """Run: fresh buffers for the outputs, nothing written into the arguments.
+
+        The first call does without what only later ones gain by.
+        """
+        if self._called and self.native is not None:
             return self.native(*buffers)
-        if self.passing:
-            assert self.one is not None
+        if self.one is not None and (self.passing or not self._called):
+            self._called = True
             return _run_once(self.runs[0], self.one, *buffers)
         values = self.slots(buffers)
         for step in self.steps:

@@ -245,6 +245,7 @@ class PureRun:
                 continue
             for number, part in enumerate(parts):
                 single = Job(len(table), segment.program[number : number + 1])
+                single.enter()
                 watch(None)
                 call(single, table)
                 watch(part)

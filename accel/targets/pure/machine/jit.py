@@ -66,7 +66,7 @@ class _Described:
             return self._made
 
 
-#: Modules that processes need soon after their first kernels, until they are asked for.
+#: Modules that processes need soon, until they are asked for.
 _EXPECTED: dict[str, _Described] = {}
 
 
@@ -207,7 +207,6 @@ def _driver_text() -> str:
     return module_text([fn])
 
 
-expect("driver", _driver_text)
 _DRIVER_LOCK = forking.lock()
 
 

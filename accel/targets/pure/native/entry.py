@@ -4,6 +4,9 @@
 one's data pointer from the array's struct into a table of bases on its stack, and runs the
 job's program. Where NumPy's struct does not lie as expected, the pointers are read through
 NumPy's array interface instead.
+
+Many programs run once. Their kernels are called one by one from here: the entry, which takes some
+milliseconds to make where it is not on disk, is for programs that run again.
 """
 
 from __future__ import annotations
@@ -16,13 +19,19 @@ from typing import Any
 import numpy as np
 
 from .... import forking
-from ..machine.jit import CodeModule, compile_described, driver_address, expect, run_program
+from ....forking import cached_property
+from ..machine.jit import CodeModule, compile_described, driver_address, run_program
 from ..machine.llvm_text import Function, module_text
 
 __all__ = ["Job", "call", "pointer"]
 
 #: Where an array object holds the address of its data: the first field behind the header.
 _DATA = object.__basicsize__
+
+#: A kernel ``(bases, arguments, begin, end)``.
+_KERNEL = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+)
 
 _LOCK = forking.lock()
 
@@ -36,14 +45,30 @@ class Job:
         How many arrays a call passes.
     program
         The records (kernel address, argument block, begin, end), int64.
+
+    Attributes
+    ----------
+    run
+        What `call` calls.
     """
 
     def __init__(self, bases: int, program: np.ndarray) -> None:
         self.program = program
         self.count = len(program)
-        self._slots = np.array([bases, pointer(program), self.count, driver_address()], np.int64)
-        self.address = pointer(self._slots)
         self.table: Any = ctypes.py_object * bases
+        self.run: Callable[[Job, Sequence[np.ndarray]], int] = _one_by_one
+
+    @cached_property
+    def address(self) -> int:
+        """The address of the words that the entry reads."""
+        bases = self.table._length_
+        self._words = np.array(
+            [bases, pointer(self.program), self.count, driver_address()], np.int64
+        )
+        return pointer(self._words)
+
+    def enter(self) -> None:
+        """Run by the entry from now on."""
         with _LOCK:  # of two racing copies one would be unmapped while it runs
             self.run = _entry()[1]
 
@@ -55,6 +80,24 @@ def pointer(array: np.ndarray) -> int:
 
 def call(job: Job, arrays: Sequence[np.ndarray]) -> int:
     """Run `job` with the data of `arrays` as its bases, without the GIL; returns its status."""
+    return job.run(job, arrays)
+
+
+def _one_by_one(job: Job, arrays: Sequence[np.ndarray]) -> int:
+    """Run a job for the first time."""
+    job.run = _entering
+    bases = np.array([pointer(a) for a in arrays], np.int64)
+    table = pointer(bases)
+    for number, (kernel, *arguments) in enumerate(job.program.tolist()):
+        status = _KERNEL(kernel)(table, *arguments)
+        if status:
+            return number + 1 << 32 | status
+    return 0
+
+
+def _entering(job: Job, arrays: Sequence[np.ndarray]) -> int:
+    """Run a job for the second time."""
+    job.enter()
     return job.run(job, arrays)
 
 
@@ -74,9 +117,6 @@ def _entry_text() -> str:
     return module_text([fn])
 
 
-expect("entry", _entry_text)
-
-
 @functools.cache
 def _entry() -> tuple[CodeModule | None, Callable[[Job, Sequence[np.ndarray]], int]]:
     if not _layout_holds():
@@ -94,7 +134,7 @@ def _entry() -> tuple[CodeModule | None, Callable[[Job, Sequence[np.ndarray]], i
 
 def _by_interface(job: Job, arrays: Sequence[np.ndarray]) -> int:
     bases = np.array([pointer(a) for a in arrays], np.int64)
-    return run_program(pointer(bases), int(job._slots[1]), job.count)
+    return run_program(pointer(bases), pointer(job.program), job.count)
 
 
 def _layout_holds() -> bool:

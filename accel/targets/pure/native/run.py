@@ -10,7 +10,7 @@ import numpy as np
 
 from .... import forking
 from ....ir.dataclass import dataclass
-from ..machine.jit import CodeModule, compile_described, driver_address, expect
+from ..machine.jit import CodeModule, compile_described, driver_address
 from .api import Block, builtin, interface
 from .entry import Job, pointer
 from .text import RUN, native_text
@@ -122,9 +122,6 @@ def _address() -> int:
     """Where `accel_run_arrays` is."""
     with _LOCK:  # of two racing copies one would be unmapped while it runs
         return _code().address("accel_run_arrays")
-
-
-expect("native run", native_text)
 
 
 @functools.cache
