@@ -17,6 +17,7 @@ from .walk import FINISH_PARAMS, WALK_PARAMS, Item, call_of, items
 __all__ = ["Finish", "check_epilogue", "emit_multiply", "identity"]
 
 _A, _B = 0, 1  # operand records of the multiply kernel
+_INTEGER_ROWS = 4  # of a tile of integers
 
 
 # -- what happens to finished sums ---------------------------------------------------------
@@ -167,7 +168,8 @@ def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:
 
 # -- the multiply kernels ------------------------------------------------------------------
 class _Integers:
-    """Writes the multiply kernel of an integer type: lanes along the columns."""
+    """Writes the multiply kernel of an integer type: lanes along the columns, tiles of a few rows
+    and two registers, whose sums stay in registers."""
 
     def __init__(self, spec: MatmulSpec, epilogue: Epilogue, name: str) -> None:
         self.spec = spec
@@ -181,40 +183,52 @@ class _Integers:
         return module_text([self.fn])
 
     def _item(self, item: Item) -> None:
-        fn, spec = self.fn, self.spec
-        wide = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
+        fn = self.fn
         a, b = self.arguments.pointer(_A, item.batch), self.arguments.pointer(_B, item.batch)
-        unit = fn.icmp("eq", self.arguments.field(_B, "column"), spec.size)
-        whole = fn.integer("and", item.columns, -wide.width)
-        vectors = fn.op(f"select i1 {unit}, i64 {whole}, i64 0")
-        vectors = fn.integer("add", item.column, vectors)
-        end = fn.integer("add", item.column, item.columns)
         self.finish.at_matrix(item.batch)
-        with fn.loop(item.row, fn.integer("add", item.row, item.rows)) as row:
-            self.finish.at_row(row.index)
-            line = fn.gep(a, fn.integer("mul", row.index, self.arguments.field(_A, "row")))
-            for first, last, lanes in (
-                (item.column, vectors, wide), (vectors, end, Lanes(fn, spec.element, 1))
-            ):  # fmt: skip
-                with fn.loop(first, last, lanes.width) as column:
-                    value = self._sum(lanes, line, b, column.index)
-                    self.finish.write(lanes, value, column.index, None)
+        end = fn.integer("add", item.row, item.rows)
+        whole = fn.integer("add", item.row, fn.integer("and", item.rows, -_INTEGER_ROWS))
+        for first, last, rows in ((item.row, whole, _INTEGER_ROWS), (whole, end, 1)):
+            with fn.loop(first, last, rows) as row:
+                line = fn.gep(a, fn.integer("mul", row.index, self.arguments.field(_A, "row")))
+                for begin, stop, lanes in self._strips(item):
+                    with fn.loop(begin, stop, lanes.width) as column:
+                        sums = self._sums(lanes, line, b, column.index, rows)
+                        for number, value in enumerate(sums):
+                            self.finish.at_row(fn.integer("add", row.index, number))
+                            self.finish.write(lanes, value, column.index, None)
 
-    def _sum(self, lanes: Lanes, a: str, b: str, column: str) -> str:
-        """The sums over k of one row and the lanes from `column` on."""
+    def _strips(self, item: Item) -> list[tuple[str, str, Lanes]]:
+        """The columns in lanes of two registers, of one, and one by one, also where those of B do
+        not follow each other."""
+        fn, spec = self.fn, self.spec
+        unit = fn.icmp("eq", self.arguments.field(_B, "column"), spec.size)
+        native = spec.machine.lanes(spec.size)
+        begin, strips = item.column, []
+        for width in (2 * native, native):
+            whole = fn.integer("and", item.columns, -width)
+            stop = fn.integer("add", item.column, fn.op(f"select i1 {unit}, i64 {whole}, i64 0"))
+            strips.append((begin, stop, Lanes(fn, spec.element, width)))
+            begin = stop
+        end = fn.integer("add", item.column, item.columns)
+        return [*strips, (begin, end, Lanes(fn, spec.element, 1))]
+
+    def _sums(self, lanes: Lanes, a: str, b: str, column: str, rows: int) -> list[str]:
+        """The sums over k of some rows and the lanes from `column` on."""
         fn, field = self.fn, self.arguments.field
         start = fn.gep(b, fn.integer("mul", column, field(_B, "column")))
-        carried = [(lanes.type, lanes.const(0)), ("ptr", a), ("ptr", start)]
-        with fn.loop(0, self.k, 1, carried) as loop:
-            sums, left, right = loop.values
-            scalar = fn.load(lanes.element, left, lanes.bytes)
-            product = lanes.mul(lanes.splat(scalar), lanes.load(right))
-            loop.next = [
-                lanes.add(sums, product),
-                fn.gep(left, field(_A, "column")),
-                fn.gep(right, field(_B, "row")),
-            ]
-        return loop.values[0]
+        steps = [fn.integer("mul", field(_A, "row"), number) for number in range(rows)]
+        zeros = [(lanes.type, lanes.const(0))] * rows
+        across, down = field(_A, "column"), field(_B, "row")
+        with fn.loop(0, self.k, 1, [("ptr", a), ("ptr", start), *zeros]) as loop:
+            left, right, *sums = loop.values
+            values = lanes.load(right)
+            for number, step in enumerate(steps):
+                scalar = fn.load(lanes.element, fn.gep(left, step), lanes.bytes)
+                sums[number] = lanes.add(sums[number], lanes.mul(lanes.splat(scalar), values))
+            loop.next = [fn.gep(left, across), fn.gep(right, down), *sums]
+        return loop.values[2:]
+
 
 def _floats(spec: MatmulSpec, epilogue: Epilogue | None, name: str) -> str:
     """The multiply kernel of a floating-point type."""
