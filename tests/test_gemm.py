@@ -595,3 +595,21 @@ def test_libraries_compile_for_neon(name: str) -> None:
 
 def test_forced_levels(run_at_every_level: Callable[[], None]) -> None:
     run_at_every_level()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "uint64"])
+def test_integers_of_any_layout(dtype: str) -> None:
+    """Tiles of rows and registers and what is left of both; wrapping; an operand used twice."""
+    rng = np.random.default_rng(4)
+    for m, k, n in ((1, 1, 1), (3, 7, 5), (4, 0, 3), (9, 30, 67), (33, 5, 129), (70, 64, 40)):
+        x = rng.integers(0, 200, (m, k)).astype(dtype)
+        y = rng.integers(0, 200, (n, k)).astype(dtype)
+        for a, b in ((x, y.T), (x, np.ascontiguousarray(y.T)), (x[::-1], y.T[:, ::-1])):
+            found = accel.compile(lambda p, q: p @ q + 1)(a, b).numpy()
+            np.testing.assert_array_equal(found, a @ b + np.array(1, dtype))
+        square = x @ x.T
+        found = accel.compile(lambda p: (p @ p.T).T @ (p @ p.T))(x).numpy()
+        np.testing.assert_array_equal(found, square.T @ square)
+    batch = rng.integers(0, 9, (3, 6, 5)).astype(dtype)
+    found = accel.compile(lambda p: p @ p.mT)(batch).numpy()
+    np.testing.assert_array_equal(found, batch @ batch.swapaxes(1, 2))

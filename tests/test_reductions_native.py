@@ -316,3 +316,29 @@ def test_lanes_go_where_elements_fill_them(shape, axis, kind):
     for op in ("sum", "var", "max"):
         check(op, numbers(shape), axis)
         check(op, numbers(shape, np.float64)[::-1], axis)
+
+
+# -- differences of all pairs -----------------------------------------------------------------
+@pytest.mark.parametrize("width", [1, 3, 16, 70, 300])
+def test_operands_read_often_are_turned_for_the_lanes(width: int) -> None:
+    """Of cdist the second operand's rows; also where it is computed or smaller than a page."""
+    rng = np.random.default_rng(2)
+    for m, n in ((1, 1), (33, 70), (130, 100), (5, 600)):
+        x, y = (rng.standard_normal((k, width)).astype(np.float32) for k in (m, n))
+        wide = x.astype(np.float64)[:, None] - y.astype(np.float64)[None]
+        for function, wanted in (
+            (lambda a, b: accel.cdist(a, b), np.sqrt((wide**2).sum(-1))),
+            (lambda a, b: accel.cdist(a, b, p=1.0), np.abs(wide).sum(-1)),
+            (lambda a, b: accel.cdist(accel.cumulative_sum(a, axis=1), b + a[0]), None),
+            (lambda a, b: accel.amax(a[:, None] - b[None], axis=-1), wide.max(-1)),
+        ):  # fmt: skip
+            if wanted is None:
+                other = np.cumsum(x.astype(np.float64), 1)[:, None] - (y + x[0])[None]
+                wanted = np.sqrt((other**2).sum(-1))
+            found = accel.compile(function)(x, y).numpy()
+            np.testing.assert_allclose(found, wanted, 2e-6 + 1e-7 * width, 1e-6)
+
+
+def test_a_turned_operand_costs_one_kernel() -> None:
+    x, y = np.ones((300, 16), np.float32), np.ones((200, 16), np.float32)
+    assert accel.compile(lambda a, b: accel.cdist(a, b)).explain(x, y).kernel_count == 2

@@ -47,6 +47,10 @@ _SCALAR_WORK = 32
 #: Elements from which on an operand is worth straightening, and consecutive ones that are so
 #: few that they come with their neighbours.
 _WORTH_COPYING = 4096
+#: Rows of a product of integers from which on its other operand is worth straightening.
+_INTEGER_ROWS = 4
+#: How often a kernel reads each element of what it is worth to straighten in any case.
+_READ_OFTEN = 16
 _FEW = 8
 
 #: Movement whose result lies in memory of its own.
@@ -107,29 +111,42 @@ class Partition(Growth):
         alive.sort(key=lambda c: c.position)
         self._share_columns(alive)
         ordered = sorted([c for c in alive if c.into is None], key=lambda c: c.position)
-        straight: dict[View, View] = {}
+        straight: dict[tuple[View, int], View] = {}
         found = [c for cluster in ordered for c in (*self._straighten(cluster, straight), cluster)]
         return fold_pools(found)
 
-    def _straighten(self, cluster: Cluster, known: dict[View, View]) -> list[Cluster]:
-        """Copies, for a cluster that reduces, of inputs whose elements follow each other along
-        another dimension than its lanes; `known` are those made before. Copies read through
-        tiles, a reduction would gather, in every sweep."""
+    def _straighten(
+        self, cluster: Cluster, known: dict[tuple[View, int], View]
+    ) -> list[Cluster]:
+        """Copies, for a cluster that reduces, of operands whose elements follow each other along
+        another dimension than its lanes; `known` are those of inputs made before. Copies read
+        through tiles, a reduction would gather, in every sweep."""
         if cluster.kind != "loop" or not cluster.reduced:
             return []
         kernel = loop_kernel(cluster)
         nest = kernel.nest
-        crossed = {kernel.buffers[a.operand] for a in nest.accesses if _crosses(nest, a)}
+        crossed = {kernel.buffers[a.operand]: a.strides[-1] for a in nest.accesses
+                   if _crosses(nest, a)}  # fmt: skip
         copies = []
         for node, view in cluster.sources.items():
             if not isinstance(view, View) or view.buffer not in crossed:
                 continue
-            if view.buffer.kind == "input" and view.size >= _WORTH_COPYING:
-                if view not in known:
-                    known[view] = self.copied(view, view.buffer.dtype, view.shape)
-                    copies.append(known[view].buffer.writers[-1])
-                cluster.sources[node] = known[view]
+            large = view.buffer.kind == "input" and view.size >= _WORTH_COPYING
+            if large or view.size * _READ_OFTEN <= nest.points:
+                key = view, crossed[view.buffer]
+                if key not in known or view.buffer.kind != "input":  # others may be written over
+                    known[key] = self._turned(*key)
+                    copies.append(known[key].buffer.writers[-1])
+                cluster.sources[node] = known[key]
         return copies
+
+    def _turned(self, view: View, step: int) -> View:
+        """`view` copied so that elements follow each other that lie `step` apart."""
+        axes = range(len(view.shape))
+        order = sorted(axes, key=lambda d: view.shape[d] > 1 and view.strides[d] == step)
+        turned = view.permute(tuple(order))
+        copy = self.copied(turned, view.buffer.dtype, turned.shape)
+        return copy.permute(tuple([order.index(d) for d in axes]))
 
     def _share_columns(self, clusters: Sequence[Cluster]) -> None:
         """Merge kernels that reduce over the first dimensions of one domain and do not need
@@ -338,13 +355,24 @@ class Partition(Growth):
             axes.append(None if extent == 1 else len(cluster.extents))
             if extent != 1:
                 cluster.extents.append(extent)
-        for operand in node.inputs:
+        for place, operand in enumerate(node.inputs):
             view = self.stored(operand)
+            if place and kind == "matmul" and self._reads_across(node, view):
+                view = self.copied(view, view.buffer.dtype, view.shape)
             cluster.tables[operand] = view
             self.note_reads(cluster, [view])
         cluster.axes[node] = tuple(axes)
         cluster.position = self.next_position()
         return cluster
+
+    @staticmethod
+    def _reads_across(node: Node, b: View) -> bool:
+        """Whether a product of integers, whose lanes run along the columns of `b`, reads these
+        often and apart."""
+        rows = node.inputs[0].type.shape[-2:-1]
+        often = rows != () and rows[0] >= _INTEGER_ROWS
+        apart = len(b.shape) > 1 and b.strides[-1] != 1 and all(b.strides)
+        return node.type.dtype.kind in "iu" and often and apart
 
     def _attention(self, node: Node) -> Source | Cluster:
         """A composite that was not expanded because kernels compute it whole; those of the
