@@ -242,3 +242,31 @@ def test_training_matches_torch(name: str) -> None:
     assert our_loss.item() == pytest.approx(loss.item(), rel=1e-3)
     expected = theirs[0].weight.detach().numpy()
     np.testing.assert_allclose(ours[0].weight.numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+SCALE = 2.0
+
+
+class Scaled(optim.SGD):
+    """An optimizer of the user's, whose step reads a global."""
+
+    def _update(self, parameter, gradient, state, group):
+        super()._update(parameter, gradient * SCALE, state, group)
+
+
+def test_what_a_users_own_update_reads_is_guarded(monkeypatch) -> None:
+    """Compiled steps are not watched inside the library's own optimizers, but in others."""
+    weight = accel.asarray(START.copy()).requires_grad_()
+    optimizer = Scaled([weight], lr=0.5)
+
+    @accel.compile
+    def step(x):
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+
+    step(np.ones_like(START))
+    np.testing.assert_allclose(weight.detach().numpy(), START - 1.0)
+    monkeypatch.setitem(globals(), "SCALE", 4.0)
+    step(np.ones_like(START))
+    np.testing.assert_allclose(weight.detach().numpy(), START - 3.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentError, NotAnArrayError
 from ..frontend import public as accel
+from ..frontend.tensors.entering import is_library_code, unheard
 from ..frontend.tensors.module_state import Stateful, hyperparameter
 from ..frontend.tensors.tensor import Tensor
 
@@ -156,6 +157,13 @@ class Optimizer(Stateful):
 
     def step(self) -> None:
         """Update every parameter that has a gradient; the others keep value and state."""
+        code = getattr(type(self)._update, "__code__", None)
+        if code is not None and is_library_code(code):
+            unheard(self._update_all)
+        else:
+            self._update_all()
+
+    def _update_all(self) -> None:
         with accel.no_grad():
             for place, (tensor, group) in enumerate(self._members()):
                 if tensor.grad is not None:

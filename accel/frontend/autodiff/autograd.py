@@ -44,8 +44,15 @@ def backward(
             f"backward of a tensor ({value.type}) that no leaf with requires_grad led to",
             loc=user_location(), remedy="set requires_grad_() on the inputs before computing",
         )  # fmt: skip
+    unheard(_collect, value, gradient, create_graph, inputs)
+
+
+def _collect(
+    value: Value, gradient: Any, create_graph: bool, inputs: Tensor | Sequence[Tensor] | None
+) -> None:
+    """Add the gradients of a value to `grad` of the leaves it was computed from."""
     cotangent = cotangent_of(value, gradient)
-    order = unheard(topological, [value], lambda v: not v.requires_grad)
+    order = topological([value], lambda v: not v.requires_grad)
     owners = [v for v in order if v.owner is not None and v.requires_grad]
     if inputs is not None:
         owners = _leaves(inputs, owners)
