@@ -24,8 +24,10 @@ from accel.frontend.tensors import evaluation, recipes
 from accel.frontend.tensors.leaf_values import array_value
 from accel.frontend.tensors.recording import record
 from accel.ir.op import get_op
+from accel.runtime import compiler
 from accel.runtime.compiler import clear_cache
 from accel.runtime.statistics import STATISTICS
+from accel.targets.pure import KERNELS
 
 F32 = np.float32
 
@@ -892,3 +894,50 @@ def test_threads_record_and_read_together() -> None:
     for job in jobs:
         job.join()
     assert not failures
+
+
+# -- programs of many shapes ---------------------------------------------------------------------
+def attended(x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+    """A step of decoding: one row more in the cache, and what it gives."""
+    cache = accel.concat([cache, x @ Tensor(np.eye(8, dtype=F32))])
+    weights = accel.softmax(x @ cache.T / 3, axis=-1)
+    return weights @ cache, cache
+
+
+def test_another_length_compiles_no_kernel_and_leaves_no_cycles() -> None:
+    x = Tensor(np.ones((1, 8), F32))
+    cache = Tensor(np.ones((1, 8), F32))
+    for length in range(1, 24):
+        if length == 8:
+            compiles = KERNELS.compiles
+        gc.collect()
+        gc.disable()
+        try:
+            result, cache = attended(x, cache)
+            accel.eval(result, cache)
+            left = gc.collect()
+        finally:
+            gc.enable()
+        assert left < 60 or length < 3  # a graph of 20 nodes has hundreds of objects
+        np.testing.assert_allclose(result, np.ones((1, 8)), rtol=1e-6)
+    assert KERNELS.compiles == compiles
+
+
+def test_programs_of_former_shapes_are_made_again_where_somebody_looks_inside() -> None:
+    clear_cache()
+    made: list[Any] = []
+    compiler.ON_COMPILE.append(made.append)
+    try:
+        for length in range(1, 40):
+            x, i = Tensor(np.arange(length, dtype=F32)), Tensor(np.array([length - 1]))
+            assert (x * 2)[i].tolist() == [2 * length - 2]
+            if length == 1:
+                placed, kernels = str(made[0].stages.placed), made[0].runs[0].kernels
+    finally:
+        compiler.ON_COMPILE.remove(made.append)
+    first = made[0]
+    assert len(made) == 39 and first.runs[0]._built is None and made[-1].runs[0]._built is not None
+    assert str(first.stages.placed) == placed
+    assert [k.name for k in first.runs[0].kernels] == [k.name for k in kernels]
+    with pytest.raises(IndexOutOfRangeError, match=r"test_lazy.py:\d+"):
+        (Tensor(np.zeros(1, F32)) * 2)[Tensor(np.array([1]))].numpy()

@@ -6,6 +6,7 @@ also a method: ``b.mul(g, b.cos(x))``. Python numbers are operands too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -85,13 +86,13 @@ class Builder:
     def __getattr__(self, name: str) -> Callable[..., Node]:
         if name.startswith("__"):
             raise AttributeError(name)
-        op = get_op(name)
+        get_op(name)  # raises for what is none
 
-        def method(*operands: Operand, **attrs: Any) -> Node:
-            return self.apply(op, *operands, **attrs)
+        def method(self: Builder, *operands: Operand, **attrs: Any) -> Node:
+            return self.apply(name, *operands, **attrs)
 
-        self.__dict__[name] = method
-        return method
+        setattr(Builder, name, method)  # of the class: a Builder that knows itself dies late
+        return functools.partial(method, self)
 
     # -- the few that rules need by name ----------------------------------------------------
     def input(self, name: str, type_: TensorType, loc: Location | None = None) -> Node:

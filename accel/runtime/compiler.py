@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,12 @@ ON_CLEAR: list[Callable[[], None]] = []
 #: Executables kept; the least recently used go first.
 CAPACITY = 512
 
+#: Executables, the last ones compiled, that keep all that was found out about them. A loop over
+#: many shapes would gather objects for Python's collector to walk.
+_WHOLE = 32
+
 _cache: OrderedDict[Any, Executable] = OrderedDict()
+_whole: deque[Executable] = deque()
 _first_draws = FirstDraws(CAPACITY)
 _lock = forking.lock()
 _building: dict[Any, Any] = {}
@@ -78,6 +83,9 @@ def compile_graph(graph: Graph, state: State, passing: bool = False) -> Executab
                 _building.pop(key, None)
         with _lock:
             _cache[key] = made
+            _whole.append(made)
+            if len(_whole) > _WHOLE:
+                _whole.popleft().forget()
             while len(_cache) > CAPACITY:
                 _cache.popitem(last=False)
     STATISTICS.add(compiles=1)
@@ -105,6 +113,7 @@ def clear_cache() -> None:
     """Forget every executable; their machine code is freed with the last user."""
     with _lock:
         _cache.clear()
+        _whole.clear()
     _first_draws.clear()
     for forget in ON_CLEAR:
         forget()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..passes.pipeline import Stages
     from .outline import Outline, Stretch
 
-__all__ = ["Executable", "OneRun", "Step", "count_ops"]
+__all__ = ["Executable", "Findings", "OneRun", "Step", "count_ops"]
 
 #: A compiled run: arrays in, arrays out.
 Run = Callable[[Sequence[Any]], list[Any]]
@@ -58,6 +58,15 @@ class OneRun(NamedTuple):
     counts: Mapping[str, int]
 
 
+class Findings(Protocol):
+    """What a call does, found out when it is first asked for (`functools.cache`)."""
+
+    def __call__(self) -> Outline: ...
+
+    def cache_clear(self) -> None:
+        """Forget it: who asks next has it found out again."""
+
+
 class Executable:
     """A compiled graph: call it with one buffer per graph input.
 
@@ -66,7 +75,7 @@ class Executable:
     inputs
         How many inputs the graph has.
     outline
-        What a call does, found out when it is first asked for.
+        What a call does.
     runs
         The compiled stretches of the outline.
     one
@@ -81,7 +90,7 @@ class Executable:
     """
 
     def __init__(
-        self, inputs: int, outline: Callable[[], Outline], runs: Sequence[Any],
+        self, inputs: int, outline: Findings, runs: Sequence[Any],
         one: OneRun | None = None, passing: bool = False,
     ) -> None:  # fmt: skip
         self._inputs = inputs
@@ -131,6 +140,14 @@ class Executable:
         places = enumerate(self.one.reads)
         run = keeping({place: buffers[slot] for place, slot in places if slot in buffers})
         return None if run is None else Executable(self._inputs, self._outline, [run], self.one)
+
+    def forget(self) -> None:
+        """Let go of what calls do without, which is many times as large: graphs at all stages,
+        loop nests. It is made again where somebody looks inside."""
+        outline = self._outline
+        if self.native_run is not None:
+            outline.cache_clear()
+            self.runs[0].forget(lambda: outline().stretches[0].graph)
 
     # -- calling ----------------------------------------------------------------------------
     @cached_property

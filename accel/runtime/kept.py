@@ -9,18 +9,14 @@ Who looks inside then (stages, `explain`, a profile, the line of an error) has i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..ir.graph import Graph
 from ..ir.types import TensorType
 from ..targets.pure import PureRun, programs
 from ..targets.pure.machine import object_cache
-from .executable import Executable, OneRun
+from .executable import Executable, Findings, OneRun
 from .state import State
-
-if TYPE_CHECKING:
-    from .outline import Outline
 
 __all__ = ["Kept", "executable", "find", "keep", "key_of", "types_of"]
 
@@ -53,7 +49,7 @@ def keep(key: str, made: Executable) -> None:
         object_cache.shared().put(key, json.dumps(content, separators=(",", ":")).encode())
 
 
-def executable(graph: Graph, found: Kept, outline: Callable[[], Outline]) -> Executable:
+def executable(graph: Graph, found: Kept, outline: Findings) -> Executable:
     """The executable of `graph`, of which all that a call needs is on disk."""
     inputs, outputs = types_of(graph, found.one)
     run = PureRun(inputs, outputs, lambda: outline().stretches[0].graph, key=found.program)

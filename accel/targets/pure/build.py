@@ -28,7 +28,7 @@ from .memory import aligned
 from .programs import Entry, Interlude, Layouts, Program
 from .records import Code, Record
 from .reshapes import generate_in_shape
-from .steps import ProductStep, ReferenceStep, Step, step_of
+from .steps import LoopStep, ProductStep, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
 __all__ = ["Build", "interpreted", "kept_bytes", "primitives"]
@@ -109,6 +109,8 @@ class Build:
             tuple([s if isinstance(s, Interlude) else tuple(s) for s in segments]),
             tuple(prepared),
         )  # fmt: skip
+        self._places = {}
+        _untie(partition, steps)
 
     @staticmethod
     def _kept_copies(steps: Sequence[Step], first: int) -> list[np.ndarray]:
@@ -145,6 +147,16 @@ class Build:
         if view.is_whole and view.buffer.kind in ("input", "output"):  # an array of its own
             return lambda table: table[place].reshape(view.shape)
         return lambda table: _array(view, table[place], at)
+
+
+def _untie(partition: Partition, steps: Sequence[Step]) -> None:
+    """Part what refers to itself, so that it dies with its last user and not at Python's next
+    collection, which walks all objects of the process."""
+    for buffer in partition.buffers:
+        buffer.writers.clear()
+    for step in steps:
+        if isinstance(step, LoopStep):
+            step.nest.derived.clear()
 
 
 #: Kinds of clusters whose work is multiply-adds.

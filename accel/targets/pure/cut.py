@@ -80,14 +80,6 @@ def native_reduction(node: Node) -> bool:
 class Partition(Growth):
     """The clusters of a run of regions, in the order of execution."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._handlers: dict[str, Callable[[Node], Source | Cluster]] = {
-            "movement": self._movement, "pointwise": self._pointwise, "reduce": self._reduce,
-            "contraction": self._contraction, "indexed": self._indexed,
-            "creation": self._creation, "opaque": self._scan, "composite": self._attention,
-        }  # fmt: skip
-
     # -- regions ----------------------------------------------------------------------------
     def region(self, name: str, body: Graph, operands: Sequence[Source]) -> list[Source]:
         """Cut one region of primitives; returns where its results can be read."""
@@ -95,7 +87,8 @@ class Partition(Growth):
         self.views, self.scalars = {}, None
         self.known = dict(zip(body.inputs, operands, strict=True))
         for node in body.nodes[len(body.inputs) :]:
-            self.known[node] = self._handlers.get(node.op.form, self._reference)(node)
+            handle = _HANDLERS.get(node.op.form, Partition._reference)
+            self.known[node] = handle(self, node)
         return [self.source(node) for node in body.outputs]
 
     def top_level(self, node: Node) -> Source:
@@ -452,3 +445,12 @@ class Partition(Growth):
             target = self.target(part.type.dtype, part.type.shape, cluster)
             cluster.stores[part] = self.views[part] = target
         return self.views[node]
+
+
+#: What becomes of a node, by the form of its op; of others a reference step.
+_HANDLERS: dict[str, Callable[[Partition, Node], Source | Cluster]] = {
+    "movement": Partition._movement, "pointwise": Partition._pointwise,
+    "reduce": Partition._reduce, "contraction": Partition._contraction,
+    "indexed": Partition._indexed, "creation": Partition._creation,
+    "opaque": Partition._scan, "composite": Partition._attention,
+}  # fmt: skip

@@ -160,9 +160,16 @@ class PureRun:
 
     def _description(self) -> Build:
         """What the run was built from; built for that where the program lay on disk."""
-        if self._built is None:
-            self._built = self._build()
-        return self._built
+        built = self._built
+        if built is None:
+            built = self._built = self._build()
+        return built
+
+    def forget(self, graph: Callable[[], Graph]) -> None:
+        """Let go of what it was built from, which `graph` gives again."""
+        self._graph, self._built = graph, None
+        for other in self._others.values():
+            other.forget(graph)
 
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:

@@ -15,6 +15,7 @@ import importlib
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -204,8 +205,12 @@ def builtin(address: int, block: Block) -> Any:
         if address not in _methods:
             _methods[address] = _MethodDef(b"native", address, _METH_FASTCALL, None)
         method = _methods[address]
+    return _new_builtin()(ctypes.addressof(method), block, None)
+
+
+@functools.cache
+def _new_builtin() -> Callable[..., Any]:
     prototype = ctypes.PYFUNCTYPE(
         ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
     )
-    make = prototype(("PyCFunction_NewEx", ctypes.pythonapi))
-    return make(ctypes.addressof(method), block, None)
+    return prototype(("PyCFunction_NewEx", ctypes.pythonapi))
