@@ -329,6 +329,24 @@ def test_setting_other_places_is_no_other_program(name: str, dtype: str) -> None
     assert x.dtype.name == dtype
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex128", "bool"])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (0, 3), (31, 2)])
+def test_other_shifts_are_no_other_program(shape: tuple[int, ...], axis: Any, dtype: str) -> None:
+    clear_cache()
+    numbers = np.arange(shape[0] * shape[1]).reshape(shape)
+    x = Tensor(numbers).astype(accel.bool if dtype == "bool" else getattr(accel, dtype))
+    STATISTICS.reset()
+    for shift in range(-40, 40):
+        found = accel.roll(x, shift, axis)
+        assert found.tolist() == np.roll(np.array(x), shift, axis).tolist()
+        assert found.dtype is x.dtype
+    assert STATISTICS.snapshot().compiles <= 20 or not x.size
+    w = Tensor(numbers.astype(F32), requires_grad=True)
+    (accel.roll(w, 3, axis) * w).sum().backward()
+    np.testing.assert_array_equal(w.grad, np.roll(numbers, 3, axis) + np.roll(numbers, -3, axis))
+
+
 def test_gradients_of_what_is_set_at_other_places() -> None:
     clear_cache()
     for k in range(20):

@@ -9,7 +9,9 @@ import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...ir.axes import one_axis
+from ...runtime import state as runtime_state
 from ..tensors.arguments import UNSET, axis_of, extents, public
+from ..tensors.recipes import place_varies
 from ..tensors.recording import as_tensor, record
 from ..tensors.tensor import Tensor
 from .joining import cut, cut_axis
@@ -18,6 +20,9 @@ from .shapes import ravel
 __all__ = [
     "flip", "fliplr", "flipud", "pad", "repeat", "repeat_interleave", "roll", "rot90", "tile",
 ]  # fmt: skip
+
+#: Elements up to which reading them by places costs less than another program to copy them.
+_ROLLED = 1 << 17
 
 
 # -- repeating -----------------------------------------------------------------------------
@@ -152,7 +157,29 @@ def roll(x: Any, /, shift: Any = UNSET, dims: Any = UNSET, *, axis: Any = UNSET,
     >>> accel.roll(accel.asarray([1, 2, 3]), 1).tolist()
     [3, 1, 2]
     """
-    return record("roll", x, shift=axis_of("roll", shifts, shift), axis=axis_of("roll", dims, axis))
+    shift, axis = axis_of("roll", shifts, shift), axis_of("roll", dims, axis)
+    moved = _rolled(as_tensor(x), shift, axis)
+    return record("roll", x, shift=shift, axis=axis) if moved is None else moved
+
+
+def _rolled(x: Tensor, shift: Any, axis: Any) -> Tensor | None:
+    """`roll` by places that are computed from the shift, a number that becomes an argument, where
+    a program would be made for each shift. None where it stays, or copying is worth a program."""
+    traced = runtime_state.current().tracer is not None
+    if traced or x.requires_grad or not 0 < x.size <= _ROLLED or type(shift) is not int:
+        return None
+    if axis is None:
+        moved = _rolled(ravel(x), shift, 0)
+        return None if moved is None else record("reshape", moved, shape=x.shape)
+    if type(axis) is not int or not -x.ndim <= axis < x.ndim:
+        return None
+    extent = x.shape[axis]
+    if not place_varies(("roll", x.shape, x.dtype, axis), shift):
+        return None
+    places = record("add", record("iota", shape=(extent,), axis=0), -shift % extent)
+    around = record("sub", places, extent)
+    places = record("where", record("ge", around, 0), around, places)
+    return record("take", x, places, axis=axis)
 
 
 # -- padding -------------------------------------------------------------------------------

@@ -253,6 +253,7 @@ class KernelCache:
         return len(self._alive)
 
 
+@functools.lru_cache(128)  # programs of many shapes ask for the same kernels each time
 def _kernel_key(name: str, text: str) -> str:
     return hashlib.sha256(text.replace(f"@{name}(", "@(").encode()).hexdigest()
 
