@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ....errors import InternalCompilerError
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .spec import FIRST_FINISHED, KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec
-from .walk import FINISH_PARAMS, WALK_PARAMS, Item, call_of, items
+from .walk import FINISH_PARAMS, TILE_BYTES, WALK_PARAMS, Item, call_of, items
 
 __all__ = ["Finish", "check_epilogue", "emit_multiply", "identity"]
 
@@ -232,13 +232,17 @@ class _Integers:
 
 def _floats(spec: MatmulSpec, epilogue: Epilogue | None, name: str) -> str:
     """The multiply kernel of a floating-point type."""
-    fn = Function(name, KERNEL_PARAMS, "i64")
+    fn, functions = Function(name, KERNEL_PARAMS, "i64"), []
+    how, finish, room = "tail call", "null", "null"
+    if epilogue is not None:
+        functions.append(_finish_function(spec, epilogue))
+        addresses = len(spec.outputs) + len(spec.extras)
+        how, finish = "call", "@" + functions[0].name
+        room = fn.op(f"alloca [{TILE_BYTES + 8 * addresses} x i8], align {LINE}")
     walk = fn.op(f"inttoptr i64 {Arguments(fn).header('walk')} to ptr")
-    finish = None if epilogue is None else _finish_function(spec, epilogue)
-    values = ("%bases", "%args", "%begin", "%end", "@" + finish.name if finish else "null")
-    status = fn.op(f"call i64 {call_of(walk, WALK_PARAMS, *values)}")
-    fn.do(f"ret i64 {status}")
-    return module_text([finish, fn] if finish else [fn])
+    call = call_of(walk, WALK_PARAMS, "%bases", "%args", "%begin", "%end", finish, room)
+    fn.do(f"ret i64 {fn.op(f'{how} i64 {call}')}")
+    return module_text([*functions, fn])
 
 
 def _finish_function(spec: MatmulSpec, epilogue: Epilogue) -> Function:

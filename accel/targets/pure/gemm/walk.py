@@ -28,8 +28,9 @@ __all__ = ["FINISH_PARAMS", "TILE_BYTES", "WALK_PARAMS", "Item", "call_of", "emi
 TILE_BYTES = 16 << 10
 """Bytes of the sums of a tile at most: to be finished they wait in a buffer of this size."""
 
-WALK_PARAMS = [*KERNEL_PARAMS, ("ptr", "finish")]
-"""Those of the kernel that calls the walk, and what finishes tiles, or null."""
+WALK_PARAMS = [*KERNEL_PARAMS, ("ptr", "finish"), ("ptr", "room")]
+"""Those of the kernel that calls the walk, what finishes tiles, and room for what it is handed:
+`TILE_BYTES` bytes for sums, and for addresses. Both are null where nothing is done to the sums."""
 
 FINISH_PARAMS = [
     ("ptr", "args"), ("ptr", "starts"), ("ptr", "sums"), ("i64", "sums_row"),
@@ -86,10 +87,8 @@ class _Walk:
 
     def write(self) -> str:
         fn, header = self.fn, self.arguments.header
-        self.finished, self.asked = header("finished"), header("asked")
         self.frame = fn.op(f"alloca [{len(FRAME)} x i64], align 8")
-        self.buffer = fn.op(f"alloca [{TILE_BYTES} x i8], align 64")
-        self.starts = fn.op(f"alloca ptr, i64 {self.finished}, align 8")
+        self.starts = fn.gep("%room", TILE_BYTES)
         self.n, self.k = header("n"), header("k")
         self.library = fn.op(f"inttoptr i64 {header('library')} to ptr")
         self.height, self.width, self.block_k, ahead = (
@@ -102,6 +101,8 @@ class _Walk:
         self.b_row, self.b_panel = field(_B, "row"), field(_B, "panel")
         self.partial_row = field(_PARTIAL, "row")
         self.finishes = fn.op("icmp ne ptr %finish, null")
+        self.asked = header("asked")
+        self.finished = fn.op(f"select i1 {self.finishes}, i64 {header('finished')}, i64 0")
         # To memory of the whole product if k is divided or nothing is done to the sums.
         in_one = fn.icmp("sle", self.k, self.block_k)
         self.through = fn.op(f"and i1 {self.finishes}, {in_one}")
@@ -165,7 +166,7 @@ class _Walk:
         fn = self.fn
         line = fn.gep(self.partials, fn.integer("mul", row, self.partial_row))
         place = fn.gep(line, fn.integer("mul", column, self.size))
-        sums = fn.op(f"select i1 {self.through}, ptr {self.buffer}, ptr {place}")
+        sums = fn.op(f"select i1 {self.through}, ptr %room, ptr {place}")
         steps = smaller(fn, fn.integer("sub", self.k, k), self.block_k)
         panel = fn.integer("udiv", row, self.panel_rows)
         inside = fn.integer("urem", row, self.panel_rows)
@@ -197,6 +198,5 @@ class _Walk:
 
 @functools.cache
 def emit_walk(element: str, machine: Machine) -> str:
-    """The walk of an element type, ``i64 walk(ptr bases, ptr args, i64 begin, i64 end, ptr
-    finish)``."""
+    """The walk of an element type, a function of `WALK_PARAMS` named ``walk``."""
     return _Walk(element, machine).write()
