@@ -32,7 +32,7 @@ class Pack:
 
     def write(self) -> str:
         fn, field = self.fn, self.arguments.field
-        n, self.k = self.arguments.header("n"), self.arguments.header("k")
+        self.n, self.k = self.arguments.header("n"), self.arguments.header("k")
         panels, width = (self.arguments.header(name) for name in ("column_blocks", "width"))
         self.line = fn.integer("mul", width, self.size)
         self.row, self.column = field(0, "row"), field(0, "column")
@@ -45,18 +45,27 @@ class Pack:
             before = fn.integer("mul", outer.index, panels)
             first = larger(fn, fn.integer("sub", "%begin", before), 0)
             last = smaller(fn, fn.integer("sub", "%end", before), panels)
-            whole = larger(fn, smaller(fn, fn.integer("sdiv", n, width), last), first)
-            whole = fn.op(f"select i1 {self._along_columns()}, i64 {whole}, i64 {first}")
-            self._copy(source, target, (first, whole), width)
-            with fn.loop(whole, last) as panel:
-                begin = fn.integer("mul", panel.index, width)
+            along = self._along_columns()
+            with fn.when(along):
+                self._copy(source, target, first, last)
+            left = fn.op(f"select i1 {along}, i64 {self._copied(first, last)}, i64 {first}")
+            with fn.loop(left, last) as panel:
                 self.panel(
-                    fn.gep(source, fn.integer("mul", begin, self.column)),
+                    fn.gep(source, fn.integer("mul", self._begin(panel.index), self.column)),
                     fn.gep(target, fn.integer("mul", panel.index, self.step)),
-                    smaller(fn, fn.integer("sub", n, begin), width),
+                    self._columns(panel.index),
                 )
         fn.do("ret i64 0")
         return module_text([fn])
+
+    def _begin(self, panel: str) -> str:
+        """The first column of a panel."""
+        return self.fn.integer("mul", panel, self.width)
+
+    def _columns(self, panel: str) -> str:
+        """How many columns a panel has."""
+        left = self.fn.integer("sub", self.n, self._begin(panel))
+        return smaller(self.fn, left, self.width)
 
     def panel(self, source: str, target: str, columns: str) -> None:
         """A panel: full vectors by the way that the strides allow, the rest one by one."""
@@ -67,11 +76,10 @@ class Pack:
         either = fn.op(f"or i1 {along_columns}, {along_k}")
         whole = fn.integer("and", columns, -width)
         vectors = fn.op(f"select i1 {either}, i64 {whole}, i64 0")
-        with fn.when(along_columns):
-            self._copy(source, target, ("0", "1"), vectors)
-        with fn.when(along_k):
-            self._transpose(source, target, vectors)
-        self._one_by_one(source, target, "0", vectors, columns)
+        blocks = fn.op(f"select i1 {along_k}, i64 {fn.integer('and', self.k, -width)}, i64 0")
+        self._transpose(source, target, vectors, blocks)
+        rows = fn.op(f"select i1 {along_columns}, i64 {self.k}, i64 {blocks}")
+        self._one_by_one(source, target, rows, vectors, columns)
 
     def _at(self, source: str, index: str) -> str:
         """The place of the element `index` behind `source`."""
@@ -83,49 +91,55 @@ class Pack:
     def _along_columns(self) -> str:
         return self.fn.icmp("eq", self.column, self.source_size)
 
-    def _copy(self, source: str, target: str, panels: tuple[str, str], columns: str) -> None:
-        """Some panels, whose columns lie side by side: a few rows of all of them at a time, as
-        memory gives what lies far apart slowly."""
+    def _copied(self, first: str, last: str) -> str:
+        """Up to which panel `_copy` leaves nothing to `panel`."""
         fn = self.fn
-        several = fn.integer("and", self.k, -ROWS)
-        for rows, low, high in ((ROWS, "0", several), (1, several, self.k)):
-            with fn.loop(low, high, rows) as k, fn.loop(*panels) as panel:
-                begin = fn.integer("mul", panel.index, self.width)
-                s = fn.gep(source, fn.integer("mul", k.index, self.row))
-                s = self._at(s, begin)
-                t = fn.gep(target, fn.integer("mul", k.index, self.line))
-                t = fn.gep(t, fn.integer("mul", panel.index, self.step))
-                with fn.loop(0, columns, self.lanes.width) as c:
-                    at, to = self._at(s, c.index), fn.gep(t, c.index, self.lanes.element)
-                    for _ in range(rows):
-                        self.lanes.store(self._read(self.lanes, at), to)
-                        at, to = fn.gep(at, self.row), fn.gep(to, self.line)
+        return larger(fn, smaller(fn, fn.integer("sdiv", self.n, self.width), last), first)
 
-    def _transpose(self, source: str, target: str, columns: str) -> None:
+    def _copy(self, source: str, target: str, first: str, last: str) -> None:
+        """Full vectors of some panels, whose columns lie side by side: a few rows of all of them at
+        a time, as memory gives what lies far apart slowly. The last rows may be the same one."""
+        fn, lanes = self.fn, self.lanes
+        with fn.loop(0, self.k, ROWS) as k, fn.loop(first, last) as panel:
+            s = self._at(source, self._begin(panel.index))
+            t = fn.gep(target, fn.integer("mul", panel.index, self.step))
+            lines = []
+            for at in range(ROWS):
+                row = smaller(fn, fn.integer("add", k.index, at), fn.integer("sub", self.k, 1))
+                lines.append((fn.gep(s, fn.integer("mul", row, self.row)),
+                              fn.gep(t, fn.integer("mul", row, self.line))))  # fmt: skip
+            whole = fn.integer("and", self._columns(panel.index), -lanes.width)
+            with fn.loop(0, whole, lanes.width) as c:
+                for line, to in lines:
+                    value = self._read(lanes, self._at(line, c.index))
+                    lanes.store(value, fn.gep(to, c.index, lanes.element))
+
+    def _transpose(self, source: str, target: str, columns: str, rows: str) -> None:
         """Square blocks: vectors along k are loaded, vectors along the columns stored."""
         fn, width = self.fn, self.lanes.width
-        whole = fn.integer("and", self.k, -width)
         with fn.loop(0, columns, width) as c:
             s = fn.gep(source, fn.integer("mul", c.index, self.column))
             t = fn.gep(target, fn.integer("mul", c.index, self.size))
-            with fn.loop(0, whole, width) as k:
+            with fn.loop(0, rows, width) as k:
                 at = self._at(s, k.index)
-                rows = []
+                vectors = []
                 for _ in range(width):
-                    rows.append(self._read(self.lanes, at))
+                    vectors.append(self._read(self.lanes, at))
                     at = fn.gep(at, self.column)
                 to = fn.gep(t, fn.integer("mul", k.index, self.line))
-                for row in transpose(self.lanes, rows):
+                for row in transpose(self.lanes, vectors):
                     self.lanes.store(row, to)
                     to = fn.gep(to, self.line)
-        self._one_by_one(source, target, whole, "0", columns)
 
-    def _one_by_one(self, source: str, target: str, k0: str, begin: str, end: str) -> None:
+    def _one_by_one(self, source: str, target: str, rows: str, begin: str, end: str) -> None:
+        """The columns up to `end`: in the first `rows` rows those from `begin` on."""
         fn, one = self.fn, Lanes(self.fn, self.lanes.element, 1)
-        with fn.loop(k0, self.k) as k:
+        none = fn.icmp("sge", begin, end)
+        with fn.loop(fn.op(f"select i1 {none}, i64 {rows}, i64 0"), self.k) as k:
             s = fn.gep(source, fn.integer("mul", k.index, self.row))
             t = fn.gep(target, fn.integer("mul", k.index, self.line))
-            with fn.loop(begin, end) as c:
+            below = fn.icmp("slt", k.index, rows)
+            with fn.loop(fn.op(f"select i1 {below}, i64 {begin}, i64 0"), end) as c:
                 value = self._read(one, fn.gep(s, fn.integer("mul", c.index, self.column)))
                 one.store(value, fn.gep(t, fn.integer("mul", c.index, self.size)))
 

@@ -29,7 +29,7 @@ from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .few import DotWriter, dot_functions
 from .half import read
 from .pack import ROWS, Pack, transpose
-from .spec import MatmulSpec, tile_of
+from .spec import MatmulSpec, smaller, tile_of
 from .tiles import TILES_PARAMS, TileWriter, frame_slot, tile_functions
 
 __all__ = ["emit_pack_pairs", "emit_pair_dots", "emit_pairs"]
@@ -50,20 +50,22 @@ class _Pack(Pack):
         assert tile_of(spec.element, spec.machine).columns == self.halves.width
 
     def panel(self, source: str, target: str, columns: str) -> None:
-        fn = self.fn
-        self.steps = fn.integer("lshr", fn.integer("add", self.k, 1), 1)
+        fn, self.steps = self.fn, self._steps()
         along_k = fn.icmp("eq", self.row, self.source_size)
         # The first that serves.
         left = "true"
         for way, copy in (
             (self._in_rows(), lambda: self._copy_rows(source, target, columns)),
-            (self._along_columns(), lambda: self._copy(source, target, ("0", "1"), columns)),
             (along_k, lambda: self._turn(source, target, columns)),
             ("true", lambda: self._gather(source, target, columns)),
         ):
             with fn.when(fn.op(f"and i1 {left}, {way}")):
                 copy()
             left = fn.op(f"select i1 {way}, i1 false, i1 {left}")
+
+    def _steps(self) -> str:
+        """The words along k."""
+        return self.fn.integer("lshr", self.fn.integer("add", self.k, 1), 1)
 
     def _copy_rows(self, source: str, target: str, columns: str) -> None:
         """Each column to a row of its own: k is consecutive in both."""
@@ -86,37 +88,37 @@ class _Pack(Pack):
     def _in_rows(self) -> str:
         return self.fn.icmp("ne", self.arguments.field(1, "column"), self.size)
 
-    def _copy(self, source: str, target: str, panels: tuple[str, str], columns: str) -> None:
-        """Pairs of rows; meanwhile the heads hold the least ranks lane by lane."""
-        fn, halves = self.fn, self.halves
-        mask, none = halves.lane_mask(0, columns), "zeroinitializer"
-        with fn.loop(*panels) as panel:
+    def _copied(self, first: str, last: str) -> str:
+        return last
+
+    def _copy(self, source: str, target: str, first: str, last: str) -> None:
+        """Pairs of rows; meanwhile the heads hold the least ranks lane by lane. The last pairs may
+        be the same one."""
+        fn, halves, steps = self.fn, self.halves, self._steps()
+        final = fn.integer("sub", steps, 1)
+        with fn.loop(first, last) as panel:
             halves.store(halves.const(-1), self._head(target, panel.index))
-        several = fn.integer("and", self.k, -ROWS)
-        for rows, low, high in ((ROWS, "0", several), (2, several, self.k)):
-            with fn.loop(low, high, rows) as k, fn.loop(*panels) as panel:
-                begin = fn.integer("mul", panel.index, self.width)
-                s = self._at(fn.gep(source, fn.integer("mul", k.index, self.row)), begin)
-                t = fn.gep(target, fn.integer("mul", panel.index, self.step))
-                step = fn.integer("lshr", k.index, 1)
-                t = fn.gep(t, fn.integer("mul", step, self.line))
-                head = self._head(target, panel.index)
-                least, second = halves.load(head), mask
-                if rows == 2:
-                    there = fn.icmp("slt", fn.integer("add", k.index, 1), self.k)
-                    kind = halves.mask_type
-                    second = fn.op(f"select i1 {there}, {kind} {mask}, {kind} {none}")
-                for _ in range(rows // 2):
-                    pair = [halves.masked_load(s, mask)]
-                    s = fn.gep(s, self.row)
-                    pair.append(halves.masked_load(s, second))
-                    s = fn.gep(s, self.row)
-                    self._store_pairs(pair, t)
-                    t = fn.gep(t, self.line)
-                    for row in pair:
-                        least = halves.intrinsic("umin", least, _rank(halves, row))
-                halves.store(least, head)
-        with fn.loop(*panels) as panel:
+        pairs = ROWS // 2
+        with fn.loop(0, steps, pairs) as step, fn.loop(first, last) as panel:
+            s = self._at(source, self._begin(panel.index))
+            t = fn.gep(target, fn.integer("mul", panel.index, self.step))
+            mask = halves.lane_mask(0, self._columns(panel.index))
+            head = self._head(target, panel.index)
+            least = halves.load(head)
+            for at in range(pairs):
+                pair = smaller(fn, fn.integer("add", step.index, at), final)
+                k = fn.integer("shl", pair, 1)
+                line = fn.gep(s, fn.integer("mul", k, self.row))
+                there = fn.icmp("slt", fn.integer("add", k, 1), self.k)
+                kind = halves.mask_type
+                second = fn.op(f"select i1 {there}, {kind} {mask}, {kind} zeroinitializer")
+                rows = [halves.masked_load(line, mask),
+                        halves.masked_load(fn.gep(line, self.row), second)]  # fmt: skip
+                self._store_pairs(rows, fn.gep(t, fn.integer("mul", pair, self.line)))
+                for row in rows:
+                    least = halves.intrinsic("umin", least, _rank(halves, row))
+            halves.store(least, head)
+        with fn.loop(first, last) as panel:
             head = self._head(target, panel.index)
             fn.store("i32", _exponent(halves, halves.load(head)), head, 4)
 
