@@ -28,6 +28,7 @@ from .memory import aligned
 from .programs import Entry, Interlude, Layouts, Program
 from .records import Code, Record
 from .reshapes import generate_in_shape
+from .small_matrices import written_out
 from .steps import LoopStep, ProductStep, ReferenceStep, Step, step_of
 from .views import Buffer, View
 
@@ -244,7 +245,7 @@ def _attends(node: Node) -> bool:
 
 def primitives(body: Graph) -> Graph:
     """A region's body in primitive ops, and composites that have kernels of their own."""
-    expanded = in_float32(in_parts(expand(body, keep=_attends)))
+    expanded = in_float32(in_parts(written_out(expand(body, keep=_attends))))
     shaped = generate_in_shape(simplify(expanded))
     return shaped if shaped is expanded else simplify(shaped)
 
