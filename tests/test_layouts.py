@@ -263,3 +263,24 @@ def test_the_smallest_shapes(op: Op) -> None:
 @pytest.mark.parametrize("op", OPS, ids=by_name)
 def test_the_smallest_shapes_on_torch(op: Op) -> None:
     on_the_smallest_shapes(op, "torch")
+
+
+# -- operands read backwards across the lanes -------------------------------------------------
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (70, 33), (130, 257), (0, 4)])
+def test_turned_round(shape: tuple[int, int]) -> None:
+    """Transposes of what runs backwards, which go through tiles as others do."""
+    rng = np.random.default_rng(6)
+    for dtype in ("float32", "float64", "int16", "complex64", "bool"):
+        x = rng.integers(0, 90, shape).astype(dtype)
+        cube = np.stack([x, x[::-1]])
+        turns = (
+            (lambda v: accel.rot90(v), np.rot90(x)),
+            (lambda v: accel.rot90(v, -1), np.rot90(x, -1)),
+            (lambda v: accel.flip(v, axis=(0, 1)).T, x[::-1, ::-1].T),
+            (lambda v: accel.where(v[:, ::-1].T == v[::-1].T, v.T, 0),
+             np.where(x[:, ::-1].T == x[::-1].T, x.T, 0)),
+        )  # fmt: skip
+        for function, wanted in turns:
+            np.testing.assert_array_equal(accel.compile(function)(x).numpy(), wanted)
+        found = accel.compile(lambda v: accel.permute(v[..., ::-1], (2, 0, 1)))(cube).numpy()
+        np.testing.assert_array_equal(found, np.transpose(cube[..., ::-1], (2, 0, 1)))

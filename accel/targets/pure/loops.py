@@ -288,6 +288,7 @@ class _Writer(Code):
     def finish(self) -> LoopKernel:
         reduced = self.cluster.reduced
         last = self._last()
+        self._walk_forwards(last)
         dims = [d for d in range(len(self.extents)) if d not in reduced]
         kept = self._coalesced(self._sorted(dims, last))
         folded = self._coalesced(self._sorted(sorted(reduced), last))
@@ -318,6 +319,22 @@ class _Writer(Code):
                 if abs(stride) == near:
                     votes[d] += points
         return self._wider(max(range(len(votes)), key=lambda d: (votes[d], d)))
+
+    def _walk_forwards(self, last: int | None) -> None:
+        """Walk the other way along dimensions along which operands are read backwards element by
+        element: transposed forwards, they are read through tiles."""
+        if self.cluster.reduced or self.cluster.kind == "scatter":
+            return
+        fixed = {i.dim for i in self.code if isinstance(i, Iota)}
+        loads = {i.access for i in self.code if isinstance(i, Load)}
+        for d, extent in enumerate(self.extents):
+            steps = {self.accesses[a].strides[d] for a in loads}
+            if d == last or d in fixed or extent < 2 or -1 not in steps or 1 in steps:
+                continue
+            for k, a in enumerate(self.accesses):
+                strides = (*a.strides[:d], -a.strides[d], *a.strides[d + 1 :])
+                offset = a.offset + a.strides[d] * (extent - 1)
+                self.accesses[k] = replace(a, strides=strides, offset=offset)
 
     def _wider(self, last: int) -> int:
         """Where a reduction leaves most lanes of `last` empty, a dimension that fills them: a
