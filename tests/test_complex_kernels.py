@@ -105,6 +105,24 @@ def test_an_exponential_that_fits_does_not_overflow() -> None:
         close(accel.compile(accel.exp)(z).numpy(), wanted, 2**0.5 * EXPONENTIAL)
 
 
+def test_core_whole_powers() -> None:
+    """n - 1 products, at most as many roundings of the modulus as in those."""
+    z = complexes(300)
+    wide = z.astype(np.complex128)
+    for n in (1, 2, 3, 4, 5, 7, 16, -1, -2, -3):
+        power = accel.compile(lambda v, n=n: v**n)
+        assert "NumPy" not in str(power.explain(z))
+        close(power(z).numpy(), wide**n, 3 * abs(n) + 6)
+    finite = SPECIAL[np.isfinite(SPECIAL) & (abs(SPECIAL) < 10)]
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(accel.compile(lambda v: v**2)(finite).numpy(), finite**2)
+    general = accel.compile(lambda v: (v**0.5, v**0, v**2.5, 2.0**v, v ** (1 + 1j)))(z)
+    for found, wanted in zip(
+        general, (wide**0.5, wide**0, wide**2.5, 2.0**wide, wide ** (1 + 1j)), strict=True
+    ):
+        close(found.numpy(), wanted, 20)
+
+
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "transposed": lambda z: z.T, "every other": lambda z: z[:, ::2],
     "back": lambda z: z[::-1, ::-1], "column": lambda z: z[:, 3], "rows": lambda z: z[1::2],

@@ -21,6 +21,7 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...ir.op import get_op
 from ...passes.rewrite import rebuild
+from ...passes.simplify import scalar_of
 
 __all__ = ["in_parts"]
 
@@ -30,6 +31,9 @@ Pair = tuple[Node, Node]
 #: Given the builder, the attributes, the dtype of the result's parts, and the operands, those
 #: that are complex as pairs: the result, a pair if it is complex; None if it has none.
 Rule = Callable[..., "Pair | Node | None"]
+
+#: Of a complex number; NumPy's errs less than products beyond some.
+_LARGEST_POWER = 16
 
 #: Movement of one operand.
 _MOVES = frozenset(["permute", "reshape", "broadcast_to", "slice", "flip", "barrier"])
@@ -98,11 +102,15 @@ def _folded(name: str) -> Rule:
 
 def _product(name: str) -> Rule:
     def rule(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair, w: Pair) -> Pair:
-        (p, q), (r, s) = z, w
-        times = lambda x, y: b.apply(name, x, y, **attrs)  # noqa: E731
-        return b.sub(times(p, r), times(q, s)), b.add(times(p, s), times(q, r))
+        return _multiplied(b, name, z, w)
 
     return rule
+
+
+def _multiplied(b: Builder, name: str, z: Pair, w: Pair) -> Pair:
+    (p, q), (r, s) = z, w
+    re = b.sub(b.apply(name, p, r), b.apply(name, q, s))
+    return re, b.add(b.apply(name, p, s), b.apply(name, q, r))
 
 
 def _div(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair, w: Pair) -> Pair:
@@ -123,6 +131,21 @@ def _div(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair, w: Pair) -
 def _reciprocal(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair) -> Pair:
     one, none = b.constant(1.0, dtype), b.constant(0.0, dtype)
     return _div(b, attrs, dtype, (one, none), z)
+
+
+def _pow(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair, w: Pair) -> Pair | None:
+    """To a whole power by products, as NumPy does; others are computed whole."""
+    power, imaginary = scalar_of(w[0]), scalar_of(w[1])
+    if imaginary != 0 or not isinstance(power, float) or not 1 <= abs(power) <= _LARGEST_POWER:
+        return None
+    if power != int(power):
+        return None
+    found, square, left = z, z, abs(int(power)) - 1
+    while left:
+        if left & 1:
+            found = _multiplied(b, "mul", square, found)
+        square, left = _multiplied(b, "mul", square, square), left >> 1
+    return found if power > 0 else _reciprocal(b, attrs, dtype, found)
 
 
 def _conj(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair) -> Pair:
@@ -215,7 +238,7 @@ def _part(place: int) -> Rule:
 
 _RULES: dict[str, Rule] = {
     "add": _each("add"), "sub": _each("sub"), "neg": _each("neg"), "mul": _product("mul"),
-    "div": _div, "reciprocal": _reciprocal, "conj": _conj, "abs": _abs, "sign": _sign,
+    "div": _div, "reciprocal": _reciprocal, "pow": _pow, "conj": _conj, "abs": _abs, "sign": _sign,
     "exp": _exp, "eq": _equal, "ne": _unequal, "where": _where,
     "isnan": _class("isnan", "logical_or"), "isinf": _class("isinf", "logical_or"),
     "isfinite": _class("isfinite", "logical_and"),
