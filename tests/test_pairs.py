@@ -217,8 +217,8 @@ def test_the_instruction_is_emitted() -> None:
     # Variants of 8 and 4 rows and of 2 and 1 vectors; of 4 and 2, with two additions a pair; and
     # one more of the most rows, without a mask.
     assert counts("pairs") == (12 * 3 + 8 * 2, 2 * (6 * 3 + 4 * 2))
-    # Variants of 4 by 4, 4 by 1 and 1 by 4, and 1: two loops, or three of which one has two steps.
-    sums = 2 * 16 + 4 * (4 + 4 + 1)
+    # 4 lines by 4, 4 by 1, and 1: two loops, or three of which one has two steps.
+    sums = 2 * 16 + 4 * (4 + 1)
     assert counts("pair_dots") == (sums, 2 * sums)
     assert counts("pack_pairs") == (0, 0)
 

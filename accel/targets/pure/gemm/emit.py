@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from ....errors import InternalCompilerError
 from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .spec import FIRST_FINISHED, KERNEL_PARAMS, Arguments, Epilogue, MatmulSpec
-from .walk import FINISH_PARAMS, TILE_BYTES, WALK_PARAMS, Item, call_of, items
+from .tiles import call_of
+from .walk import FINISH_PARAMS, TILE_BYTES, WALK_PARAMS, Item, items
 
 __all__ = ["Finish", "check_epilogue", "emit_multiply", "identity"]
 

@@ -25,7 +25,7 @@ from ..machine.llvm_text import LINE, Function, Lanes, module_text
 from .half import read
 from .pack import transpose
 from .spec import MatmulSpec, library_of, smaller, tile_of
-from .tiles import FRAME, TILES_PARAMS, frame_slot, multiply_add, new_frame
+from .tiles import FRAME, TILES_PARAMS, call_of, frame_slot, multiply_add, new_frame
 
 __all__ = [
     "DOTS_TILE", "DotWriter", "LINES_ROWS", "NEAR_STEPS", "dot_functions", "emit_dots",
@@ -40,6 +40,8 @@ NEAR_STEPS = 384
 
 DOTS_TILE = 4
 """Rows and columns of the square tile of ``dots``."""
+
+_LINES_PARAMS = [("i64", "step"), ("i64", "apart")]
 
 
 def _internal(name: str, params: Sequence[tuple[str, str]], spec: MatmulSpec) -> Function:
@@ -146,18 +148,19 @@ def emit_lines(element: str, machine: Machine, half: str = "", row: bool = False
 
 # -- dots ----------------------------------------------------------------------------------
 class DotWriter:
-    """Writes ``dots(k, a, b, c)`` for some rows and columns, with lanes along k.
+    """Writes the dot products of some lines along k, A's, with others, B's.
 
-    Thin tiles take two vectors of k at a time, for enough independent sums. `wide` are the lanes
-    of sums, `taken` those of what a vector takes of k.
+    Of several lines with one, either may be of A: they lie `step` bytes apart, and their results
+    `apart`. Thin tiles take two vectors of k at a time, for enough independent sums. `wide` are
+    the lanes of sums, `taken` those of what a vector takes of k.
     """
 
     stem = "dots"
 
     def __init__(self, spec: MatmulSpec, rows: int, columns: int) -> None:
         params = [p for p in TILES_PARAMS if p[1] not in ("m", "n")]
-        name = f"{self.stem}_{rows}x{columns}"
-        fn = self.fn = _internal(name, params, spec)
+        params += _LINES_PARAMS if columns < rows else []
+        fn = self.fn = _internal(f"{self.stem}_{rows}x{columns}", params, spec)
         self.spec, self.rows, self.columns = spec, rows, columns
         self.chains = 2 if rows * columns <= DOTS_TILE else 1
         self.wide = self.taken = Lanes(fn, spec.element, spec.machine.lanes(spec.size))
@@ -165,7 +168,9 @@ class DotWriter:
 
     def write(self) -> Function:
         fn, spec, wide, width = self.fn, self.spec, self.wide, self.taken.width
-        step = frame_slot(fn, "a_row")
+        step, self.apart = "%step", "%apart"
+        if self.columns == self.rows:
+            step, self.apart = frame_slot(fn, "a_row"), frame_slot(fn, "c_row")
         self.a_rows = [fn.gep("%a", fn.integer("mul", step, i)) for i in range(self.rows)]
         step = frame_slot(fn, "b_column")
         self.b_columns = [fn.gep("%b", fn.integer("mul", step, i)) for i in range(self.columns)]
@@ -234,13 +239,11 @@ class DotWriter:
         return found
 
     def _store(self, totals: Sequence[str]) -> None:
-        fn = self.fn
-        c_row = frame_slot(fn, "c_row")
         places = iter(totals)
         for row in range(self.rows):
-            line = fn.gep("%c", fn.integer("mul", c_row, row))
+            line = self.fn.gep("%c", self.fn.integer("mul", self.apart, row))
             for column in range(self.columns):
-                self.one.store(next(places), fn.gep(line, column * self.one.bytes))
+                self.one.store(next(places), self.fn.gep(line, column * self.one.bytes))
 
 
 def _lanewise_sums(lanes: Lanes, group: list[str]) -> tuple[str, Lanes]:
@@ -294,21 +297,42 @@ def dot_functions(
     spec: MatmulSpec, writer: type[DotWriter], fn: Function, row: bool = False
 ) -> list[Function]:
     """`fn`, of `TILES_PARAMS`, written as a library of dot products, behind what it calls."""
-    functions = []
     a_row, b_column, c_row = (frame_slot(fn, name) for name in ("a_row", "b_column", "c_row"))
-    rows, columns = (fn.integer("and", extent, -DOTS_TILE) for extent in ("%m", "%n"))
-    along_m = [("0", "%m", 1)] if row else [("0", rows, DOTS_TILE), (rows, "%m", 1)]
-    for first, last, width in (("0", columns, DOTS_TILE), (columns, "%n", 1)):
-        with fn.loop(first, last, width) as column:
-            b = fn.gep("%b", fn.integer("mul", column.index, b_column))
-            c = fn.gep("%c", fn.integer("mul", column.index, spec.size))
-            for begin, end, height in along_m:
-                functions.append(writer(spec, height, width).write())
-                with fn.loop(begin, end, height) as line:
-                    left = fn.gep("%a", fn.integer("mul", line.index, a_row))
-                    to = fn.gep(c, fn.integer("mul", line.index, c_row))
-                    name = functions[-1].name
-                    fn.do(f"call void @{name}(ptr %frame, i64 %k, ptr {left}, ptr {b}, ptr {to})")
+    tiles = [(DOTS_TILE, 1), (1, 1)] if row else [(DOTS_TILE, 1), (1, 1), (DOTS_TILE, DOTS_TILE)]
+    lines, single, *square = functions = [writer(spec, *tile).write() for tile in tiles]
+
+    def left(line: str) -> str:
+        return fn.gep("%a", fn.integer("mul", line, a_row))
+
+    def right(column: str) -> str:
+        return fn.gep("%b", fn.integer("mul", column, b_column))
+
+    def result(line: str, column: str) -> str:
+        at = fn.gep("%c", fn.integer("mul", column, spec.size))
+        return fn.gep(at, fn.integer("mul", line, c_row))
+
+    def call(function: Function, a: str, b: str, c: str, *steps: str) -> None:
+        values = ("%frame", "%k", a, b, c, *steps)
+        fn.do(f"call void {call_of('@' + function.name, function.params, *values)}")
+
+    rows = "0" if row else fn.integer("and", "%m", -DOTS_TILE)
+    columns = fn.integer("and", "%n", -DOTS_TILE)
+    with fn.loop(0, columns, DOTS_TILE) as column:
+        b = right(column.index)
+        for function in square:
+            with fn.loop(0, rows, DOTS_TILE) as line:
+                call(function, left(line.index), b, result(line.index, column.index))
+        with fn.loop(rows, "%m") as line:
+            c = result(line.index, column.index)
+            call(lines, b, left(line.index), c, b_column, str(spec.size))
+    with fn.loop(columns, "%n") as column:
+        b = right(column.index)
+        if not row:
+            with fn.loop(0, rows, DOTS_TILE) as line:
+                c = result(line.index, column.index)
+                call(lines, left(line.index), b, c, a_row, c_row)
+        with fn.loop(rows, "%m") as line:
+            call(single, left(line.index), b, result(line.index, column.index))
     fn.do("ret void")
     return [*functions, fn]
 

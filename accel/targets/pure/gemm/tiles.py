@@ -17,8 +17,8 @@ from ..machine.llvm_text import Function, Lanes, module_text
 from .spec import MatmulSpec, Tile, smaller, tile_of
 
 __all__ = [
-    "FRAME", "TILES_PARAMS", "TileWriter", "emit_tiles", "frame_slot", "multiply_add", "new_frame",
-    "tile_functions",
+    "FRAME", "TILES_PARAMS", "TileWriter", "call_of", "emit_tiles", "frame_slot", "multiply_add",
+    "new_frame", "tile_functions",
 ]  # fmt: skip
 
 FRAME = (
@@ -32,6 +32,12 @@ TILES_PARAMS = [
     ("ptr", "frame"), ("i64", "k"), ("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "m"),
     ("i64", "n"),
 ]  # fmt: skip
+
+
+def call_of(function: str, params: Sequence[tuple[str, str]], *values: str) -> str:
+    """The text of a call with a value a parameter."""
+    arguments = ", ".join(f"{t} {v}" for (t, _), v in zip(params, values, strict=True))
+    return f"{function}({arguments})"
 
 
 def frame_slot(fn: Function, name: str) -> str:
@@ -228,9 +234,8 @@ class _Library:
         fn = self.fn
         a = fn.gep("%a", fn.integer("mul", row, frame_slot(fn, "a_row")))
         c = fn.gep("%c", fn.integer("mul", row, frame_slot(fn, "c_row")))
-        values = ("%frame", "%k", a, "%b", c, rows, "%n")
-        arguments = (f"{t} {v}" for (t, _), v in zip(TILES_PARAMS, values, strict=True))
-        fn.do(f"call void {name}({', '.join(arguments)})")
+        call = call_of(name, TILES_PARAMS, "%frame", "%k", a, "%b", c, rows, "%n")
+        fn.do(f"call void {call}")
 
 
 def tile_functions(

@@ -21,9 +21,9 @@ from ....ir.dataclass import dataclass
 from ..machine.jit import Machine
 from ..machine.llvm_text import ELEMENT_BYTES, LINE, Function, module_text
 from .spec import FIRST_FINISHED, KERNEL_PARAMS, RECORD_BYTES, Arguments, smaller, tile_of
-from .tiles import FRAME, TILES_PARAMS
+from .tiles import FRAME, TILES_PARAMS, call_of
 
-__all__ = ["FINISH_PARAMS", "TILE_BYTES", "WALK_PARAMS", "Item", "call_of", "emit_walk", "items"]
+__all__ = ["FINISH_PARAMS", "TILE_BYTES", "WALK_PARAMS", "Item", "emit_walk", "items"]
 
 TILE_BYTES = 16 << 10
 """Bytes of the sums of a tile at most: to be finished they wait in a buffer of this size."""
@@ -68,12 +68,6 @@ def items(fn: Function, arguments: Arguments, body: Callable[[Item], None]) -> N
         batch = arguments.batch_indices(fn.integer("udiv", block, down))
         body(Item(batch, row, rows, column, columns))
     fn.do("ret i64 0")
-
-
-def call_of(function: str, params: list[tuple[str, str]], *values: str) -> str:
-    """The text of a call with a value a parameter."""
-    arguments = ", ".join(f"{t} {v}" for (t, _), v in zip(params, values, strict=True))
-    return f"{function}({arguments})"
 
 
 class _Walk:
