@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ..gemm.pack import transpose
 from ..gemm.spec import KERNEL_PARAMS, smaller
 from ..gemm.tiles import FRAME, TILES_PARAMS, new_frame
 from ..machine.llvm_text import Function, Lanes, module_text
 from ..vecmath.common import at_least
 from ..vecmath.exponential import vanishing_exp2
 from .spec import MAX_WIDTH, Arguments, AttentionSpec
+from .turning import from_lanes, to_lanes
 
 __all__ = ["LOG2_E", "Blocks", "Rows"]
 
@@ -61,6 +61,7 @@ class Blocks:
         self.vectors = spec.tile.vectors
         self.line = spec.tile.columns * spec.size  # bytes of a row of scratch memory
         self.vector_bytes = self.lanes.width * spec.size
+        self._functions: dict[Callable[[AttentionSpec], Function], Function] = {}
 
     def text(self) -> str:
         """The LLVM module."""
@@ -68,7 +69,7 @@ class Blocks:
         with self._items() as (batch, rows):
             self.item(batch, rows)
         self.fn.do("ret i64 0")
-        return module_text([self.fn])
+        return module_text([self.fn, *self._functions.values()])
 
     def prepare(self) -> None:
         """Write what all items share; extended by the kernels."""
@@ -78,7 +79,7 @@ class Blocks:
         self.library = self.fn.op(f"inttoptr i64 {header('tiles')} to ptr")
         element = self.spec.element
         self.scale = self.lanes.splat(self.arguments.scale(element))
-        self.binary_scale = self.lanes.splat(self.arguments.scale(element, LOG2_E))
+        self.binary_scale = self.arguments.scale(element, LOG2_E)
 
     def item(self, batch: list[str], rows: Rows) -> None:
         """Write one item."""
@@ -131,104 +132,37 @@ class Blocks:
 
         `source` are the matrix and its row and column stride.
         """
-        fn, lanes = self.fn, self.lanes
         pointer, row, column = source
-        unit = fn.icmp("eq", column, lanes.bytes)
+        start = self.fn.gep(pointer, self.fn.integer("mul", rows.first, row))
+        one = Lanes(self.fn, self.spec.element, 1).const(1.0)
+        self._call(to_lanes, start, target, rows.count, width, row, column, factor or one)
 
-        def finish(value: str) -> str:
-            return value if factor is None else lanes.mul(value, factor)
-
-        for vector in range(self.vectors):
-            lines = self._lines(rows, pointer, row, vector)
-            square, one = fn.label("square"), fn.label("one")
-            done = fn.label("turned")
-            fn.cond_br(unit, square, one)
-            fn.block(square)
-            for begin, end, step, masked in self._squares(width):
-                with fn.loop(begin, end, step) as e:
-                    mask = lanes.lane_mask(e.index, width) if masked else None
-                    found = []
-                    for line in lines:
-                        place = fn.gep(line, e.index, lanes.element)
-                        found.append(lanes.load(place) if mask is None
-                                     else lanes.masked_load(place, mask))  # fmt: skip
-                    for i, value in enumerate(transpose(lanes, found)):
-                        at = self.at(target, fn.integer("add", e.index, i), vector)
-                        lanes.store(finish(value), at)
-            fn.br(done)
-            fn.block(one)
-            pointers = self._pointers(rows, pointer, row, vector)
-            with fn.loop(0, width) as e:
-                there = self._moved(pointers, fn.integer("mul", e.index, column))
-                lanes.store(finish(self.gather(lanes, there)), self.at(target, e.index, vector))
-            fn.br(done)
-            fn.block(done)
-
-    def turn_back(self, rows: Rows, target: tuple[str, str], width: str, source: str,
-                  finish: Callable[[str, int], str]) -> None:  # fmt: skip
-        """Lanes become rows: what `turn` did undone, `finish(value, vector)` in between.
+    def turn_back(
+        self, rows: Rows, target: tuple[str, str], width: str, source: str
+    ) -> None:
+        """Lanes become rows: what `turn` did undone.
 
         `target` are the matrix, whose columns are consecutive, and its row stride.
         """
-        fn, lanes = self.fn, self.lanes
-        for vector in range(self.vectors):
-            with fn.when(fn.icmp("sgt", rows.count, vector * lanes.width)):
-                lines = self._lines(rows, *target, vector)
-                for begin, end, step, masked in self._squares(width):
-                    with fn.loop(begin, end, step) as e:
-                        found = [
-                            finish(lanes.load(self.at(source, fn.integer("add", e.index, i),
-                                                      vector)), vector)
-                            for i in range(lanes.width)
-                        ]  # fmt: skip
-                        turned = transpose(lanes, found)
-                        mask = lanes.lane_mask(e.index, width) if masked else None
-                        # Lanes that repeat the last row write there before it does.
-                        for line, value in reversed(list(zip(lines, turned, strict=True))):
-                            place = fn.gep(line, e.index, lanes.element)
-                            if mask is None:
-                                lanes.store(value, place)
-                            else:
-                                lanes.masked_store(value, place, mask)
+        pointer, row = target
+        start = self.fn.gep(pointer, self.fn.integer("mul", rows.first, row))
+        self._call(from_lanes, source, start, rows.count, width, row)
 
-    def _squares(self, width: str) -> list[tuple[str, str, int, bool]]:
-        """(begin, end, step, masked) of the squares along a row, the last being masked."""
-        whole = self.fn.integer("and", width, -self.lanes.width)
-        return [("0", whole, self.lanes.width, False), (whole, width, self.lanes.width, True)]
+    def _call(self, make: Callable[[AttentionSpec], Function], *values: str) -> None:
+        """Call a function that the module has once."""
+        if make not in self._functions:
+            self._functions[make] = make(self.spec)
+        fn = self._functions[make]
+        arguments = ", ".join(f"{t} {v}" for (t, _), v in zip(fn.params, values, strict=True))
+        self.fn.do(f"call void @{fn.name}({arguments})")
 
-    def _lines(self, rows: Rows, pointer: str, stride: str, vector: int) -> list[str]:
-        """The addresses of a vector's rows."""
-        fn = self.fn
-        last = fn.integer("sub", rows.count, 1)
-        start = fn.gep(pointer, fn.integer("mul", rows.first, stride))
-        return [
-            fn.gep(start, fn.integer("mul", smaller(fn, last, vector * self.lanes.width + i),
-                                     stride))
-            for i in range(self.lanes.width)
-        ]  # fmt: skip
-
-    def _pointers(self, rows: Rows, pointer: str, stride: str, vector: int) -> str:
-        """The same as a vector of pointers."""
-        fn, width = self.fn, self.lanes.width
-        longs = Lanes(fn, "i64", width)
-        numbers = ", ".join(f"i64 {vector * width + i}" for i in range(width))
-        last = longs.splat(fn.integer("sub", rows.count, 1))
-        number = longs.intrinsic("smin", last, f"<{numbers}>" if width > 1 else "0")
-        start = fn.gep(pointer, fn.integer("mul", rows.first, stride))
-        offsets = longs.mul(number, longs.splat(stride))
-        return fn.op(f"getelementptr i8, ptr {start}, {longs.type} {offsets}")
-
-    def _moved(self, pointers: str, offset: str) -> str:
-        return self.fn.op(f"getelementptr i8, <{self.lanes.width} x ptr> {pointers}, i64 {offset}")
-
-    def gather(self, memory: Lanes, pointers: str) -> str:
-        """What lies at a vector of pointers."""
-        width = memory.width
-        return self.fn.call(
-            memory.type, f"llvm.masked.gather.{memory.suffix}.v{width}p0",
-            (f"<{width} x ptr>", pointers), ("i32", str(memory.bytes)),
-            (memory.mask_type, "splat (i1 true)"), (memory.type, memory.const(0)),
-        )  # fmt: skip
+    def change(
+        self, scratch: str, lines: str, change: Callable[[str, int], str]
+    ) -> None:
+        """Put `change(value, vector)` in the place of the values of some lines."""
+        with self.fn.loop(0, lines) as line:
+            values = self.load_line(scratch, line.index)
+            self.store_line([change(x, v) for v, x in enumerate(values)], scratch, line.index)
 
     # -- products -----------------------------------------------------------------------------
     def frame(self, row: str, column: str) -> str:

@@ -56,7 +56,8 @@ class _Attention(Scores):
             return lanes.select(blind[vector], 0.0, lanes.mul(value, factor[vector]))
 
         out, out_row, _ = self.matrix(OUT, batch)
-        self.turn_back(rows, (out, out_row), self.values, self.result, finish)
+        self.change(self.result, self.values, finish)
+        self.turn_back(rows, (out, out_row), self.values, self.result)
 
 
 def emit_attention(spec: AttentionSpec, name: str = "attention") -> str:

@@ -73,9 +73,8 @@ class _QueryGradient(Scores):
         self._keep(batch, rows, [[self.origin(t) for t in top], inverse, inner])
         factor = [lanes.mul(i, self.scale) for i in inverse]
         target, target_row, _ = self.matrix(self.TARGET, batch)
-        self.turn_back(
-            rows, (target, target_row), self.width, self.sums, lambda x, v: lanes.mul(x, factor[v])
-        )
+        self.rescale(self.sums, self.width, factor)
+        self.turn_back(rows, (target, target_row), self.width, self.sums)
 
     def _inner(self, batch: list[str], rows: Rows) -> list[str]:
         """D of every query."""
@@ -151,11 +150,10 @@ class _KeyGradient(Scores):
                 self.into_key, lines, queries, self.slopes, self.of_key, self.width
             )
         target, row, _ = self.matrix(self.OF_KEY, batch)
-        self.turn_back(
-            rows, (target, row), self.width, self.of_key, lambda x, _: lanes.mul(x, self.scale)
-        )
+        self.rescale(self.of_key, self.width, [self.scale] * self.vectors)
+        self.turn_back(rows, (target, row), self.width, self.of_key)
         target, row, _ = self.matrix(self.OF_VALUE, batch)
-        self.turn_back(rows, (target, row), self.values, self.of_value, lambda x, _: x)
+        self.turn_back(rows, (target, row), self.values, self.of_value)
 
     def _weigh(self, batch: list[str], first: str, lines: str) -> None:
         """Scores become weights, and products of cotangents and values the scores' cotangents."""

@@ -7,6 +7,7 @@ import math
 from ..machine.llvm_text import Lanes
 from .blocks import LOG2_E, Blocks, Rows
 from .spec import Mask
+from .turning import gathered, pointers
 
 __all__ = ["Scores"]
 
@@ -28,10 +29,12 @@ class Scores(Blocks):
         pointer, row, column = self.matrix(operand, batch)
         along, self.mask_step = (column, row) if self.of_keys else (row, column)
         kind = self._along(mask)
+        start = fn.gep(pointer, fn.integer("mul", rows.first, along))
         if kind == "strided":
-            self.mask_at = self.each(lambda v: self._pointers(rows, pointer, along, v))
+            self.mask_at = self.each(
+                lambda v: pointers(self.lanes, start, along, rows.count, v * self.lanes.width)
+            )
         else:
-            start = fn.gep(pointer, fn.integer("mul", rows.first, along))
             size = self._memory(mask).bytes
             self.mask_at = self.each(lambda v: fn.gep(start, v * self.lanes.width * size))
         if kind == "unit":
@@ -80,7 +83,7 @@ class Scores(Blocks):
         fn, memory, kind = self.fn, self._memory(mask), self._along(mask)
         offset = fn.integer("mul", line, self.mask_step)
         if kind == "strided":
-            return self.gather(memory, self._moved(self.mask_at[vector], offset))
+            return gathered(memory, self.mask_at[vector], offset)
         place = fn.gep(self.mask_at[0 if kind == "zero" else vector], offset)
         if kind == "zero":
             return memory.splat(fn.load(memory.element, place, memory.bytes))
@@ -129,7 +132,4 @@ class Scores(Blocks):
 
     def rescale(self, sums: str, lines: str, factor: list[str]) -> None:
         """Multiply what was summed."""
-        with self.fn.loop(0, lines) as line:
-            values = self.load_line(sums, line.index)
-            values = [self.lanes.mul(x, f) for x, f in zip(values, factor, strict=True)]
-            self.store_line(values, sums, line.index)
+        self.change(sums, lines, lambda x, v: self.lanes.mul(x, factor[v]))
