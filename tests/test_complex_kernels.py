@@ -216,3 +216,13 @@ def test_work_behind_products_and_in_place() -> None:
     wanted = np.abs((wide @ other * 2 + 1j) @ other) + wide.real
     found = accel.compile(lambda a, b: abs(((a @ b) * 2 + 1j) @ b) + accel.real(a))(z, w).numpy()
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_a_products_epilogue_reads_parts_of_a_scalar() -> None:
+    """Parts of numbers in memory are read by loops only; a product beside them is stored."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 5, 5))
+    z = np.array(2 + 3j)
+    for part, factor in ((accel.real, 4.0), (accel.imag, 6.0)):
+        function = accel.compile(lambda a, b, z, part=part: (a @ b) * (part(z) * 2.0))
+        np.testing.assert_allclose(function(a, b, z).numpy(), (a @ b) * factor, rtol=1e-13)

@@ -23,7 +23,8 @@ from ...ir.types import Shape
 from .views import View
 
 __all__ = ["Axes", "Cluster", "Number", "Part", "Ramp", "Scalar", "Source", "dims_of", "leaves",
-           "moved_axes", "moved_ramp", "match", "right_aligned", "settled", "varies"]  # fmt: skip
+           "moved_axes", "moved_ramp", "match", "only_in_loops", "right_aligned", "settled",
+           "varies"]  # fmt: skip
 
 #: For each axis of a value the dimension of the domain that it runs along.
 Axes = tuple["int | None", ...]
@@ -185,6 +186,13 @@ def leaves(source: Source | Cluster) -> Iterator[View]:
     elif isinstance(source, Scalar):
         for operand in source.operands:
             yield from leaves(operand)
+
+
+def only_in_loops(source: Source | Cluster) -> bool:
+    """Whether a source has parts that are not read as a whole array is."""
+    if isinstance(source, Scalar):
+        return any(map(only_in_loops, source.operands))
+    return isinstance(source, (Ramp, Part))
 
 
 def varies(source: Source, axis: int) -> bool:

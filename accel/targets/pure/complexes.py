@@ -35,7 +35,7 @@ Rule = Callable[..., "Pair | Node | None"]
 #: Of a complex number; NumPy's errs less than products beyond some.
 _LARGEST_POWER = 16
 
-#: Movement of one operand.
+#: Movement of the first operand.
 _MOVES = frozenset(["permute", "reshape", "broadcast_to", "slice", "flip", "barrier"])
 
 
@@ -62,7 +62,8 @@ def in_parts(graph: Graph) -> Graph:
         if name in _MOVES:
             whole = b.node(node.op, inputs, node.attrs, node.type, node.loc)
             if inputs[0] in pairs:
-                re, im = (b.apply(node.op, x, **node.attrs) for x in pairs[inputs[0]])
+                others = inputs[1:]  # of a barrier
+                re, im = (b.apply(node.op, x, *others, **node.attrs) for x in pairs[inputs[0]])
                 pairs[whole] = re, im
             return whole
         rule = _RULES.get(name)

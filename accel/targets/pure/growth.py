@@ -15,11 +15,10 @@ from .clusters import (
     HEAVY,
     Axes,
     Cluster,
-    Part,
-    Ramp,
     dims_of,
     leaves,
     match,
+    only_in_loops,
     right_aligned,
     settled,
     varies,
@@ -117,7 +116,7 @@ class Growth(Stores):
         """Whether `node` is pointwise work on a matmul or conv cluster's product, same shape."""
         product = cluster.node
         assert product is not None
-        foreign = any(isinstance(self.known[n], (Ramp, Part)) for n in node.inputs)
+        foreign = any(only_in_loops(self.known[n]) for n in node.inputs)
         return (
             node.op.pointwise and node.op.name not in ("check_index", "complex") and not foreign
             and node.type.shape == product.type.shape and axes == cluster.axes[product]
