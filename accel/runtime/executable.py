@@ -99,6 +99,7 @@ class Executable:
         self.runs = tuple(runs)
         self._counts = _counts(outline().stretches, runs) if one is None else one.counts
         self.one = one or self._as_one_run()
+        self._alone = self.one is not None and hasattr(runs[0], "native")
         self._called = False
 
     def _as_one_run(self) -> OneRun | None:
@@ -145,7 +146,7 @@ class Executable:
         """Let go of what calls do without, which is many times as large: graphs at all stages,
         loop nests. It is made again where somebody looks inside."""
         outline = self._outline
-        if self.native_run is not None:
+        if self._alone:
             outline.cache_clear()
             self.runs[0].forget(lambda: outline().stretches[0].graph)
 
@@ -153,8 +154,7 @@ class Executable:
     @cached_property
     def native_run(self) -> Any:
         """What native calls need of the one run; None where there are more."""
-        describe = getattr(self.runs[0], "native", None) if self.one else None
-        return None if describe is None else describe()
+        return self.runs[0].native() if self._alone else None
 
     @cached_property
     def native(self) -> Callable[..., list[Any]] | None:
@@ -177,10 +177,11 @@ class Executable:
 
         The first call does without what only later ones gain by.
         """
-        if self._called and self.native is not None:
-            return self.native(*buffers)
-        if self.one is not None and (self.passing or not self._called):
+        if self._alone or self.passing:
+            if self._called and self.native is not None:
+                return self.native(*buffers)
             self._called = True
+            assert self.one is not None
             return _run_once(self.runs[0], self.one, *buffers)
         values = self.slots(buffers)
         for step in self.steps:
