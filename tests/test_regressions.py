@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -208,6 +209,54 @@ CASES = {
           return %0
         }""",
         [np.array([1 - 1.5e-323j])],
+    ),
+    # NumPy's lgamma is further off than the kernel's: the bound was in units of the result.
+    "zeros of the gamma function's logarithm": (
+        """graph(%x: f64[3]) {
+          %0 = lgamma(%x) : f64[3]
+          %1 = digamma(%x) : f64[3]
+          return %0, %1
+        }""",
+        [np.array([-2.5, -0.41017708, -1.5e-323])],
+    ),
+    # The reciprocal of the denominator overflows, as it does in NumPy's complex64.
+    "quotients of complex zeros": (
+        """graph(%x: c64[1], %y: c64[1]) {
+          %0 = div(%x, %y) : c64[1]
+          return %0
+        }""",
+        [np.zeros(1, np.complex64), np.full(1, 1e-40, np.complex64)],
+    ),
+    # Sums of parts were put together, though the result is real.
+    "real sums of complex numbers": (
+        """graph(%x: c128[4,3]) {
+          %0 = sum(%x, axis=(0,), keepdims=false, dtype=f64) : f64[3]
+          %1 = sum(%x, axis=(0,), keepdims=false, dtype=i64) : i64[3]
+          %2 = cumsum(%x, axis=0, dtype=f32) : f32[4,3]
+          return %0, %1, %2
+        }""",
+        [np.arange(12.0).reshape(4, 3) * (1 - 2j)],
+    ),
+    # Of bools added without a carry the parity was left.
+    "sums to bool": (
+        """graph(%x: f32[4,3], %z: c128[4,3]) {
+          %0 = sum(%x, axis=(0,), keepdims=false, dtype=bool) : bool[3]
+          %1 = sum(%z, axis=(0, 1,), keepdims=false, dtype=bool) : bool[]
+          %2 = prod(%x, axis=(1,), keepdims=false, dtype=bool) : bool[4]
+          return %0, %1, %2
+        }""",
+        [np.ones((4, 3), np.float32), np.full((4, 3), 2j)],
+    ),
+    # The halves were stored side by side as they were, in half the room.
+    "complex numbers of halves": (
+        """graph(%x: bf16[5]) {
+          %0 = constant(value=0.5, dtype=bf16, weak=false) : bf16[]
+          %1 = complex(%x, %0) : c64[5]
+          %2 = expand_dims(%1, axis=(1,)) : c64[5,1]
+          %3 = real(%1) : f32[5]
+          return %1, %2, %3
+        }""",
+        [np.arange(5.0).astype(ml_dtypes.bfloat16)],
     ),
 }  # fmt: skip
 

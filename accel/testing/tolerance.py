@@ -43,6 +43,9 @@ _EITHER_ZERO = frozenset({
     "max_pool", "convolution", "convolution_input_gradient", "convolution_weight_gradient",
 })  # fmt: skip
 
+#: Functions that are reflected below 0, in float64 whatever the operand: at zeros the terms cancel.
+_CANCELLING = frozenset({"lgamma", "digamma", "polygamma"})
+
 #: Reductions by multiplication, whose partial results may leave the range on the way.
 _PRODUCTS = frozenset({"prod", "cumprod"})
 
@@ -201,12 +204,18 @@ def _rounded(
     ulp: Any = node.op.ulp + 1.0
     if complex_:  # the parts round apart
         ulp = max(4.0, 2 * ulp)
+    real = value.real.dtype if dtype.kind == "c" else dtype
+    if node.op.name in _CANCELLING:
+        size = node.op.reference(1.0 + np.abs(widened(operands[0].value)), **node.attrs)
+        moved = moved + ulp * spacing(np.maximum(np.abs(size), 1.0), np.dtype(np.float64))
     if dtype.kind == "c":  # intermediates may overflow
+        if node.op.name in ("div", "reciprocal"):  # such as what numerators are multiplied by
+            least = 4.0 / float(ml_dtypes.finfo(real).max)
+            moved = np.where(magnitude(operands[-1].value) < least, np.inf, moved)
         if node.op.name == "pow":  # libraries take exp(y · log(x))
             base, power = (widened(o.value) for o in operands)
             ulp = ulp * (1 + magnitude(power * np.log(base.astype(np.complex128))))
         moved = np.where(kind_of(value) != 0, np.inf, moved)
-    real = value.real.dtype if dtype.kind == "c" else dtype
     bound = moved + ulp * spacing(np.where(np.isfinite(moved), magnitude(value) + moved, 0), real)
     if node.op.expand is not None and node.op.ulp:  # a factor of the result may underflow
         least = float(ml_dtypes.finfo(real).smallest_subnormal)
@@ -288,7 +297,7 @@ def _is_safe(node: Node, operands: list[Known], most: float) -> bool:
     for o in operands:
         if not np.isfinite(o.bound).all() or (not np.isfinite(o.value).all() and not o.exact):
             return False
-        finite = np.abs(o.value[np.isfinite(o.value)].astype(np.float64))
+        finite = magnitude(o.value[np.isfinite(o.value)])
         total *= max(1.0, float(finite.max(initial=0.0)) + float(o.bound.max(initial=0.0)))
         if node.op.name == "matmul" and (finite == 0).any() and not o.exact:
             return False

@@ -30,6 +30,7 @@ _BERNOULLI = (
     1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000,
     1 / 74724249600, -3617 / 10670622842880000,
 )  # fmt: skip
+_GREATEST = np.finfo(np.float64).max
 _SHIFT = 16  # from there on eight terms are exact to the last bits of a double
 
 
@@ -90,6 +91,7 @@ def _digamma_positive(x: np.ndarray) -> np.ndarray:
 def _cotangent_derivative(n: int, x: np.ndarray) -> np.ndarray:
     """The n-th derivative of π cot(πx): a polynomial in the cotangent, times π^(n + 1)."""
     cotangent = 1 / np.tan(np.pi * (x - np.round(x)))
+    cotangent = np.clip(cotangent, -_GREATEST, _GREATEST)  # 0 times infinity is no number
     polynomial = np.polynomial.Polynomial([0.0, 1.0])
     for _ in range(n):
         polynomial = polynomial.deriv() * np.polynomial.Polynomial([-1.0, 0.0, -1.0])

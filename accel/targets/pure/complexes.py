@@ -92,9 +92,11 @@ def _each(name: str) -> Rule:
 def _folded(name: str) -> Rule:
     """`_each` of what names the dtype of its result."""
 
-    def rule(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair) -> Pair | None:
+    def rule(b: Builder, attrs: Mapping[str, Any], dtype: DType, z: Pair) -> Pair | Node | None:
         if isinstance(z, Node):
             return None
+        if "dtype" in attrs and attrs["dtype"].kind != "c":
+            return b.apply(name, _real(b, attrs["dtype"], z), **attrs)
         attrs = {**attrs, "dtype": dtype} if "dtype" in attrs else attrs
         return b.apply(name, z[0], **attrs), b.apply(name, z[1], **attrs)
 
@@ -226,11 +228,16 @@ def _cast(b: Builder, attrs: Mapping[str, Any], dtype: DType, x: Pair | Node) ->
         return b.cast(x, dtype), b.constant(0.0, dtype)
     if wanted.kind == "c":
         return b.cast(x[0], dtype), b.cast(x[1], dtype)
-    return b.cast(x[0] if wanted is not dtypes.bool_ else _truth(b, x), wanted)
+    return _real(b, wanted, x)
+
+
+def _real(b: Builder, dtype: DType, z: Pair) -> Node:
+    """z as a real number: its real part, or whether it is not zero."""
+    return b.cast(z[0] if dtype is not dtypes.bool_ else _truth(b, z), dtype)
 
 
 def _pair(b: Builder, attrs: Mapping[str, Any], dtype: DType, x: Node, y: Node) -> Pair:
-    return x, y
+    return b.cast(x, dtype), b.cast(y, dtype)
 
 
 def _part(place: int) -> Rule:

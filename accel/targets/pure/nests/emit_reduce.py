@@ -25,6 +25,8 @@ State = list[str]
 
 def make_reducer(fn: Function, op: str, source: DType, dtype: DType) -> Reducer:
     """The accumulator of reduction `op` over values of `source` with result `dtype`."""
+    if dtype is dtypes.bool_ and op in ("sum", "prod"):
+        op = "any" if op == "sum" else "all"
     if op in ("sum", "mean", "prod"):
         return _Arithmetic(fn, op, source, dtype)
     if op in ("any", "all"):
