@@ -39,6 +39,7 @@ from .functions.nan_reductions import *
 from .functions.sets import *
 from .functions.histograms import *
 from .functions.creation import *
+from .functions.ranges import *
 from .functions.random import *
 from .functions.dtype_functions import *
 from .tensors.devices import Device as device

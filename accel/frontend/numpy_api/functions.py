@@ -28,6 +28,7 @@ from ..functions import (
     gathering,
     joining,
     linear_algebra,
+    ranges,
     reductions,
     shapes,
 )
@@ -356,7 +357,7 @@ def _cross(a: Any, b: Any, axis: int = -1) -> Tensor:
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
     if sparse:
         raise ArgumentError("meshgrid: sparse=True", remedy="reshape the operands to broadcast")
-    return creation.meshgrid(*xi, indexing=indexing)
+    return ranges.meshgrid(*xi, indexing=indexing)
 
 
 @handles("size")
