@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -219,6 +221,19 @@ def test_a_regression_is_learned() -> None:
     assert loss.item() < 1e-5
     np.testing.assert_allclose(layer.weight.numpy(), true, atol=1e-2)
     assert step.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_deep_models_have_the_code_of_shallow_ones(name: str) -> None:
+    x, y = np.ones((8, 4), np.float32), np.zeros((8, 4), np.float32)
+
+    def code(depth: int) -> set[str]:
+        layers = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)])
+        step = linear_step(getattr(optim, name)(layers.parameters(), lr=0.1), layers)
+        with accel.mode("pure"):
+            return set(re.findall(r"(?:loop|copy) (\w+)", str(step.explain(x, y))))
+
+    assert code(5) == code(13)
 
 
 @pytest.mark.torch

@@ -10,7 +10,8 @@ What may join is a property of the ops (their form): pointwise ops, reductions, 
 these and movement share a region over one iteration space; a contraction takes the
 pointwise work on its result; opaque ops stay alone. Movement of values (transposes,
 reshapes, slices, broadcasts) and constants cost nothing as views, so they are copied to
-where they are read instead of being computed and stored.
+where they are read instead of being computed and stored. So are conversions of single numbers
+that a call is given, which would else tie together all that reads them.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ def is_free(node: Node) -> bool:
     """Whether a copy of `node` in each reader is as good as its stored value."""
     if node.op.form == "structure":
         return False
+    if node.op.name == "cast" and not node.type.shape and node.inputs[0].op.name == "input":
+        return True  # a number that a call is given, such as a learning rate
     return node.op.name in _VIEWS or (node.op.category == "creation" and not node.inputs)
 
 

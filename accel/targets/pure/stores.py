@@ -21,6 +21,9 @@ from .views import Buffer, View, moved
 
 __all__ = ["Stores"]
 
+#: So many results of scalar work one kernel stores.
+_TOGETHER = 8
+
 
 class Stores:
     """The clusters and buffers of a run, and what is known of every value of a region.
@@ -139,14 +142,16 @@ class Stores:
         return target
 
     def computed_scalars(self, sources: Sequence[Scalar]) -> list[Buffer]:
-        """Scalar work stored, all of it by one kernel."""
-        if not sources:
-            return []
-        cluster = self.new("copy")
-        targets = [self.target(source.dtype, (), cluster) for source in sources]
-        for source, target in zip(sources, targets, strict=True):
+        """Scalar work stored, some of it by each kernel: much of it is the same over and over,
+        such as the count of the steps of every parameter, and then they have one code."""
+        buffers = []
+        for place, source in enumerate(sources):
+            if place % _TOGETHER == 0:
+                cluster = self.new("copy")
+            target = self.target(source.dtype, (), cluster)
             self.copy_to(cluster, source, target)
-        return [target.buffer for target in targets]
+            buffers.append(target.buffer)
+        return buffers
 
     def copy_to(self, cluster: Cluster, source: Source, target: View) -> None:
         if isinstance(source, Number) and source.dtype not in IN_NESTS:
