@@ -7,6 +7,7 @@ gives the view that holds it, and makes its cluster write it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,8 +22,8 @@ from .views import Buffer, View, moved
 
 __all__ = ["Stores"]
 
-#: So many results of scalar work one kernel stores.
-_TOGETHER = 8
+#: So many results of the same scalar work one kernel stores at most.
+_TOGETHER = 4
 
 
 class Stores:
@@ -142,14 +143,20 @@ class Stores:
         return target
 
     def computed_scalars(self, sources: Sequence[Scalar]) -> list[Buffer]:
-        """Scalar work stored, some of it by each kernel: much of it is the same over and over,
-        such as the count of the steps of every parameter, and then they have one code."""
+        """Scalar work stored, by one kernel, but for what is the same over and over, such as the
+        count of the steps of every parameter: that has a kernel each, of one code."""
+        forms = [(source.node.op.name, source.dtype, source.work) for source in sources]
+        often = {form for form, count in Counter(forms).items() if count > _TOGETHER}
+        clusters: list[Cluster] = []
+        before: Counter[object] = Counter()
         buffers = []
-        for place, source in enumerate(sources):
-            if place % _TOGETHER == 0:
-                cluster = self.new("copy")
-            target = self.target(source.dtype, (), cluster)
-            self.copy_to(cluster, source, target)
+        for source, form in zip(sources, forms, strict=True):
+            number = before[form]
+            before[form] += form in often
+            if number == len(clusters):
+                clusters.append(self.new("copy"))
+            target = self.target(source.dtype, (), clusters[number])
+            self.copy_to(clusters[number], source, target)
             buffers.append(target.buffer)
         return buffers
 
