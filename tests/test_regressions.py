@@ -237,13 +237,14 @@ CASES = {
         }""",
         [np.arange(12.0).reshape(4, 3) * (1 - 2j)],
     ),
-    # Of bools added without a carry the parity was left.
-    "sums to bool": (
+    # Of bools added without a carry the parity was left; torch multiplies integers in int64.
+    "sums and products to bool": (
         """graph(%x: f32[4,3], %z: c128[4,3]) {
           %0 = sum(%x, axis=(0,), keepdims=false, dtype=bool) : bool[3]
           %1 = sum(%z, axis=(0, 1,), keepdims=false, dtype=bool) : bool[]
           %2 = prod(%x, axis=(1,), keepdims=false, dtype=bool) : bool[4]
-          return %0, %1, %2
+          %3 = prod(%x, axis=(0, 1,), keepdims=true, dtype=i8) : i8[1,1]
+          return %0, %1, %2, %3
         }""",
         [np.ones((4, 3), np.float32), np.full((4, 3), 2j)],
     ),

@@ -83,13 +83,13 @@ def _prod(context: Context, node: Node) -> Kernel | None:
         return None
     convert = _to(context, node.inputs[0].type.dtype, target)
     narrow = context.dtype(target) if _is_half(target) else None
+    dtype = torch.int64 if target.name == "uint64" else context.dtype(target)
+    wide = dtype if narrow is None else torch.float32
 
     def run(x: Any) -> Any:
         x = convert(x)
-        if narrow is not None:
-            x = x.to(torch.float32)
         for a in reversed(axis):  # torch multiplies along one axis at a time
-            x = torch.prod(x, a, keepdims)
+            x = torch.prod(x, a, keepdims, dtype=wide)
         return x if narrow is None else x.to(narrow)
 
     return _as_result(context, node, run)
