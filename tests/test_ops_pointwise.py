@@ -469,6 +469,8 @@ def test_gradients_at_kinks_are_torchs(op: Op) -> None:
     import torch
 
     values = KINKS[KINKS >= 1] if op.name == "acosh" else KINKS
+    if op.name == "digamma":  # torch's slope at the poles is not infinite, by a rounding of pi
+        values = KINKS[KINKS >= 0]
     operands = [values.reshape(-1, 1).copy(), values][-op.arity[0] :]
     for sample in {str(s.attrs): s for s, _ in drawn(op)}.values():
         graph = graph_of(op, operands, dict(sample.attrs))
