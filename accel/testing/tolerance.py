@@ -214,7 +214,10 @@ def _rounded(
             moved = np.where(magnitude(operands[-1].value) < least, np.inf, moved)
         if node.op.name == "pow":  # libraries take exp(y · log(x))
             base, power = (widened(o.value) for o in operands)
-            ulp = ulp * (1 + magnitude(power * np.log(base.astype(np.complex128))))
+            turn = magnitude(power * np.log(base.astype(np.complex128)))
+            ulp = ulp * (1 + turn)
+            lost = turn * float(ml_dtypes.finfo(real).eps) > 1.0  # every digit of the angle
+            moved = np.where(lost, np.inf, moved)
         moved = np.where(kind_of(value) != 0, np.inf, moved)
     bound = moved + ulp * spacing(np.where(np.isfinite(moved), magnitude(value) + moved, 0), real)
     if node.op.expand is not None and node.op.ulp:  # a factor of the result may underflow
