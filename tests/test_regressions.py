@@ -54,6 +54,14 @@ CASES = {
         [f32(*range(288)).reshape(1, 4, 9, 8), f32(*range(72)).reshape(6, 2, 3, 2),
          f32(*range(144)), f32(2e4).reshape(1, 1)],
     ),
+    # torch multiplies the exponent with the angle in single precision: NaN, where that overflows.
+    "complex power without a digit of its angle": (
+        """graph(%x: c64[2], %y: c64[2]) {
+          %0 = pow(%x, %y) : c64[2]
+          return %0
+        }""",
+        [np.array([-1, 2], np.complex64), np.array([3e38, 3], np.complex64)],
+    ),
     # torch subtracts in half precision on the CPU.
     "log_softmax of halves": (
         """graph(%x: f16[2,2]) {
