@@ -137,9 +137,7 @@ class Blocks:
         one = Lanes(self.fn, self.spec.element, 1).const(1.0)
         self._call(to_lanes, start, target, rows.count, width, row, column, factor or one)
 
-    def turn_back(
-        self, rows: Rows, target: tuple[str, str], width: str, source: str
-    ) -> None:
+    def turn_back(self, rows: Rows, target: tuple[str, str], width: str, source: str) -> None:
         """Lanes become rows: what `turn` did undone.
 
         `target` are the matrix, whose columns are consecutive, and its row stride.
@@ -156,9 +154,7 @@ class Blocks:
         arguments = ", ".join(f"{t} {v}" for (t, _), v in zip(fn.params, values, strict=True))
         self.fn.do(f"call void @{fn.name}({arguments})")
 
-    def change(
-        self, scratch: str, lines: str, change: Callable[[str, int], str]
-    ) -> None:
+    def change(self, scratch: str, lines: str, change: Callable[[str, int], str]) -> None:
         """Put `change(value, vector)` in the place of the values of some lines."""
         with self.fn.loop(0, lines) as line:
             values = self.load_line(scratch, line.index)

@@ -13,8 +13,8 @@ from .spec import AttentionSpec
 
 __all__ = ["from_lanes", "gathered", "pointers", "to_lanes"]
 
-TO_PARAMS = ("source", "target", "count", "width", "row", "column")
-FROM_PARAMS = ("source", "target", "count", "width", "row")
+_TO_PARAMS = ("source", "target", "count", "width", "row", "column")
+_FROM_PARAMS = ("source", "target", "count", "width", "row")
 
 
 def to_lanes(spec: AttentionSpec) -> Function:
@@ -23,7 +23,7 @@ def to_lanes(spec: AttentionSpec) -> Function:
 
     `row` and `column` are strides in bytes.
     """
-    fn = _function("to_lanes", TO_PARAMS, ("factor", spec.element))
+    fn = _function("to_lanes", _TO_PARAMS, ("factor", spec.element))
     lanes = Lanes(fn, spec.element, spec.tile.lanes)
     factor = lanes.splat("%factor")
     unit = fn.icmp("eq", "%column", lanes.bytes)
@@ -48,7 +48,7 @@ def to_lanes(spec: AttentionSpec) -> Function:
 def from_lanes(spec: AttentionSpec) -> Function:
     """``from_lanes(source, target, count, width, row)``: what `to_lanes` does undone, into rows
     of consecutive elements."""
-    fn = _function("from_lanes", FROM_PARAMS)
+    fn = _function("from_lanes", _FROM_PARAMS)
     lanes = Lanes(fn, spec.element, spec.tile.lanes)
     whole = fn.integer("and", "%width", -lanes.width)
     with fn.loop(0, "%count", lanes.width) as first:
@@ -68,11 +68,7 @@ def from_lanes(spec: AttentionSpec) -> Function:
         with fn.loop(whole, "%width") as e:
             value = lanes.load(_line(spec, fn, source, e.index))
             moved = _moved(lanes, there, fn.integer("mul", e.index, lanes.bytes))
-            fn.call(
-                "void", f"llvm.masked.scatter.{lanes.suffix}.v{lanes.width}p0",
-                (lanes.type, value), (f"<{lanes.width} x ptr>", moved),
-                ("i32", str(lanes.bytes)), (lanes.mask_type, rows),
-            )  # fmt: skip
+            lanes.scatter(value, moved, rows)
     fn.do("ret void")
     return fn
 
@@ -89,11 +85,7 @@ def pointers(lanes: Lanes, start: str, stride: str, count: str, first: str | int
 
 def gathered(lanes: Lanes, places: str, offset: str) -> str:
     """What lies `offset` bytes behind a vector of pointers."""
-    return lanes.fn.call(
-        lanes.type, f"llvm.masked.gather.{lanes.suffix}.v{lanes.width}p0",
-        (f"<{lanes.width} x ptr>", _moved(lanes, places, offset)), ("i32", str(lanes.bytes)),
-        (lanes.mask_type, "splat (i1 true)"), (lanes.type, lanes.const(0)),
-    )  # fmt: skip
+    return lanes.gather(_moved(lanes, places, offset))
 
 
 def _function(name: str, longs: tuple[str, ...], *others: tuple[str, str]) -> Function:

@@ -135,11 +135,7 @@ class Finish:
         first = self.fn.gep(line, self.fn.integer("mul", column, stride))
         if memory.width == 1:
             return memory.load(first)
-        return self.fn.call(
-            memory.type, f"llvm.masked.gather.{memory.suffix}.v{memory.width}p0",
-            self._apart(memory.width, first, stride), ("i32", str(memory.bytes)),
-            (memory.mask_type, mask or "splat (i1 true)"), (memory.type, memory.const(0)),
-        )  # fmt: skip
+        return memory.gather(self._apart(memory.width, first, stride), mask)
 
     def _scatter(
         self, memory: Lanes, value: str, line: str, stride: str, column: str, mask: str | None
@@ -148,19 +144,14 @@ class Finish:
         if memory.width == 1:
             memory.store(value, first)
             return
-        self.fn.call(
-            "void", f"llvm.masked.scatter.{memory.suffix}.v{memory.width}p0",
-            (memory.type, value), self._apart(memory.width, first, stride),
-            ("i32", str(memory.bytes)), (memory.mask_type, mask or "splat (i1 true)"),
-        )  # fmt: skip
+        memory.scatter(value, self._apart(memory.width, first, stride), mask)
 
-    def _apart(self, width: int, first: str, stride: str) -> tuple[str, str]:
+    def _apart(self, width: int, first: str, stride: str) -> str:
         """The addresses of `width` lanes, `stride` bytes apart."""
         longs = Lanes(self.fn, "i64", width)
         steps = "<" + ", ".join(f"i64 {i}" for i in range(width)) + ">"
         offsets = longs.mul(longs.splat(stride), steps)
-        pointers = self.fn.op(f"getelementptr i8, ptr {first}, {longs.type} {offsets}")
-        return f"<{width} x ptr>", pointers
+        return self.fn.op(f"getelementptr i8, ptr {first}, {longs.type} {offsets}")
 
 
 def identity(lanes: Lanes, value: str, load: Callable[[int], str]) -> list[str]:

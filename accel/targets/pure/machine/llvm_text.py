@@ -430,6 +430,22 @@ class Lanes:
             ("ptr", pointer), ("i32", str(self.bytes)), (self.mask_type, mask),
         )  # fmt: skip
 
+    def gather(self, pointers: str, mask: str | None = None) -> str:
+        """What lies at a vector of pointers; zeros where a mask has none."""
+        return self.fn.call(
+            self.type, f"llvm.masked.gather.{self.suffix}.v{self.width}p0",
+            (f"<{self.width} x ptr>", pointers), ("i32", str(self.bytes)),
+            (self.mask_type, mask or "splat (i1 true)"), (self.type, "zeroinitializer"),
+        )  # fmt: skip
+
+    def scatter(self, value: str, pointers: str, mask: str | None = None) -> None:
+        """Store lanes at a vector of pointers, the last of those that meet winning."""
+        self.fn.call(
+            "void", f"llvm.masked.scatter.{self.suffix}.v{self.width}p0", (self.type, value),
+            (f"<{self.width} x ptr>", pointers), ("i32", str(self.bytes)),
+            (self.mask_type, mask or "splat (i1 true)"),
+        )  # fmt: skip
+
     def splat(self, scalar: str) -> str:
         """A scalar value in every lane."""
         if self.width == 1:

@@ -49,12 +49,7 @@ class Elements:
         """The lanes' values."""
         lanes, width = self.lanes, self.width
         if offsets is not None:
-            raw = self.fn.call(
-                lanes.type, f"llvm.masked.gather.{lanes.suffix}.v{width}p0",
-                (f"<{width} x ptr>", self._pointers(pointer, offsets, mask)),
-                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
-                (lanes.type, "zeroinitializer"),
-            )  # fmt: skip
+            raw = lanes.gather(self._pointers(pointer, offsets, mask))
         elif width > 1 and mask is not None:
             raw = lanes.masked_load(pointer, mask)
         else:
@@ -79,11 +74,7 @@ class Elements:
             if mask is not None:  # all lanes outside the data repeat the first one
                 first = self.fn.op(f"extractelement {lanes.type} {value}, i64 0")
                 value = lanes.select(mask, value, lanes.splat(first))
-            self.fn.call(
-                "void", f"llvm.masked.scatter.{lanes.suffix}.v{width}p0", (lanes.type, value),
-                (f"<{width} x ptr>", self._pointers(pointer, offsets, mask)),
-                ("i32", str(lanes.bytes)), (lanes.mask_type, _all(width)),
-            )  # fmt: skip
+            lanes.scatter(value, self._pointers(pointer, offsets, mask))
         elif width > 1 and mask is not None:
             lanes.masked_store(value, pointer, mask)
         else:
@@ -112,7 +103,3 @@ class Elements:
         if mask is not None:
             offsets = Lanes(self.fn, "i64", self.width).select(mask, offsets, 0)
         return self.fn.op(f"getelementptr i8, ptr {pointer}, <{self.width} x i64> {offsets}")
-
-
-def _all(width: int) -> str:
-    return "splat (i1 true)" if width > 1 else "true"

@@ -110,11 +110,7 @@ def _from_memory(lanes: Lanes, table: str, entries: Sequence[float], index: str)
         wide = fn.op(f"zext {lanes.integers.type} {index} to i64")
         return lanes.load(fn.gep(f"@{table}", wide, element))
     pointers = fn.op(f"getelementptr {element}, ptr @{table}, {lanes.integers.type} {index}")
-    return fn.call(
-        lanes.type, f"llvm.masked.gather.{lanes.suffix}.v{lanes.width}p0",
-        (f"<{lanes.width} x ptr>", pointers), ("i32", str(lanes.bytes)),
-        (lanes.mask_type, "splat (i1 true)"), (lanes.type, "zeroinitializer"),
-    )  # fmt: skip
+    return lanes.gather(pointers)
 
 
 def _picked_by_avx512(part: Lanes, entries: Sequence[float], places: str) -> str:
