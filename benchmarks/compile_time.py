@@ -99,6 +99,14 @@ ROWS = {
 }
 
 
+class Column(NamedTuple):
+    """Who runs a program, in how many processes that count, with what is kept on disk or not."""
+
+    peer: str
+    repeat: int
+    kept: bool = False
+
+
 class Processes:
     """Runs `first_calls` in new processes."""
 
@@ -130,14 +138,28 @@ class Processes:
         found = json.loads(answer)
         return {} if "absent" in found else {**found, "process": spent}
 
-    def least(self, peer: str, program: str, repeat: int, kept: bool = False) -> dict[str, float]:
-        """The least of `repeat` processes after one that is not counted, which leaves bytecode
-        and, if `kept`, machine code on disk."""
-        self.caches += 1
-        cache = self.folder / f"cache{self.caches}" if kept else None
-        found = self.run(peer, program, cache)
-        runs = [self.run(peer, program, cache) for _ in range(repeat if found else 0)]
-        return {k: min(run[k] for run in runs) for k in found if all(k in run for run in runs)}
+    def least(self, columns: Sequence[Column], program: str) -> list[dict[str, float]]:
+        """For each column the least of its processes, which take turns with the other columns'.
+
+        Each has a process before them that is not counted, which leaves bytecode and, for what is
+        kept, machine code on disk.
+        """
+        caches = []
+        for column in columns:
+            self.caches += column.kept
+            caches.append(self.folder / f"cache{self.caches}" if column.kept else None)
+        runs: list[list[dict[str, float]]] = [[] for _ in columns]
+        for turn in range(1 + max(column.repeat for column in columns)):
+            for column, cache, found in zip(columns, caches, runs, strict=True):
+                if turn <= column.repeat and (turn == 0 or found[0]):
+                    found.append(self.run(column.peer, program, cache))
+        return [_least(found[1:]) for found in runs]
+
+
+def _least(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    if not runs:
+        return {}
+    return {k: min(run[k] for run in runs) for k in runs[0] if all(k in run for run in runs)}
 
 
 def first_calls(peers: Sequence[str], peers_python: str | None, repeat: int) -> None:
@@ -145,22 +167,21 @@ def first_calls(peers: Sequence[str], peers_python: str | None, repeat: int) -> 
     titles = ["accel cold", "goal", "from disk", "goal", "later call", *peers]
     line = f"{'':<{NAME_WIDTH + 4}}" + "".join(f"{title:>{WIDTH}}" for title in titles)
     print(f"\n{line}\n{'-' * len(line)}")
+    columns = [Column("accel", repeat), Column("accel", repeat, kept=True)]
+    columns += [Column(peer, 1 if peer == "torch.compile" else repeat) for peer in peers]
     with tempfile.TemporaryDirectory() as name:
         processes = Processes(Path(name), peers_python)
         processes.run("onnxruntime", "models", None)
         for program, row in ROWS.items():
             which = "process" if program == "fresh" else "first"
-            cold = processes.least("accel", program, repeat)
-            disk = processes.least("accel", program, repeat, kept=True)
+            cold, disk, *others = processes.least(columns, program)
             cells = []
             for found, goal in ((cold, row.cold), (disk, row.disk)):
                 ms = found.get(which, math.nan)
                 mark = "✓" if ms <= goal else "✗"
                 cells += [_shown(ms), "" if math.isnan(goal) else f"{goal:g} ms {mark}"]
             cells.append(_shown(disk.get("later", math.nan) or math.nan))
-            for peer in peers:
-                few = 1 if peer == "torch.compile" else repeat
-                cells.append(_shown(processes.least(peer, program, few).get(which, math.nan)))
+            cells += [_shown(found.get(which, math.nan)) for found in others]
             text = f"{row.title:<{NAME_WIDTH + 4}}" + "".join(f"{c:>{WIDTH}}" for c in cells)
             print(text, flush=True)
 
