@@ -187,9 +187,27 @@ def test_single_precision_over_all_bit_patterns(name: str) -> None:
 )
 def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> None:
     arrays = patterns(element, name, 100_000)
-    for width in (8, 16, 64):
-        native = load(kernel_text(name, element, width, instructions="avx512"), element)
-        np.testing.assert_array_equal(native(*arrays), compiled(name, element, 16)(*arrays))
+    one, *others = (
+        load(kernel_text(name, element, width, instructions="avx512"), element)(*arrays)
+        for width in (1, 4, 8, 16, 64)  # the first two are less than a register
+    )
+    for result in others:
+        np.testing.assert_array_equal(result, one)
+
+
+@pytest.mark.skipif(HOST != "avx512", reason="the processor has no AVX-512")
+@pytest.mark.parametrize("name", ["exp", "exp2", "tanh", "sigmoid"])
+def test_tables_in_registers_keep_single_precision(name: str) -> None:
+    x = np.arange(0, 2**32, 1999, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = np.concatenate([x, np.array(SPECIAL, np.float32)])
+    near = np.arange(0x3B000000, 0x41800000, 97, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([x, near, -near])
+    expected = reference(name, widened(x))
+    for width in (1, 16):
+        y = load(kernel_text(name, "float", width, instructions="avx512"), "float")(x)
+        assert errors(y, expected).max() <= vecmath.ULP[name][0]
+        with np.errstate(all="ignore"):
+            assert_same_kind(y, expected.astype(np.float32), x)
 
 
 @pytest.mark.skipif("avx" not in HOST, reason="the processor has no AVX2")

@@ -10,8 +10,10 @@ is below 2**-27 (single) or 2**-56 (double): an eighth of a unit in the last pla
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mpmath as mp
 
@@ -19,6 +21,9 @@ mp.mp.prec = 160
 
 # The 16th interval of this length ends where erf has rounded to 1; its multiples are exact.
 ERF_STEP = 17 / 64
+
+# So that the 16 intervals, of lengths from 1/8 to 2, cover where tanh is below 1.
+TANH_OFFSET = 0.75
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ FITS = [
         -0.3467, 0.3467, 0.42),
     Fit("exp2", "(2**r - 1)/r", near_zero(lambda r: mp.expm1(r * mp.log(2)) / r),
         -0.5001, 0.5001, 0.71),
+    Fit("exp2_near", "(2**r - 1)/r", near_zero(lambda r: mp.expm1(r * mp.log(2)) / r),
+        -0.03126, 0.03126, 0.022, (27, None)),
     Fit("log", "(log1p(f) - f + f**2/2)/f**3",
         near_zero(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3), -0.25001, 0.50001, 0.25),
     Fit("sin", "(sin(r)/r - 1)/t, t = r*r",
@@ -243,23 +250,56 @@ def logarithms() -> list[list[float]]:
     return [inverses, high, [single(value - h) for value, h in zip(exact, high, strict=True)]]
 
 
-def fit_erf(number: int) -> list[float]:
-    """erf(number * ERF_STEP + t) for |t| <= ERF_STEP/2, in units of the result's last place.
+def powers_of_two(sign: int) -> list[list[float]]:
+    """2**(sign i/16)."""
+    return [[single(mp.mpf(2) ** (sign * mp.mpf(i) / 16)) for i in range(16)]]
 
-    Least squares in Chebyshev nodes; each coefficient is rounded before those behind it are
-    found, which so make up for its error.
+
+def erf_piece(number: int) -> list[float]:
+    """erf(number * ERF_STEP + t) for |t| <= ERF_STEP/2, of six terms."""
+    return fit_piece(mp.erf, number * ERF_STEP, ERF_STEP / 2)
+
+
+def tanh_pieces() -> list[list[float]]:
+    """The middles c of 16 intervals, and the coefficients of tanh(c + t) but for the second one,
+    1 - tanh(c)**2.
+
+    The intervals lie between the numbers of two bits behind the first, from TANH_OFFSET on, less
+    that; the low bits of its lower end number one.
+    """
+    first = math.floor(math.log2(TANH_OFFSET))
+    ends = [mp.mpf(2) ** (first + i // 4) * (4 + i % 4) / 4 - TANH_OFFSET for i in range(2, 19)]
+    pieces: list[list[float]] = [[]] * 16
+    for i, (low, high) in enumerate(pairwise(ends)):
+        middle = (low + high) / 2 if i else mp.mpf(0)
+        constant = single(mp.tanh(middle))
+        known = [constant, 1 - mp.mpf(constant) ** 2]
+        found = fit_piece(mp.tanh, middle, high - middle, known)
+        pieces[(i + 2 + 4 * (first + 127)) % 16] = [float(middle), constant, *found[2:]]
+    return pieces
+
+
+def fit_piece(
+    function: Callable[[mp.mpf], mp.mpf], middle: float, reach: float, known: Sequence[float] = ()
+) -> list[float]:
+    """function(middle + t) for |t| <= reach, in units of the result's last place.
+
+    Least squares in Chebyshev nodes; each coefficient but those known is rounded before those
+    behind it are found, which so make up for its error. About 0, the function being odd, its
+    powers are.
     """
     count = 40
-    nodes = [mp.cos(mp.pi * (2 * i + 1) / (2 * count)) * ERF_STEP / 2 for i in range(count)]
-    powers = [1, 3, 5] if number == 0 else list(range(6))
-    wanted = [mp.erf(number * ERF_STEP + t) for t in nodes]
+    nodes = [mp.cos(mp.pi * (2 * i + 1) / (2 * count)) * reach for i in range(count)]
+    powers = [1, 3, 5] if middle == 0 else list(range(6))
+    wanted = [function(middle + t) for t in nodes]
     weights = [2 ** -mp.floor(mp.log(abs(value), 2)) for value in wanted]
-    found = [0.0] * 6
+    found = [*known, *[0.0] * (6 - len(known))]
+    powers = [power for power in powers if power >= len(known)]
     for place, power in enumerate(powers):
         rest = powers[place:]
         matrix = mp.matrix([[w * t**p for p in rest] for t, w in zip(nodes, weights, strict=True)])
-        known = [sum(c * t**p for p, c in enumerate(found)) for t in nodes]
-        pairs = zip(weights, wanted, known, strict=True)
+        so_far = [sum(c * t**p for p, c in enumerate(found)) for t in nodes]
+        pairs = zip(weights, wanted, so_far, strict=True)
         right = mp.matrix([w * (value - k) for w, value, k in pairs])
         found[power] = single(mp.lu_solve(matrix, right)[0])
     return found
@@ -281,7 +321,7 @@ def main() -> None:
     print("\nfrom __future__ import annotations\n")
     names = '"DOUBLE", "ERFINV_FAR", "ERFINV_MIDDLE", "ERFINV_TAIL", "ERF_STEP", "SINGLE",'
     print(f'__all__ = [{names}')
-    print('           "TABLES"]  # fmt: skip')
+    print('           "TABLES", "TANH_OFFSET"]  # fmt: skip')
     for name, precision in (("SINGLE", 0), ("DOUBLE", 1)):
         print(f"\n{name}: dict[str, tuple[float, ...]] = {{")
         for item in FITS:
@@ -295,10 +335,16 @@ def main() -> None:
     print("\n#: The columns of tables in single precision.")
     print("TABLES: dict[str, tuple[tuple[float, ...], ...]] = {")
     print(table("log2", "c, -log2(c) in two parts, for 32 intervals of [1, 2)", logarithms()))
-    pieces = [list(column) for column in zip(*(fit_erf(i) for i in range(16)), strict=True)]
-    print(table("erf", "erf(i ERF_STEP + t), |t| <= ERF_STEP/2: coefficients of t", pieces))
+    print(table("exp2", "2**(i/16)", powers_of_two(1)))
+    print(table("exp2_down", "2**(-i/16)", powers_of_two(-1)))
+    columns = [list(column) for column in zip(*map(erf_piece, range(16)), strict=True)]
+    print(table("erf", "erf(i ERF_STEP + t), |t| <= ERF_STEP/2: coefficients of t", columns))
+    columns = [list(column) for column in zip(*tanh_pieces(), strict=True)]
+    print(table("tanh", "c, and the coefficients of tanh(c + t) but for the second", columns))
     print("}  # fmt: skip")
     print(f"\n#: The intervals of the table of erf.\nERF_STEP = {ERF_STEP!r}")
+    print("\n#: What added to the ends of tanh's intervals makes them numbers of few bits.")
+    print(f"TANH_OFFSET = {TANH_OFFSET!r}")
     print("\n#: Where the tail of erfinv begins, and the middles of its two parts.")
     print(f"ERFINV_TAIL, ERFINV_MIDDLE = {ERFINV_TAIL!r}, {ERFINV_MIDDLE!r}")
     print(f"ERFINV_FAR = {ERFINV_FAR!r}")

@@ -15,9 +15,9 @@ from .coefficients import DOUBLE, SINGLE, TABLES
 from .instructions import has_scale, looked_up, scaled
 
 __all__ = [
-    "HALF_PI", "LN2", "LOG2E", "any_lane", "at_least", "at_most", "fitted", "horner", "is_single",
-    "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled", "scale",
-    "scale_by_bits", "tabulated",
+    "HALF_PI", "LN2", "LOG2E", "any_lane", "at_least", "at_most", "chain", "fitted", "horner",
+    "is_single", "mantissa_bits", "paired", "pick", "polynomial", "power_of_two", "round_scaled",
+    "scale", "scale_by_bits", "tabulated",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -100,8 +100,13 @@ def fitted(lanes: Lanes, name: str) -> tuple[float, ...]:
 
 
 def _horner(lanes: Lanes, coefficients: Sequence[float], x: str) -> str:
-    result = lanes.const(coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
+    return chain(lanes, [lanes.const(coefficient) for coefficient in coefficients], x)
+
+
+def chain(lanes: Lanes, coefficients: Sequence[str], x: str) -> str:
+    """The polynomial at `x` of coefficients that are lanes, by Horner's rule."""
+    *others, result = coefficients
+    for coefficient in reversed(others):
         result = lanes.fma(result, x, coefficient)
     return result
 
@@ -123,13 +128,16 @@ def any_lane(lanes: Lanes, mask: str) -> str:
     return lanes.fn.call("i1", f"llvm.vector.reduce.or.v{lanes.width}i1", (lanes.mask_type, mask))
 
 
-def round_scaled(lanes: Lanes, x: str, factor: str | float, bias: int) -> tuple[str, str]:
+def round_scaled(
+    lanes: Lanes, x: str, factor: str | float, bias: int, parts: int = 1
+) -> tuple[str, str]:
     """Round x * factor to the nearest integer n; returns n and the bits of n + bias.
 
-    Adding 1.5 * 2**(mantissa bits) leaves the integer in the low bits of the sum. NaN
-    gives NaN and some bits, where a conversion to an integer would be poison.
+    With `parts`, a power of two, n is a multiple of 1/parts, and the bits are those of parts
+    times the sum. Adding 1.5 * 2**(mantissa bits) leaves the integer in the low bits of the sum.
+    NaN gives NaN and some bits, where a conversion to an integer would be poison.
     """
-    magic = pick(lanes, 12582912.0, 6755399441055744.0) + bias
+    magic = pick(lanes, 12582912.0, 6755399441055744.0) / parts + bias
     shifted = lanes.fma(x, factor, magic)
     return lanes.sub(shifted, magic), lanes.bits_of(shifted)
 
@@ -140,7 +148,8 @@ def power_of_two(lanes: Lanes, biased: str) -> str:
 
 
 def scale(lanes: Lanes, x: str, n: str, biased: str) -> str:
-    """x * 2**n, rounded once, from n, a float, and the bits of n + twice the exponent bias."""
+    """x * 2**floor(n), rounded once, from n, a float, and the bits of floor(n) + twice the
+    exponent bias."""
     return scaled(lanes, x, n) if has_scale(lanes) else scale_by_bits(lanes, x, biased)
 
 

@@ -1,24 +1,32 @@
 """exp and its relatives: exp2, expm1, sinh, cosh, tanh, sigmoid, gelu by tanh.
 
-x = n ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2**n (1 + r + r*r*q(r)).
+x = n ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2**n (1 + r + r*r*q(r)). Where registers hold
+tables, n is a multiple of 1/16: half as many terms do, and a table has the powers of two between
+the whole ones (P. T. P. Tang: Table-driven implementation of the exponential function in IEEE
+floating-point arithmetic. ACM TOMS 15, 1989).
 """
 
 from __future__ import annotations
 
 from ..machine.llvm_text import Lanes
+from .coefficients import TANH_OFFSET
 from .common import (
     LN2,
     LOG2E,
     at_least,
     at_most,
+    chain,
     horner,
     is_single,
+    mantissa_bits,
     pick,
     polynomial,
     power_of_two,
     round_scaled,
     scale,
+    tabulated,
 )
+from .instructions import has_tables
 
 __all__ = [
     "cosh", "exp", "exp2", "exp_parts", "expm1", "gelu_tanh", "lowered",
@@ -48,17 +56,33 @@ def _minus_one(lanes: Lanes, r: str) -> str:
     return lanes.fma(lanes.mul(r, r), polynomial(lanes, "exp", r), r)
 
 
-def _power(lanes: Lanes, r: str) -> str:
-    """2**r for |r| <= 1/2."""
+def _power(lanes: Lanes, r: str, entry: str | None = None) -> str:
+    """2**r for |r| <= 1/2, or times an entry of a table for |r| <= 1/32."""
+    if entry is not None:
+        return lanes.fma(lanes.mul(entry, r), horner(lanes, "exp2_near", r), entry)
     evaluate = horner if is_single(lanes) else polynomial
     return lanes.fma(evaluate(lanes, "exp2", r), r, 1.0)
 
 
-def _rest(lanes: Lanes, x: str, n: str) -> str:
-    """exp(x - n ln 2): in single precision 2**(x log2 e - n), by a shorter polynomial."""
+def _rounded(
+    lanes: Lanes, x: str, factor: float, bias: int, table: str = "exp2"
+) -> tuple[str, str, str | None]:
+    """(n, the bits of floor(n) + bias, the table's entry for n - floor(n)) of x * factor rounded
+    to n: to a multiple of 1/16, or to an integer where there are no tables."""
+    if not has_tables(lanes):
+        return *round_scaled(lanes, x, factor, bias), None
+    n, bits = round_scaled(lanes, x, factor, bias, 16)
+    (entry,) = tabulated(lanes, table, bits)
+    return n, lanes.integers.binary("lshr", bits, 4), entry
+
+
+def _rest(lanes: Lanes, x: str, n: str, entry: str | None = None) -> str:
+    """exp(x - n ln 2), times the entry: in single precision 2**(x log2 e - n), by a shorter
+    polynomial."""
     if is_single(lanes):
         high, low = LOG2E[0]
-        return _power(lanes, lanes.fma(x, low, lanes.fma(x, high, lanes.neg(n))))
+        r = lanes.fma(x, low, lanes.fma(x, high, lanes.neg(n)))
+        return _power(lanes, r, entry)
     return lanes.add(_minus_one(lanes, _reduced(lanes, x, n)), 1.0)
 
 
@@ -77,16 +101,17 @@ def exp_parts(
 def exp(lanes: Lanes, x: str) -> str:
     """e**x."""
     x = at_most(lanes, x, pick(lanes, 89.0, 710.0))
-    return scale(lanes, *exp_parts(lanes, at_least(lanes, x, pick(lanes, -104.0, -746.0))))
+    x = at_least(lanes, x, pick(lanes, -104.0, -746.0))
+    n, bits, entry = _rounded(lanes, x, LOG2E[1][0], 2 * _bias(lanes))
+    return scale(lanes, _rest(lanes, x, n, entry), n, bits)
 
 
 def exp2(lanes: Lanes, x: str) -> str:
     """2**x, exact for integers."""
     x = at_most(lanes, x, pick(lanes, 129.0, 1025.0))
     x = at_least(lanes, x, pick(lanes, -151.0, -1076.0))
-    n, bits = round_scaled(lanes, x, 1.0, 2 * _bias(lanes))
-    r = lanes.sub(x, n)
-    return scale(lanes, _power(lanes, r), n, bits)
+    n, bits, entry = _rounded(lanes, x, 1.0, 2 * _bias(lanes))
+    return scale(lanes, _power(lanes, lanes.sub(x, n), entry), n, bits)
 
 
 def expm1(lanes: Lanes, x: str) -> str:
@@ -127,6 +152,8 @@ def cosh(lanes: Lanes, x: str) -> str:
 
 def tanh(lanes: Lanes, x: str) -> str:
     """(e - 1)/(e + 1) with e = exp(2|x|), from e - 1 so that small x keep their digits."""
+    if has_tables(lanes):
+        return _tanh_tabulated(lanes, x)
     magnitude = at_most(lanes, lanes.abs(x), pick(lanes, 9.5, 20.0))
     twice = lanes.add(magnitude, magnitude)
     n, bits = round_scaled(lanes, twice, LOG2E[1][0], _bias(lanes))
@@ -135,13 +162,27 @@ def tanh(lanes: Lanes, x: str) -> str:
     return lanes.copysign(lanes.div(em1, lanes.add(em1, 2.0)), x)
 
 
+def _tanh_tabulated(lanes: Lanes, x: str) -> str:
+    """By the polynomial of one of 16 intervals of |x|, 1 beyond.
+
+    The first bits of |x| + TANH_OFFSET tell which, so that intervals are the longer the farther
+    they are from 0. The first one's polynomial is odd.
+    """
+    magnitude = at_most(lanes, lanes.abs(x), 9.02)
+    bits = lanes.bits_of(lanes.add(magnitude, TANH_OFFSET))
+    index = lanes.integers.binary("lshr", bits, mantissa_bits(lanes) - 2)
+    middle, constant, *rest = tabulated(lanes, "tanh", index)
+    slope = lanes.fma(lanes.neg(constant), constant, 1.0)
+    y = chain(lanes, [constant, slope, *rest], lanes.sub(magnitude, middle))
+    return lanes.copysign(y, x)
+
+
 def vanishing_exp2(lanes: Lanes, x: str) -> str:
     """2**x for x <= 0; zero where that would be less than a normal number."""
     bias = _bias(lanes)
     x = at_least(lanes, x, float(-bias))
-    n, bits = round_scaled(lanes, x, 1.0, bias)
-    r = lanes.sub(x, n)
-    return lanes.mul(_power(lanes, r), power_of_two(lanes, bits))
+    n, bits, entry = _rounded(lanes, x, 1.0, bias)
+    return lanes.mul(_power(lanes, lanes.sub(x, n), entry), power_of_two(lanes, bits))
 
 
 def raised_exp(lanes: Lanes, x: str, low: str, factor: float = 1.0) -> str:
@@ -170,11 +211,12 @@ def _logistic(lanes: Lanes, x: str, raised: str, factor: str) -> str:
 
 
 def sigmoid(lanes: Lanes, x: str) -> str:
-    """1/(1 + exp(-x)) as 2**n/(2**n + exp(n ln 2 - x)), whose tail only the quotient rounds."""
+    """1/(1 + exp(-x)) as 2**m/(2**m + exp(m ln 2 - x)), m = floor(n), whose tail only the quotient
+    rounds."""
     x = at_least(lanes, at_most(lanes, x, pick(lanes, 88.0, 709.0)), pick(lanes, -104.9, -746.9))
-    n, bits = round_scaled(lanes, x, LOG2E[1][0], 2 * _bias(lanes))
+    n, bits, entry = _rounded(lanes, x, LOG2E[1][0], 2 * _bias(lanes), "exp2_down")
     power = scale(lanes, lanes.const(1.0), n, bits)
-    return lanes.div(power, lanes.add(power, _rest(lanes, lanes.neg(x), lanes.neg(n))))
+    return lanes.div(power, lanes.add(power, _rest(lanes, lanes.neg(x), lanes.neg(n), entry)))
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:

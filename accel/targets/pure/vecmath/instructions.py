@@ -7,11 +7,15 @@ are cut and joined again.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from ..machine.llvm_text import Lanes, float_literal
 
-__all__ = ["exponent", "has_halves", "has_scale", "looked_up", "scaled", "significand", "to_half"]
+__all__ = [
+    "exponent", "has_halves", "has_scale", "has_tables", "looked_up", "scaled", "significand",
+    "to_half",
+]  # fmt: skip
 
 #: AVX-512's suffix and mask type.
 _SUFFIXES = {"float": ("ps", "i16"), "double": ("pd", "i8")}
@@ -26,7 +30,7 @@ def has_scale(lanes: Lanes) -> bool:
 
 
 def scaled(lanes: Lanes, a: str, n: str) -> str:
-    """a * 2**n for integral n, rounded once (`has_scale`)."""
+    """a * 2**floor(n), rounded once (`has_scale`)."""
     return _by_register(lanes, "scalef", a, n)
 
 
@@ -82,7 +86,13 @@ def to_half(lanes: Lanes, a: str) -> str:
 
 
 # -- tables -------------------------------------------------------------------------------
-def looked_up(lanes: Lanes, table: str, entries: Sequence[float], index: str) -> str:
+def has_tables(lanes: Lanes) -> bool:
+    """Whether 16 floats lie in one register, from which an instruction picks: then looking them
+    up takes no longer than a multiply-add. It does not depend on the width."""
+    return lanes.element == "float" and lanes.fn.instructions == "avx512"
+
+
+def looked_up(lanes: Lanes, table: str, entries: tuple[float, ...], index: str) -> str:
     """The entries, 16 or 32 floats, at the low bits of integer lanes; `table` names the constant.
 
     They lie in registers, from which instructions pick, or else lanes are read from memory.
@@ -96,12 +106,15 @@ def looked_up(lanes: Lanes, table: str, entries: Sequence[float], index: str) ->
         pick, width = _picked_by_neon, 4
     else:
         return _from_memory(lanes, table, entries, index)
-    part = Lanes(lanes.fn, lanes.element, width)
+    part, tables = Lanes(lanes.fn, lanes.element, width), []
+    for at in range(0, len(entries), width):  # named, as their text is long
+        literal = _vector(part.element, entries[at : at + width])
+        tables.append(lanes.fn.op(f"freeze {part.type} {literal}"))
     cut = _cut(lanes.integers, index, part.integers)
-    return _joined([pick(part, entries, places) for places in cut], part)
+    return _joined([pick(part, tables, places) for places in cut], part)
 
 
-def _from_memory(lanes: Lanes, table: str, entries: Sequence[float], index: str) -> str:
+def _from_memory(lanes: Lanes, table: str, entries: tuple[float, ...], index: str) -> str:
     fn, element = lanes.fn, lanes.element
     array, literals = f"[{len(entries)} x {element}]", _vector(element, entries)[1:-1]
     fn.declarations.add(f"@{table} = private unnamed_addr constant {array} [{literals}]")
@@ -113,19 +126,16 @@ def _from_memory(lanes: Lanes, table: str, entries: Sequence[float], index: str)
     return lanes.gather(pointers)
 
 
-def _picked_by_avx512(part: Lanes, entries: Sequence[float], places: str) -> str:
-    tables = [(part.type, _vector("float", entries[at : at + 16]))
-              for at in range(0, len(entries), 16)]  # fmt: skip
-    index = (part.integers.type, places)
+def _picked_by_avx512(part: Lanes, tables: list[str], places: str) -> str:
+    index, named = (part.integers.type, places), [(part.type, t) for t in tables]
     if len(tables) == 1:
-        return part.fn.call(part.type, "llvm.x86.avx512.permvar.sf.512", *tables, index)
-    low, high = tables
+        return part.fn.call(part.type, "llvm.x86.avx512.permvar.sf.512", *named, index)
+    low, high = named
     return part.fn.call(part.type, "llvm.x86.avx512.vpermi2var.ps.512", low, index, high)
 
 
-def _picked_by_avx2(part: Lanes, entries: Sequence[float], places: str) -> str:
+def _picked_by_avx2(part: Lanes, tables: list[str], places: str) -> str:
     integers, bit = part.integers, 8
-    tables = [_vector("float", entries[at : at + 8]) for at in range(0, len(entries), 8)]
     index = (integers.type, places)
     found = [part.fn.call(part.type, "llvm.x86.avx2.permps", (part.type, t), index) for t in tables]
     while len(found) > 1:
@@ -135,26 +145,26 @@ def _picked_by_avx2(part: Lanes, entries: Sequence[float], places: str) -> str:
     return found[0]
 
 
-def _picked_by_neon(part: Lanes, entries: Sequence[float], places: str) -> str:
+def _picked_by_neon(part: Lanes, tables: list[str], places: str) -> str:
     """By bytes: an instruction gives those of 64, and 0 for numbers beyond."""
     fn, integers, octets = part.fn, part.integers, Lanes(part.fn, "i8", 16)
-    places = integers.binary("and", places, len(entries) - 1)
+    places = integers.binary("and", places, 4 * len(tables) - 1)
     places = integers.add(integers.mul(places, 0x04040404), 0x03020100)
     places = fn.op(f"bitcast {integers.type} {places} to {octets.type}")
     found = ""
-    for at in range(0, len(entries), 16):
+    for at in range(0, len(tables), 4):
         registers = [
-            fn.op(f"bitcast {part.type} {_vector('float', entries[k : k + 4])} to {octets.type}")
-            for k in range(at, at + 16, 4)
+            fn.op(f"bitcast {part.type} {table} to {octets.type}") for table in tables[at : at + 4]
         ]
-        index = octets.sub(places, 4 * at) if at else places
+        index = octets.sub(places, 16 * at) if at else places
         operands = [(octets.type, r) for r in (*registers, index)]
         picked = fn.call(octets.type, "llvm.aarch64.neon.tbl4.v16i8", *operands)
         found = octets.binary("or", found, picked) if found else picked
     return fn.op(f"bitcast {octets.type} {found} to {part.type}")
 
 
-def _vector(element: str, values: Sequence[float]) -> str:
+@functools.cache
+def _vector(element: str, values: tuple[float, ...]) -> str:
     return f"<{', '.join(f'{element} {float_literal(value, element)}' for value in values)}>"
 
 
@@ -165,21 +175,26 @@ def _cut(lanes: Lanes, a: str, part: Lanes) -> list[str]:
         return [a]
     found = []
     for start in range(0, lanes.width, part.width):
-        places = ", ".join(f"i32 {start + i}" for i in range(part.width))
-        found.append(lanes.fn.op(
-            f"shufflevector {lanes.type} {a}, {lanes.type} poison, <{part.width} x i32> <{places}>"
-        ))  # fmt: skip
+        places = _places(start, part.width)
+        found.append(
+            lanes.fn.op(f"shufflevector {lanes.type} {a}, {lanes.type} poison, {places}")
+        )
     return found
 
 
 def _joined(parts: list[str], part: Lanes) -> str:
     """The lanes of some registers."""
     while len(parts) > 1:
-        places = ", ".join(f"i32 {i}" for i in range(2 * part.width))
+        places = _places(0, 2 * part.width)
         parts = [
-            part.fn.op(f"shufflevector {part.type} {a}, {part.type} {b}, "
-                       f"<{2 * part.width} x i32> <{places}>")
+            part.fn.op(f"shufflevector {part.type} {a}, {part.type} {b}, {places}")
             for a, b in zip(parts[::2], parts[1::2], strict=True)
-        ]  # fmt: skip
+        ]
         part = Lanes(part.fn, part.element, 2 * part.width)
     return parts[0]
+
+
+@functools.cache
+def _places(start: int, count: int) -> str:
+    """The numbers of `count` lanes from `start` on, as a shuffle's mask."""
+    return f"<{count} x i32> <{', '.join(f'i32 {start + i}' for i in range(count))}>"
