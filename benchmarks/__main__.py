@@ -35,9 +35,11 @@ def peers_python() -> str | None:
     return str(python) if python.exists() else None
 
 
-def chosen(prefixes: list[str]) -> list[str]:
-    """The workloads that start with any of `prefixes`."""
-    return [name for name in WORKLOADS if not prefixes or name.startswith(tuple(prefixes))]
+def chosen(prefixes: list[str], threads: int) -> list[str]:
+    """The workloads that start with any of `prefixes`; those of so many threads as are compared
+    with one only where that is what the run has."""
+    names = [name for name in WORKLOADS if not prefixes or name.startswith(tuple(prefixes))]
+    return [name for name in names if threads == 1 or not getattr(WORKLOADS[name], "threads", 0)]
 
 
 def _progress(text: str) -> None:
@@ -48,7 +50,7 @@ def _progress(text: str) -> None:
 
 def main() -> int:
     options = parse()
-    names = chosen(options.workloads)
+    names = chosen(options.workloads, options.threads)
     if options.list or not names:
         print("\n".join(names or [f"nothing matches; there are: {' '.join(WORKLOADS)}"]))
         return 0 if names else 2
@@ -73,7 +75,7 @@ def main() -> int:
             results[name] = runner.measure(name)
             _progress("")
             notes += report.remarks(name, results[name])
-            print(report.row(name, peers, results, peak), flush=True)
+            print(report.row(name, peers, results[name], peak), flush=True)
     print(f"\n{report.summary(results)}\n")
     print(f"{', '.join(runner.versions.values())}; float32 unless named otherwise;")
     print(f"{options.threads} thread(s) each unless named otherwise;")

@@ -41,14 +41,13 @@ class Verdict(NamedTuple):
         return None if self.goal is None or math.isnan(self.ratio) else self.ratio >= self.goal
 
 
-def verdict(workload: Workload | Training, results: Results) -> Verdict:
+def verdict(workload: Workload | Training, outcomes: Mapping[str, Outcome]) -> Verdict:
     """accel beside the workload's yardstick: the fastest other peer, or what it names."""
-    outcomes = results[workload.name]
     own = outcomes["accel"].ns if "accel" in outcomes else math.nan
     if workload.against is not None:
         row, peer = workload.against
-        found = results.get(row, {}).get(peer)
         name = peer if row == workload.name else f"{peer} {row}"
+        found = outcomes.get(name)
         return Verdict(name, found.ns / own if found else math.nan, workload.goal)
     others = {p: o.ns for p, o in outcomes.items() if p != "accel" and not math.isnan(o.ns)}
     if not others:
@@ -64,11 +63,12 @@ def header(peers: Sequence[str]) -> str:
     return f"{line}\n{'-' * len(line)}"
 
 
-def row(workload: str, peers: Sequence[str], results: Results, peak: Mapping[str, float]) -> str:
+def row(
+    workload: str, peers: Sequence[str], outcomes: Mapping[str, Outcome], peak: Mapping[str, float]
+) -> str:
     """One workload: times, then the ratio of the yardstick's time to accel's."""
     task = WORKLOADS[workload]
-    outcomes = results[workload]
-    found = verdict(task, results)
+    found = verdict(task, outcomes)
     mark = {None: " ", True: "✓", False: "✗"}[found.met]
     cells = [_cell(outcomes[peer]) if peer in outcomes else "" for peer in peers]
     cells.append("-" if math.isnan(found.ratio) else f"{found.ratio:.2f}")
@@ -108,7 +108,7 @@ def remarks(workload: str, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 def summary(results: Results) -> str:
     """How many goals were met, and which were not."""
-    found = {name: verdict(WORKLOADS[name], results) for name in results}
+    found = {name: verdict(WORKLOADS[name], outcomes) for name, outcomes in results.items()}
     judged = {name: v for name, v in found.items() if v.met is not None}
     missed = [f"  {n}: {v.ratio:.2f}, not {v.goal:g}" for n, v in judged.items() if not v.met]
     return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} goals met", *missed])

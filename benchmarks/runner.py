@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ class Outcome:
     wrong: str | None = None
     failure: str | None = None
     absent: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it gave the right answer."""
+        return self.wrong is None and self.failure is None and self.absent is None
 
     @property
     def ns(self) -> float:
@@ -105,12 +110,13 @@ class Runner:
         self.rounds, self.seconds = rounds, seconds
         self.pause = _SETTLING if threads > 1 else 0.0
         self._folder = tempfile.TemporaryDirectory()
+        self.threads, self._python = threads, python
         self.peers: list[PeerProcess] = []
+        self._others: dict[str, PeerProcess] = {}
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         for name in peers:
-            foreign = name in FOREIGN and python is not None
-            process = PeerProcess(name, threads, python if foreign else sys.executable)
+            process = self._start(name)
             answer = process.ask("about")
             if "failure" in answer:
                 self.missing[name] = answer["failure"]
@@ -129,31 +135,47 @@ class Runner:
         if workload not in WORKLOADS:
             raise KeyError(f"no workload {workload!r}; --list shows them")
         task = WORKLOADS[workload]
-        answer = str(Path(self._folder.name, "answer.npy"))
-        np.save(answer, expected(task))
-        outcomes = {}
-        racing = []
-        for peer in self.peers:
-            if task.only and peer.name not in task.only:
-                continue
-            reply = peer.ask("prepare", workload=workload, answer=answer)
-            outcomes[peer.name] = outcome = Outcome(**reply)
-            if outcome.wrong is None and outcome.failure is None and outcome.absent is None:
-                racing.append(peer)
-        for peer in racing:  # finds the number of calls and warms caches; not counted
+        racing = {peer.name: peer for peer in self.peers if peer.name in (task.only or peer.name)}
+        outcomes = self._prepare(workload, racing)
+        if task.against is not None and task.against[0] != workload:
+            row, name = task.against
+            beside = {f"{name} {row}": self._beside(name)}
+            outcomes |= self._prepare(row, beside)
+            racing |= beside
+        running = [(outcomes[name], peer) for name, peer in racing.items() if outcomes[name].runs]
+        for _, peer in running:  # finds the number of calls and warms caches; not counted
             peer.ask("turn", seconds=self.seconds)
         for number in range(self.rounds):
-            first = number % max(len(racing), 1)
-            for peer in racing[first:] + racing[:first]:
+            first = number % max(len(running), 1)
+            for outcome, peer in running[first:] + running[:first]:
                 time.sleep(self.pause)
                 answer = peer.ask("turn", seconds=self.seconds)
                 if "failure" in answer:
-                    outcomes[peer.name].failure = answer["failure"]
+                    outcome.failure = answer["failure"]
                 else:
-                    outcomes[peer.name].turns.append(answer["ns"])
-        for peer in self.peers:
+                    outcome.turns.append(answer["ns"])
+        for peer in racing.values():
             peer.ask("release")
         return outcomes
+
+    def _prepare(self, workload: str, racing: Mapping[str, PeerProcess]) -> dict[str, Outcome]:
+        """Let peers prepare a workload, and check their answers."""
+        answer = str(Path(self._folder.name, "answer.npy"))
+        np.save(answer, expected(WORKLOADS[workload]))
+        return {
+            name: Outcome(**peer.ask("prepare", workload=workload, answer=answer))
+            for name, peer in racing.items()
+        }
+
+    def _beside(self, name: str) -> PeerProcess:
+        """Another process of a peer, for what a row of it is compared with."""
+        if name not in self._others:
+            self._others[name] = self._start(name)
+        return self._others[name]
+
+    def _start(self, name: str) -> PeerProcess:
+        foreign = name in FOREIGN and self._python is not None
+        return PeerProcess(name, self.threads, self._python if foreign else sys.executable)
 
     def peak(self) -> dict[str, float]:
         """The multiply-add peak of a core by dtype, measured in accel's process."""
@@ -164,7 +186,7 @@ class Runner:
         return {}
 
     def close(self) -> None:
-        for peer in self.peers:
+        for peer in [*self.peers, *self._others.values()]:
             peer.close()
         self._folder.cleanup()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import report, worker
+from benchmarks.__main__ import chosen
 from benchmarks.peak import peak_gflops
 from benchmarks.peers.accel_peer import Accel
 from benchmarks.peers.base import Absent
@@ -90,10 +91,25 @@ def test_a_peer_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     peer.close()
 
 
+def test_a_row_takes_turns_with_what_it_is_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with Runner(["accel"], threads=1, rounds=2, seconds=0.001) as runner:
+        found = runner.measure("call/numpy")
+    assert {name: len(outcome.turns) for name, outcome in found.items()} == {
+        "accel": 2, "numpy call/one_add": 2
+    }  # fmt: skip
+    assert report.verdict(WORKLOADS["call/numpy"], found).yardstick == "numpy call/one_add"
+
+
+def test_what_is_compared_with_one_thread_is_left_out_beside_more() -> None:
+    assert any(name.startswith("2_threads") for name in chosen([], 1))
+    assert not any(name.startswith("2_threads") for name in chosen([], 2))
+
+
 def _outcomes() -> dict[str, dict[str, Outcome]]:
     return {
-        "call/one_add": {"numpy": Outcome(turns=[300.0])},
         "call/tensors": {
+            "numpy call/one_add": Outcome(turns=[300.0]),
             "accel": Outcome(turns=[50.0, 150.0, 100.0]),
             "numpy": Outcome(turns=[900.0]),
             "torch": Outcome(wrong="error 1"),
@@ -106,7 +122,8 @@ def _outcomes() -> dict[str, dict[str, Outcome]]:
 
 def test_rows_show_times_and_whether_the_goal_is_met() -> None:
     found = _outcomes()
-    line = report.row("call/tensors", list(found["call/tensors"]), found, {})
+    peers = ["accel", "numpy", "torch", "jax", "numba"]
+    line = report.row("call/tensors", peers, found["call/tensors"], {})
     assert line.split() == [
         "call/tensors", "100", "ns", "900", "ns", "WRONG", "failed", "3.00", "3", "✓", "numpy",
         "call/one_add",
@@ -114,13 +131,13 @@ def test_rows_show_times_and_whether_the_goal_is_met() -> None:
     assert report.remarks("call/tensors", found["call/tensors"]) == [
         "call/tensors, torch: error 1", "call/tensors, jax: no compiler"
     ]  # fmt: skip
-    verdict = report.verdict(WORKLOADS["exp/100000"], found)
+    verdict = report.verdict(WORKLOADS["exp/100000"], found["exp/100000"])
     assert (verdict.yardstick, verdict.met) == ("numpy", False)
     assert report.summary(found).startswith("1 of 2 goals met\n  exp/100000: 1.10, not 1.2")
 
 
 def test_shares_of_the_peak() -> None:
-    found = {"matmul/32": {"accel": Outcome(turns=[1000.0])}}
+    found = {"accel": Outcome(turns=[1000.0])}
     line = report.row("matmul/32", ["accel"], found, {"float32": 131.072})
     assert line.endswith("50% of peak")
     assert peak_gflops("float32") > peak_gflops("float64") > 0.1
@@ -134,11 +151,8 @@ def test_what_a_library_lacks_is_no_failure() -> None:
     assert worker.Session(Lacking(1)).prepare("call/one_add") == {"absent": "no exp"}
 
 
-def test_every_yardstick_is_a_row_above() -> None:
-    above: set[str] = set()
-    for name, task in WORKLOADS.items():
-        above.add(name)
-        assert task.against is None or task.against[0] in above
+def test_every_yardstick_is_a_row() -> None:
+    assert all(task.against is None or task.against[0] in WORKLOADS for task in WORKLOADS.values())
 
 
 def test_command_line() -> None:

@@ -639,10 +639,10 @@ def compile_and_drop(count):
         accel.compile(f)(x)
         compiler.clear_cache()
 
-compile_and_drop(40)
+compile_and_drop(400)  # until the allocator has what the largest needs
 before, kernels = resident(), len(KERNELS)
-compile_and_drop(80)
-print((resident() - before) // 80, len(KERNELS) - kernels)
+compile_and_drop(160)
+print((resident() - before) // 160, len(KERNELS) - kernels)
 f, large = accel.compile(lambda x: accel.exp(x) * x), np.ones(300_000, np.float32)
 for a in (x, large) * 50: f(a)
 before = resident()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAMED", "MemoryPlan", "stream_results"]
 
-#: Bytes from which on a result passes by the caches, as a last-level cache would not hold it
-#: until it is read. Arrays of that size begin on a line: see `memory`.
+#: Bytes that a last-level cache does not hold: large results of a kernel that touches half as much
+#: again pass by the caches. They begin on a line: see `memory`.
 STREAMED = 32 << 20
-#: The same for what is written in bursts beside more than that.
-_STREAMED_BURSTS = 1 << 20
+#: Bytes of a large result.
+_LARGE = 1 << 20
 
 
 class _Room:
@@ -151,8 +151,8 @@ def stream_results(steps: Sequence[Step]) -> None:
     """Let large results pass by the caches where nothing in the run reads them again.
 
     Kernels that sweep over rows several times write in bursts, each of which would wait for its
-    lines to be fetched: there all that the kernel touches counts, not the result alone.
-    Convolutions write several channels at once, as many streams, and gain earlier.
+    lines to be fetched: they gain earlier. Convolutions write several channels at once, as many
+    streams, and gain earliest.
     """
     read = {buffer for step in steps for buffer in step.reads}
     for step in steps:
@@ -163,5 +163,5 @@ def stream_results(steps: Sequence[Step]) -> None:
         if not isinstance(step, LoopStep):
             continue
         touched = sum(b.nbytes for b in {*step.reads, *step.writes})
-        bursts = step.sweeps > 1 and touched >= STREAMED
-        step.stream({b for b in fresh if b.nbytes >= (_STREAMED_BURSTS if bursts else STREAMED)})
+        if touched >= (STREAMED if step.sweeps > 1 else STREAMED * 3 // 2):
+            step.stream({b for b in fresh if b.nbytes >= _LARGE})
