@@ -250,11 +250,6 @@ def logarithms() -> list[list[float]]:
     return [inverses, high, [single(value - h) for value, h in zip(exact, high, strict=True)]]
 
 
-def powers_of_two(sign: int) -> list[list[float]]:
-    """2**(sign i/16)."""
-    return [[single(mp.mpf(2) ** (sign * mp.mpf(i) / 16)) for i in range(16)]]
-
-
 def erf_piece(number: int) -> list[float]:
     """erf(number * ERF_STEP + t) for |t| <= ERF_STEP/2, of six terms."""
     return fit_piece(mp.erf, number * ERF_STEP, ERF_STEP / 2)
@@ -335,8 +330,8 @@ def main() -> None:
     print("\n#: The columns of tables in single precision.")
     print("TABLES: dict[str, tuple[tuple[float, ...], ...]] = {")
     print(table("log2", "c, -log2(c) in two parts, for 32 intervals of [1, 2)", logarithms()))
-    print(table("exp2", "2**(i/16)", powers_of_two(1)))
-    print(table("exp2_down", "2**(-i/16)", powers_of_two(-1)))
+    powers = [single(mp.mpf(2) ** (mp.mpf(i) / 16)) for i in range(16)]
+    print(table("exp2", "2**(i/16)", [powers]))
     columns = [list(column) for column in zip(*map(erf_piece, range(16)), strict=True)]
     print(table("erf", "erf(i ERF_STEP + t), |t| <= ERF_STEP/2: coefficients of t", columns))
     columns = [list(column) for column in zip(*tanh_pieces(), strict=True)]

@@ -64,15 +64,13 @@ def _power(lanes: Lanes, r: str, entry: str | None = None) -> str:
     return lanes.fma(evaluate(lanes, "exp2", r), r, 1.0)
 
 
-def _rounded(
-    lanes: Lanes, x: str, factor: float, bias: int, table: str = "exp2"
-) -> tuple[str, str, str | None]:
+def _rounded(lanes: Lanes, x: str, factor: float, bias: int) -> tuple[str, str, str | None]:
     """(n, the bits of floor(n) + bias, the table's entry for n - floor(n)) of x * factor rounded
     to n: to a multiple of 1/16, or to an integer where there are no tables."""
     if not has_tables(lanes):
         return *round_scaled(lanes, x, factor, bias), None
     n, bits = round_scaled(lanes, x, factor, bias, 16)
-    (entry,) = tabulated(lanes, table, bits)
+    (entry,) = tabulated(lanes, "exp2", bits)
     return n, lanes.integers.binary("lshr", bits, 4), entry
 
 
@@ -211,12 +209,17 @@ def _logistic(lanes: Lanes, x: str, raised: str, factor: str) -> str:
 
 
 def sigmoid(lanes: Lanes, x: str) -> str:
-    """1/(1 + exp(-x)) as 2**m/(2**m + exp(m ln 2 - x)), m = floor(n), whose tail only the quotient
-    rounds."""
-    x = at_least(lanes, at_most(lanes, x, pick(lanes, 88.0, 709.0)), pick(lanes, -104.9, -746.9))
-    n, bits, entry = _rounded(lanes, x, LOG2E[1][0], 2 * _bias(lanes), "exp2_down")
-    power = scale(lanes, lanes.const(1.0), n, bits)
-    return lanes.div(power, lanes.add(power, _rest(lanes, lanes.neg(x), lanes.neg(n), entry)))
+    """1/(1 + exp(-x)) as 2**n/(2**n + exp(n ln 2 - x)), whose tail only the quotient rounds.
+
+    Both are raised, so that 2**n is a normal number. The sum and the quotient round besides: an
+    entry of a table, rounded as well, would be too much.
+    """
+    x = at_least(lanes, at_most(lanes, x, pick(lanes, 20.0, 40.0)), pick(lanes, -104.9, -746.9))
+    raised = pick(lanes, *RAISE)
+    n, bits = round_scaled(lanes, x, LOG2E[1][0], _bias(lanes) + raised)
+    power = power_of_two(lanes, bits)
+    rest = _rest(lanes, lanes.neg(x), lanes.neg(n))
+    return lanes.div(power, lanes.fma(rest, 2.0**raised, power))
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
