@@ -342,3 +342,14 @@ def test_operands_read_often_are_turned_for_the_lanes(width: int) -> None:
 def test_a_turned_operand_costs_one_kernel() -> None:
     x, y = np.ones((300, 16), np.float32), np.ones((200, 16), np.float32)
     assert accel.compile(lambda a, b: accel.cdist(a, b)).explain(x, y).kernel_count == 2
+
+
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@pytest.mark.parametrize("shift", [0, 100])
+def test_variances_of_single_precision_are_rounded_once(axis: int | None, shift: int) -> None:
+    x = (np.random.default_rng(shift).standard_normal((300, 1024)) + shift).astype(np.float32)
+    for name in ("var", "std"):
+        exact = getattr(np, name)(x.astype(np.float64), axis=axis)
+        found = accel.compile(lambda a, op=name: getattr(accel, op)(a, axis=axis))(x).numpy()
+        error = np.abs(found - exact) / np.spacing(exact.astype(np.float32))
+        assert error.max() <= 0.51

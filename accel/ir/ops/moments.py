@@ -28,6 +28,7 @@ from .reduce import (
 
 if TYPE_CHECKING:
     from ..builder import Builder
+    from ..dtypes import DType
     from ..node import Node
 
 __all__: list[str] = []
@@ -51,14 +52,20 @@ def _std_expand(
 
 
 def _variance(b: Builder, x: Node, axis: Shape, keepdims: bool, correction: float) -> Node:
-    centred = _centred(b, x, axis)
+    """Of float32 the squares are taken and summed in float64: the result is rounded once."""
+    exact = F64 if x.type.dtype is F32 else None
+    centred = _centred(b, x, axis, exact)
     total = b.sum(b.mul(centred, centred), axis=axis, keepdims=keepdims)
     return b.div(total, max(count(x.type.shape, axis) - correction, 0.0))
 
 
-def _centred(b: Builder, x: Node, axis: Shape) -> Node:
+def _centred(b: Builder, x: Node, axis: Shape, exact: DType | None = None) -> Node:
+    """x less its mean, the difference being taken in the dtype `exact`."""
     wide = widened(b, x)
-    return b.sub(wide, b.mean(wide, axis=axis, keepdims=True))
+    mean = b.mean(wide, axis=axis, keepdims=True)
+    if exact is not None:
+        wide, mean = b.cast(wide, exact), b.cast(mean, exact)
+    return b.sub(wide, mean)
 
 
 def _var_gradient(b: Builder, g: Node, node: Node) -> tuple[Node]:
