@@ -115,7 +115,6 @@ class Processes:
         self.python = {"accel": sys.executable, "torch.compile": sys.executable}
         self.peers_python = peers_python or sys.executable
         self.environment = environment(folder)
-        self.caches = 0
 
     def run(self, peer: str, program: str, cache: Path | None) -> dict[str, float]:
         """Milliseconds of one process; empty where the peer is missing or has no such program."""
@@ -144,13 +143,10 @@ class Processes:
         Each has a process before them that is not counted, which leaves bytecode and, for what is
         kept, machine code on disk.
         """
-        caches = []
-        for column in columns:
-            self.caches += column.kept
-            caches.append(self.folder / f"cache{self.caches}" if column.kept else None)
         runs: list[list[dict[str, float]]] = [[] for _ in columns]
         for turn in range(1 + max(column.repeat for column in columns)):
-            for column, cache, found in zip(columns, caches, runs, strict=True):
+            for column, found in zip(columns, runs, strict=True):
+                cache = self.folder / f"{column.peer}-{program}" if column.kept else None
                 if turn <= column.repeat and (turn == 0 or found[0]):
                     found.append(self.run(column.peer, program, cache))
         return [_least(found[1:]) for found in runs]

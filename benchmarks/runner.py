@@ -48,8 +48,8 @@ class Outcome:
     absent: str | None = None
 
     @property
-    def runs(self) -> bool:
-        """Whether it gave the right answer."""
+    def right(self) -> bool:
+        """Whether it gave the right answer, and so is timed."""
         return self.wrong is None and self.failure is None and self.absent is None
 
     @property
@@ -135,14 +135,16 @@ class Runner:
         if workload not in WORKLOADS:
             raise KeyError(f"no workload {workload!r}; --list shows them")
         task = WORKLOADS[workload]
-        racing = {peer.name: peer for peer in self.peers if peer.name in (task.only or peer.name)}
+        racing = {
+            peer.name: peer for peer in self.peers if not task.only or peer.name in task.only
+        }
         outcomes = self._prepare(workload, racing)
         if task.against is not None and task.against[0] != workload:
             row, name = task.against
             beside = {f"{name} {row}": self._beside(name)}
             outcomes |= self._prepare(row, beside)
             racing |= beside
-        running = [(outcomes[name], peer) for name, peer in racing.items() if outcomes[name].runs]
+        running = [(outcomes[name], peer) for name, peer in racing.items() if outcomes[name].right]
         for _, peer in running:  # finds the number of calls and warms caches; not counted
             peer.ask("turn", seconds=self.seconds)
         for number in range(self.rounds):

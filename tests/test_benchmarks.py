@@ -151,8 +151,11 @@ def test_what_a_library_lacks_is_no_failure() -> None:
     assert worker.Session(Lacking(1)).prepare("call/one_add") == {"absent": "no exp"}
 
 
-def test_every_yardstick_is_a_row() -> None:
-    assert all(task.against is None or task.against[0] in WORKLOADS for task in WORKLOADS.values())
+def test_every_yardstick_is_a_row_above() -> None:
+    above: set[str] = set()
+    for name, task in WORKLOADS.items():
+        above.add(name)
+        assert task.against is None or task.against[0] in above
 
 
 def test_command_line() -> None:

@@ -191,6 +191,8 @@ def test_scaling_in_one_instruction_changes_no_bit(name: str, element: str) -> N
         load(kernel_text(name, element, width, instructions="avx512"), element)(*arrays)
         for width in (1, 4, 8, 16, 64)  # the first two are less than a register
     )
+    if (name, element) not in (("exp", "float"), ("exp2", "float")):  # those are from a table
+        others.append(compiled(name, element, 16)(*arrays))
     for result in others:
         np.testing.assert_array_equal(result, one)
 
